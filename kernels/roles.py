@@ -7,6 +7,7 @@ then static numbers: `def conv2d(x, w, b, y: Out, stride, pad)`.
 import functools
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Annotated, Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray: kernels index, they do not ask for the type
@@ -28,3 +29,15 @@ def roles(kernel: Callable[..., Any]) -> dict[str, str]:
         else:
             found[name] = "static" if seen else "in"
     return found
+
+
+def kernels_of(*modules: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The kernels that modules define, by name: public functions that write an output."""
+    return {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and getattr(value, "__module__", "") == module.__name__
+        and {"out", "inout"} & set(roles(value).values())
+    }

@@ -1,0 +1,10 @@
+"""The definition of every kernel, in plain NumPy, for any float dtype.
+
+It is also the CPU's own version of each kernel that `cpu/` does not write better.
+"""
+
+from ..roles import kernels_of
+from . import elementwise, linear, loss, move, norm, optim, random, reduce, window
+from .memory import empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
+
+globals().update(kernels_of(elementwise, linear, loss, move, norm, optim, random, reduce, window))

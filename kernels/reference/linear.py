@@ -1,0 +1,35 @@
+"""Matrix products."""
+
+from ..roles import Array, Out
+from .elementwise import store
+
+
+def matmul(a: Array, b: Array, y: Out) -> Array:
+    """y (M, N) = a (M, K) b (K, N)."""
+    return store(a @ b, y, False)
+
+
+def matmul_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
+    """da (M, K) = dy (M, N) b' (N, K)."""
+    return store(dy @ b.T, da, add)
+
+
+def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
+    """db (K, N) = a' (K, M) dy (M, N)."""
+    return store(a.T @ dy, db, add)
+
+
+def linear(x: Array, w: Array, b: Array | None, y: Out) -> Array:
+    """y (R, O) = x (R, I) w (I, O) + b (O,)."""
+    product = x @ w
+    return store(product if b is None else product + b, y, False)
+
+
+def linear_grad_x(dy: Array, w: Array, dx: Out, add: bool) -> Array:
+    """dx (R, I) = dy (R, O) w' (O, I)."""
+    return store(dy @ w.T, dx, add)
+
+
+def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
+    """dw (I, O) = x' (I, R) dy (R, O)."""
+    return store(x.T @ dy, dw, add)

@@ -1,0 +1,44 @@
+"""Losses on logits. The largest logit is subtracted first, so that exp never overflows."""
+
+import numpy as np
+
+from ..roles import Array, Out
+from .elementwise import store
+
+
+def log_softmax(x: Array, y: Out) -> Array:
+    """y = x - log(sum of exp x) along the last axis."""
+    shifted = x - _largest(x)
+    return store(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), y, False)
+
+
+def log_softmax_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
+    """dx = dy - exp(y) (sum of dy along the last axis)."""
+    return store(dy - np.exp(y) * dy.sum(axis=-1, keepdims=True), dx, add)
+
+
+def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tuple[Array, Array]:
+    """y = scale (log(sum of exp x) - x[label]) of each row, or the sum of these where y is ().
+
+    x (N, C) logits, label (N,) integers in [0, C) -> y (N,) or (), lse (N,) = log(sum of exp x)
+    """
+    top = _largest(x)
+    lse[...] = np.log(np.exp(x - top).sum(axis=-1)) + top[:, 0]
+    loss = lse - x[np.arange(len(x)), label]
+    y[...] = (loss if y.ndim else loss.sum()) * y.dtype.type(scale)
+    return y, lse
+
+
+def cross_entropy_grad(
+    dy: Array, x: Array, label: Array, lse: Array, dx: Out, scale: float, add: bool
+) -> Array:
+    """dx = scale dy (softmax of x - 1 at the label)."""
+    slope = np.exp(x - lse[:, None])
+    slope[np.arange(len(x)), label] -= 1
+    return store(slope * (dy[..., None] * dy.dtype.type(scale)), dx, add)
+
+
+def _largest(x: Array) -> Array:
+    """Largest number of each row, 0 where it is infinite or the row is empty."""
+    top = x.max(axis=-1, keepdims=True, initial=-np.inf)
+    return np.where(np.isfinite(top), top, x.dtype.type(0))

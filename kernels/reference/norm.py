@@ -1,0 +1,100 @@
+"""Batch normalisation over every axis but the last (Ioffe and Szegedy 2015, Algorithm 1)."""
+
+import numpy as np
+
+from ..roles import Array, InOut, Out
+from .elementwise import store
+
+
+def batch_norm(
+    x: Array, w: Array | None, b: Array | None, y: Out, mean: Out, var: Out, eps: float
+) -> tuple[Array, Array, Array]:
+    """y = w (x - mean) / sqrt(var + eps) + b with the batch's own mean and (biased) variance.
+
+    x (..., C), w, b (C,) or None -> y (..., C), mean, var (C,)
+    """
+    over = tuple(range(x.ndim - 1))
+    mean[...] = x.mean(axis=over)
+    var[...] = np.square(x - mean).mean(axis=over)  # in two passes: E[x^2] - mean^2 cancels
+    return batch_norm_eval(x, w, b, mean, var, y, eps), mean, var
+
+
+def batch_norm_eval(
+    x: Array, w: Array | None, b: Array | None, mean: Array, var: Array, y: Out, eps: float
+) -> Array:
+    """y = w (x - mean) / sqrt(var + eps) + b with statistics that are given."""
+    value = (x - mean) / np.sqrt(var + var.dtype.type(eps))
+    value = value if w is None else value * w
+    return store(value if b is None else value + b, y, False)
+
+
+def batch_norm_grad(
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    mean: Array,
+    var: Array,
+    dx: Out,
+    dw: Out,
+    db: Out,
+    eps: float,
+    add: tuple[bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of batch_norm through its mean and variance; dx, dw or db may be None.
+
+    With z = (x - mean) / sqrt(var + eps): db = sum dy, dw = sum dy z and
+    dx = w / sqrt(var + eps) (dy - mean of dy - z mean of dy z).
+    """
+    over = tuple(range(x.ndim - 1))
+    rstd = 1 / np.sqrt(var + var.dtype.type(eps))
+    z = (x - mean) * rstd
+    if dx is not None:
+        slope = dy - dy.mean(axis=over) - z * (dy * z).mean(axis=over)
+        store(slope * (rstd if w is None else rstd * w), dx, add[0])
+    return dx, *_affine_grads(dy, z, dw, db, add)
+
+
+def batch_norm_eval_grad(
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    mean: Array,
+    var: Array,
+    dx: Out,
+    dw: Out,
+    db: Out,
+    eps: float,
+    add: tuple[bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of batch_norm_eval, whose statistics are constants; dx, dw or db may be None."""
+    rstd = 1 / np.sqrt(var + var.dtype.type(eps))
+    if dx is not None:
+        store(dy * (rstd if w is None else rstd * w), dx, add[0])
+    return dx, *_affine_grads(dy, (x - mean) * rstd, dw, db, add)
+
+
+def _affine_grads(dy, z, dw, db, add):
+    over = tuple(range(dy.ndim - 1))
+    if dw is not None:
+        store((dy * z).sum(axis=over), dw, add[1])
+    if db is not None:
+        store(dy.sum(axis=over), db, add[2])
+    return dw, db
+
+
+def batch_norm_track_(
+    mean: Array,
+    var: Array,
+    running_mean: InOut,
+    running_var: InOut,
+    momentum: float,
+    rows: int,
+) -> tuple[Array, Array]:
+    """Move the running statistics a step (momentum) towards a batch's.
+
+    The running variance follows the unbiased one, var rows / (rows - 1), as PyTorch's does.
+    """
+    step = running_mean.dtype.type(momentum)
+    running_mean += step * (mean - running_mean)
+    running_var += step * (var * var.dtype.type(rows / (rows - 1)) - running_var)
+    return running_mean, running_var

@@ -1,0 +1,75 @@
+"""One optimizer step over a flat buffer of parameters, in place."""
+
+import math
+
+import numpy as np
+
+from ..roles import Array, InOut
+
+
+def sgd_step_(
+    dp: Array,
+    lr: Array,
+    p: InOut,
+    v: InOut,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> tuple[Array, Array | None]:
+    """p -= lr v with v = momentum v + dp + weight_decay p; nesterov looks one step further.
+
+    dp, p, v (n,), lr (1,); v is None where momentum is 0. Sutskever et al. 2013, in PyTorch's form.
+    """
+    real = p.dtype.type
+    step = dp + real(weight_decay) * p if weight_decay else dp
+    if v is not None:
+        v *= real(momentum)
+        v += step
+        step = step + real(momentum) * v if nesterov else v
+    p -= lr * step
+    return p, v
+
+
+def adam_step_(
+    dp: Array,
+    lr: Array,
+    t: Array,
+    p: InOut,
+    m: InOut,
+    v: InOut,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+) -> tuple[Array, Array, Array]:
+    """One step of Adam (Kingma and Ba 2015, Algorithm 1, eps as in PyTorch).
+
+    dp, p, m, v (n,), lr (1,), t (1,) int64: the number of this step, from 1. weight_decay p is
+    added to the gradient.
+    """
+    real = p.dtype.type
+    g = dp + real(weight_decay) * p if weight_decay else dp
+    m *= real(beta1)
+    m += real(1 - beta1) * g
+    v *= real(beta2)
+    v += real(1 - beta2) * g * g
+    # 1 - beta**t; as expm1, since 1 - 0.999 in float32 has four digits
+    c1, c2 = (
+        -np.expm1(t.astype(p.dtype) * real(math.log(beta))) if beta else real(1)
+        for beta in (beta1, beta2)
+    )
+    p -= lr / c1 * m / (np.sqrt(v) / np.sqrt(c2) + real(eps))
+    return p, m, v
+
+
+def count_(t: InOut) -> Array:
+    """t += 1."""
+    t += 1
+    return t
+
+
+def clip_(square: Array, x: InOut, limit: float) -> Array:
+    """x *= min(1, limit / (sqrt(square) + 1e-6)): scale a vector of squared length `square`."""
+    real = x.dtype.type
+    x *= np.minimum(real(1), real(limit) / (np.sqrt(square) + real(1e-6))).astype(x.dtype)
+    return x

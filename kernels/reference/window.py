@@ -1,0 +1,90 @@
+"""Convolution and pooling: sums and maxima over windows that slide across an image."""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ..roles import Array, Out
+from ..shapes import Padding, Pair
+from .elementwise import store
+
+
+def conv2d(x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding) -> Array:
+    """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r, j sw + s, c] w[r, s, c, f].
+
+    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F)
+    """
+    value = np.tensordot(_windows(_pad(x, pad, 0), w.shape[:2], stride), w, 3)
+    return store(value if b is None else value + b, y, False)
+
+
+def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add: bool) -> Array:
+    """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s]."""
+    wide = _pad(np.zeros(dx.shape, dx.dtype), pad, 0)
+    for r, s, part in _taps(wide, w.shape[:2], dy.shape[1:3], stride):
+        part += dy @ w[r, s].T
+    return store(_inside(wide, dx.shape, pad), dx, add)
+
+
+def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add: bool) -> Array:
+    """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
+    windows = _windows(_pad(x, pad, 0), dw.shape[:2], stride)
+    return store(np.tensordot(windows, dy, ((0, 1, 2), (0, 1, 2))), dw, add)
+
+
+def max_pool2d(
+    x: Array, y: Out, arg: Out, size: Pair, stride: Pair, pad: Padding
+) -> tuple[Array, Array]:
+    """y = maximum of each window of x, arg = which of its cells, r * KW + s.
+
+    x (N, H, W, C) -> y, arg (N, OH, OW, C). The first maximum wins, padding never does, and NaN
+    wins over every number.
+    """
+    cells = _cells(_pad(x, pad, -np.inf), size, stride)
+    arg[...] = cells.argmax(axis=-1)  # of NaN and numbers NumPy takes the first NaN
+    if np.any(pad):  # where all else is -inf the padding ties: its first real cell wins
+        real = _cells(_pad(np.ones((1, *x.shape[1:3], 1), bool), pad, False), size, stride)
+        real = np.broadcast_to(real, cells.shape)
+        won = np.take_along_axis(real, arg[..., None], -1)[..., 0]
+        arg[...] = np.where(won, arg, real.argmax(axis=-1))
+    y[...] = np.take_along_axis(cells, arg[..., None], -1)[..., 0]
+    return y, arg
+
+
+def max_pool2d_grad(
+    dy: Array, arg: Array, dx: Out, size: Pair, stride: Pair, pad: Padding, add: bool
+) -> Array:
+    """dx = dy at the winner of each window, summed where windows overlap."""
+    wide = _pad(np.zeros(dx.shape, dx.dtype), pad, 0)
+    for r, s, part in _taps(wide, size, dy.shape[1:3], stride):
+        part += np.where(arg == r * size[1] + s, dy, dy.dtype.type(0))
+    return store(_inside(wide, dx.shape, pad), dx, add)
+
+
+def _pad(x: Array, pad: Padding, value: float) -> Array:
+    return np.pad(x, ((0, 0), *pad, (0, 0)), constant_values=value) if np.any(pad) else x
+
+
+def _inside(wide: Array, shape: tuple[int, ...], pad: Padding) -> Array:
+    (top, _), (left, _) = pad
+    return wide[:, top : top + shape[1], left : left + shape[2]]
+
+
+def _windows(x: Array, size: Pair, stride: Pair) -> Array:
+    """Every window of x, a view: (N, OH, OW, KH, KW, C)."""
+    view = sliding_window_view(x, size, axis=(1, 2))[:, :: stride[0], :: stride[1]]
+    return view.transpose(0, 1, 2, 4, 5, 3)
+
+
+def _cells(x: Array, size: Pair, stride: Pair) -> Array:
+    """The cells of every window in a row: (N, OH, OW, C, KH KW)."""
+    windows = _windows(x, size, stride)
+    return np.moveaxis(windows, 5, 3).reshape(*windows.shape[:3], x.shape[3], size[0] * size[1])
+
+
+def _taps(wide: Array, size: Pair, out: Pair, stride: Pair):
+    """For each cell (r, s) of the window: the part of the image it touches, a view."""
+    for r in range(size[0]):
+        for s in range(size[1]):
+            rows = slice(r, r + (out[0] - 1) * stride[0] + 1, stride[0])
+            columns = slice(s, s + (out[1] - 1) * stride[1] + 1, stride[1])
+            yield r, s, wide[:, rows, columns]
