@@ -1,0 +1,84 @@
+# make train   learn the handwritten digits that come with the package (about a minute)
+# make test    run every test; TESTS="cpu" runs one part of them
+# make lint    ruff, and mypy on the built wheel
+# make env     only make .venv
+# make clean   delete everything that make made, trained models excepted
+#
+# PYTHON=python3.12 chooses the interpreter; ARGS="..." goes to the command that is run.
+
+PYTHON ?= python3
+VENV ?= .venv
+TESTS ?= cpu reference emulator
+ARGS ?=
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+HERE := $(shell $(PYTHON) -c "import platform; print(platform.system(), platform.machine())")
+EMULATES := Linux x86_64
+
+.PHONY: train test lint env clean test-cpu test-reference test-emulator test-download
+.NOTPARALLEL:
+
+train: env
+	$(BIN)/minidl train mnist-cnn $(ARGS)
+
+test: $(TESTS:%=test-%)
+
+# slow: the packages, each installed into an environment of its own
+test-cpu: $(VENV)/stamp-test
+	$(BIN)/pytest -m "not emulator and not gpu and not download" $(ARGS)
+
+# the same suite on NumPy alone, Numba never imported
+test-reference: $(VENV)/stamp-test
+	MINIDL_CPU=reference $(BIN)/pytest -m "not slow and not emulator and not gpu and not download" $(ARGS)
+
+ifeq ($(HERE),$(EMULATES))
+test-emulator: $(VENV)/stamp-test
+	MINIDL_CUDA=emulate $(BIN)/pytest -m "emulator and not gpu" $(ARGS)
+else
+test-emulator:
+	@echo "Not run: the tests of the CUDA kernels. They are emulated on Linux x86_64 only, and this is $(HERE)."
+endif
+
+# after `minidl data fetch mnist`, `fashion_mnist` and `cifar10`
+test-download: $(VENV)/stamp-test
+	$(BIN)/pytest -m download $(ARGS)
+
+lint: $(VENV)/stamp-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build $(VENV)/wheel $(VENV)/types
+	$(PIP) wheel --no-deps -w $(VENV)/wheel .
+	$(PIP) install --no-deps --target $(VENV)/types $(VENV)/wheel/minidl-*.whl
+	cd $(VENV)/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml
+
+env: $(VENV)/stamp-light
+
+# Stamps: each says that a group of packages is installed as pyproject.toml asks.
+$(VENV)/stamp-made:
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('minidl needs Python 3.11 or newer, and $(PYTHON) is %d.%d: try make PYTHON=python3.12' % sys.version_info[:2])"
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/stamp-light: $(VENV)/stamp-made pyproject.toml
+	@echo "Installing NumPy, Numba, safetensors, tqdm and Matplotlib into $(VENV) ..."
+	$(PIP) install -e ".[plot]"
+	@touch $@
+
+$(VENV)/stamp-test: $(VENV)/stamp-light
+	@echo "Installing what the tests need into $(VENV) ..."
+	$(PIP) install -e ".[test]"
+	@touch $@
+
+$(VENV)/stamp-dev: $(VENV)/stamp-test
+	@echo "Installing ruff, mypy and what runs the notebooks into $(VENV) ..."
+	$(PIP) install -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .ci/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,24 @@
+"""Settings of the suite: how many examples Hypothesis draws, and where the emulator can run."""
+
+import os
+import platform
+
+import pytest
+from hypothesis import settings
+
+# No deadlines: the first example of a kernel compiles it.
+settings.register_profile("fast", max_examples=20, deadline=None)
+settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("emulator", max_examples=10, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("MINIDL_HYPOTHESIS", "fast"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = f"{platform.system()} on {platform.machine()}"
+    if here == "Linux on x86_64":
+        return
+    reason = f"the emulator runs compiled CUDA kernels on Linux on x86_64 only; this is {here}"
+    for item in items:
+        if item.get_closest_marker("emulator"):
+            item.add_marker(pytest.mark.skip(reason=reason))
