@@ -7,3 +7,30 @@ if not (_here / "kernels").is_dir():  # a checkout: kernels/ lies beside minidl/
     __path__.append(str(_here.parent))
 
 __version__ = "0.1.0"
+
+from . import ops  # noqa: E402
+from .autograd import no_grad  # noqa: E402
+from .backend import Device, device  # noqa: E402
+from .ops import (  # noqa: E402
+    add,
+    argmax,
+    div,
+    exp,
+    log,
+    matmul,
+    max,
+    maximum,
+    mean,
+    mul,
+    neg,
+    permute,
+    pow,
+    relu,
+    reshape,
+    sqrt,
+    sub,
+    sum,
+    take,
+)
+from .random import Generator, manual_seed, rand, randn  # noqa: E402
+from .tensor import Tensor, from_dlpack, tensor  # noqa: E402

@@ -34,6 +34,11 @@ def memory_order(x: Array) -> tuple[int, ...] | None:
     return tuple(sorted(range(x.ndim), key=lambda a: -abs(x.strides[a])))
 
 
+def contiguous(x: Array) -> Array:
+    """x in C order: itself where it is, else a copy."""
+    return np.ascontiguousarray(x) if x.ndim else x
+
+
 def scratch(shape: tuple[int, ...], dtype) -> Array:
     """Working space that is valid until the kernel returns, kept by the thread for the next one.
 

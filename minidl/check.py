@@ -1,0 +1,89 @@
+"""The sentences that refuse bad input, before anything is launched: the op, both sides, a hint."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from .backend import Array
+from .kernels import shapes
+
+
+def fail(op: str, problem: str, hint: str = "", **arrays: Array | None) -> NoReturn:
+    """ValueError: op, problem, the shapes of the arrays, hint."""
+    given = ", ".join(f"{name} {a.shape}" for name, a in arrays.items() if a is not None)
+    raise ValueError(f"{op}: {problem}" + f" ({given})" * bool(given) + f"; {hint}" * bool(hint))
+
+
+def rank(op: str, name: str, x: Array, wanted: int, layout: str, hint: str = "") -> None:
+    """x has `wanted` axes."""
+    if x.ndim != wanted:
+        fail(op, f"{name} has {x.ndim} dimensions, but {layout} has {wanted}", hint, **{name: x})
+
+
+def equal(op: str, left: str, a: int, right: str, b: int, hint: str = "", **arrays: Any) -> None:
+    """Two sizes agree."""
+    if a != b:
+        fail(op, f"{left} is {a}, but {right} is {b}", hint, **arrays)
+
+
+def broadcast(op: str, a: Array, b: Array) -> tuple[int, ...]:
+    """The shape of a and b together."""
+    if a.shape == b.shape:
+        return a.shape
+    try:
+        return shapes.broadcast(a.shape, b.shape)
+    except ValueError:
+        fail(op, "the shapes do not broadcast", "each axis must agree or be 1", a=a, b=b)
+
+
+def axes(op: str, axis: Any, x: Array) -> tuple[int, ...]:
+    """The reduced axes of x, sorted."""
+    try:
+        return shapes.axes(axis, x.ndim)
+    except (ValueError, TypeError) as error:
+        fail(op, str(error), x=x)
+
+
+def windows(op: str, x: Array, size: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
+    """size, stride and padding of a sliding window in full, and that it fits into x."""
+    hint = "" if x.ndim != 2 else "is a Flatten before it? Flatten comes after the convolutions"
+    hint = "add a batch axis: x[None]" if x.ndim == 3 else hint
+    rank(op, "x", x, 4, "a batch of images (N, H, W, C)", hint)
+    try:
+        size, stride = shapes.pair(size), shapes.pair(stride)
+        if min(*size, *stride) < 1:
+            raise ValueError(f"window {size} and stride {stride} must be at least 1")
+        pad = shapes.padding(padding, x.shape[1:3], size, stride)
+    except (ValueError, TypeError) as error:
+        fail(op, str(error), x=x)
+    wide = x.shape[1] + sum(pad[0]), x.shape[2] + sum(pad[1])
+    if size[0] > wide[0] or size[1] > wide[1]:
+        fail(op, f"the window {size} is larger than the padded image {wide}", x=x)
+    return size, stride, pad
+
+
+def rows(op: str, index: Array, x: Array) -> None:
+    """index picks rows that x has. IndexError otherwise."""
+    if index.size and not (-len(x) <= index.min() and index.max() < len(x)):
+        bad = index.min() if index.min() < -len(x) else index.max()
+        raise IndexError(f"{op}: row {bad} is out of range (x {x.shape})")
+
+
+def labels(op: str, label: Array, classes: int, x: Array) -> None:
+    """label (N,) lies in [0, classes)."""
+    if label.ndim == 2 and label.shape == x.shape:
+        fail(op, "label is one-hot", "give the numbers of the classes: y.argmax(1)", label=label)
+    if label.shape != x.shape[:1]:
+        fail(op, "one label per row of x is needed", x=x, label=label)
+    if label.size and not (0 <= label.min() and label.max() < classes):
+        bad = label.min() if label.min() < 0 else label.max()
+        fail(op, f"label {bad} is out of range for {classes} classes", x=x, label=label)
+
+
+def known(what: str, name: Any, options: Iterable[str]) -> None:
+    """name is one of the options. ValueError with the nearest one."""
+    options = sorted(options)
+    if name not in options:
+        near = difflib.get_close_matches(str(name), options, 1, 0.3)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown {what} {name!r}; {guess}known: {', '.join(options)}")

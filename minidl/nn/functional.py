@@ -1,0 +1,81 @@
+"""The ops under PyTorch's names and argument names. Images are (N, H, W, C), weights (in, out)."""
+
+from typing import Any
+
+from .. import check, ops
+from ..ops import exp, log, relu, sqrt
+from ..random import Generator, default_generator
+from ..tensor import Tensor
+
+__all__ = [
+    "batch_norm", "conv2d", "cross_entropy", "dropout", "exp", "flatten", "linear", "log",
+    "log_softmax", "max_pool2d", "relu", "sqrt",
+]  # fmt: skip
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input (..., I) times weight (I, O), plus bias (O,) -> (..., O)."""
+    if input.ndim in (0, 2) or input.shape[-1] != weight.shape[0]:
+        return ops.linear(input, weight, bias)
+    rows = ops.linear(ops.reshape(input, shape=(-1, input.shape[-1])), weight, bias)
+    return ops.reshape(rows, shape=(*input.shape[:-1], weight.shape[1]))
+
+
+def conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0
+) -> Tensor:
+    """Convolution of input (N, H, W, C) with weight (KH, KW, C, F): see ops.conv2d."""
+    return ops.conv2d(input, weight, bias, stride=stride, padding=padding)
+
+
+def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Tensor:
+    """The maximum of each window of input (N, H, W, C)."""
+    return ops.max_pool2d(input, size=kernel_size, stride=stride, padding=padding)
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each channel of input (..., C); training moves the running statistics."""
+    statistics = [t for t in (running_mean, running_var) if t is not None]
+    y = ops.batch_norm(
+        input, weight, bias, running_mean, running_var,
+        training=training, momentum=momentum, eps=eps,
+    )  # fmt: skip
+    for t in statistics if training else ():
+        t.changed()
+    return y
+
+
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
+) -> Tensor:
+    """Zero each element with probability p and scale the rest by 1 / (1 - p), in training."""
+    if not 0 <= p <= 1:
+        check.fail("dropout", f"the probability p is {p}, but must lie in [0, 1]")
+    if not training or p == 0:
+        return input
+    generator = generator or default_generator(input.device)
+    return ops.dropout(input, generator.state, p=p)
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The axes from start_dim to end_dim made one."""
+    return input.flatten(start_dim, end_dim)
+
+
+def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
+    """log(exp x / sum of exp x) along dim."""
+    return ops.log_softmax(input, axis=dim)
+
+
+def cross_entropy(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """-log softmax(input)[target] of logits (N, C) and class numbers (N,)."""
+    return ops.cross_entropy(input, target, reduction=reduction)

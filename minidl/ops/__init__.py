@@ -1,0 +1,110 @@
+"""The ops, and the table that makes them Tensor's operators and methods."""
+
+from typing import Any
+
+from ..kernels import shapes
+from ..tensor import Tensor
+from .elementwise import add, compare, div, exp, log, maximum, mul, neg, pow, relu, sqrt, sub
+from .linear import linear, matmul
+from .loss import cross_entropy, log_softmax
+from .norm import batch_norm
+from .random import dropout
+from .reduce import argmax, max, mean, sum
+from .shape import astype, getitem, permute, reshape, take
+from .window import conv2d, max_pool2d
+
+__all__ = [
+    "add", "argmax", "astype", "batch_norm", "compare", "conv2d", "cross_entropy", "div",
+    "dropout", "exp", "getitem", "linear", "log", "log_softmax", "matmul", "max", "max_pool2d",
+    "maximum", "mean", "mul", "neg", "permute", "pow", "relu", "reshape", "sqrt", "sub", "sum",
+    "take",
+]  # fmt: skip
+
+
+def _reversed(op: Any) -> Any:
+    return lambda self, other: op(other, self)
+
+
+def _relation(relation: str) -> Any:
+    return lambda self, other: compare(self, other, relation=relation)
+
+
+def _reduction(op: Any) -> Any:
+    def method(
+        self: Tensor, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: Any = 0
+    ) -> Tensor:
+        axis = dim if axis is None else axis  # PyTorch's names are welcome
+        return op(self, axis=axis, keepdims=bool(keepdims or keepdim))
+
+    method.__doc__, method.__name__ = op.__doc__, op.__name__
+    return method
+
+
+def _index(self: Tensor, key: Any) -> Tensor:
+    """x[key]: a view for numbers, slices, None and ...; rows for a list or array of integers."""
+    if isinstance(key, Tensor):
+        key = key.data
+    if isinstance(key, list) or getattr(key, "ndim", 0):
+        index = Tensor(key, device=self.device)
+        if index.dtype.kind == "b":
+            raise TypeError("getitem: index with a mask is not there; use np.flatnonzero(mask)")
+        return take(self, index)
+    for part in key if isinstance(key, tuple) else ():
+        if isinstance(part, list) or getattr(part, "ndim", 0):
+            raise TypeError("getitem: an array can index the first axis alone, as x[array]")
+    return getitem(self, key=key)
+
+
+def _shape_of(shape: tuple) -> tuple:
+    return tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+
+
+def _flatten(self: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The axes from start_dim to end_dim made one."""
+    shape = self.shape or (1,)
+    first, last = range(len(shape))[start_dim], range(len(shape))[end_dim]
+    middle = shapes.count(shape[first : last + 1])
+    return reshape(self, shape=(*shape[:first], middle, *shape[last + 1 :]))
+
+
+_METHODS = {
+    "__add__": add,
+    "__radd__": _reversed(add),
+    "__sub__": sub,
+    "__rsub__": _reversed(sub),
+    "__mul__": mul,
+    "__rmul__": _reversed(mul),
+    "__truediv__": div,
+    "__rtruediv__": _reversed(div),
+    "__pow__": pow,
+    "__rpow__": _reversed(pow),
+    "__matmul__": matmul,
+    "__rmatmul__": _reversed(matmul),
+    "__neg__": neg,
+    "__lt__": _relation("lt"),
+    "__le__": _relation("le"),
+    "__gt__": _relation("gt"),
+    "__ge__": _relation("ge"),
+    "__eq__": _relation("eq"),
+    "__ne__": _relation("ne"),
+    "__getitem__": _index,
+    "exp": exp,
+    "log": log,
+    "sqrt": sqrt,
+    "relu": relu,
+    "sum": _reduction(sum),
+    "mean": _reduction(mean),
+    "max": _reduction(max),
+    "argmax": _reduction(argmax),
+    "reshape": lambda self, *shape: reshape(self, shape=_shape_of(shape)),
+    "view": lambda self, *shape: reshape(self, shape=_shape_of(shape)),
+    "permute": lambda self, *axes: permute(self, axes=_shape_of(axes)),
+    "transpose": lambda self, *axes: permute(
+        self, axes=_shape_of(axes) if axes else tuple(reversed(range(self.ndim)))
+    ),
+    "T": property(lambda self: permute(self, axes=tuple(reversed(range(self.ndim))))),
+    "flatten": _flatten,
+    "astype": lambda self, dtype: astype(self, dtype=dtype),
+}
+for _name, _method in _METHODS.items():
+    setattr(Tensor, _name, _method)

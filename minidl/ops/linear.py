@@ -1,0 +1,44 @@
+"""Matrix products."""
+
+from .. import check
+from ..op import op
+
+
+@op
+def matmul(k, a, b):
+    """a (M, K) times b (K, N) -> (M, N)."""
+    for name, m in (("a", a), ("b", b)):
+        check.rank("matmul", name, m, 2, "a matrix")
+    check.equal("matmul", "the columns of a", a.shape[1], "the rows of b", b.shape[0], a=a, b=b)
+    y = k.matmul(a, b, k.empty((a.shape[0], b.shape[1]), a.dtype))
+
+    def grad_a(dy, da, add):
+        return k.matmul_grad_a(dy, b, da, add)
+
+    def grad_b(dy, db, add):
+        return k.matmul_grad_b(dy, a, db, add)
+
+    return y, (grad_a, grad_b)
+
+
+@op
+def linear(k, x, w, b=None):
+    """x (R, I) times w (I, O), plus b (O,) or None -> (R, O)."""
+    check.rank("linear", "w", w, 2, "a weight (in, out)")
+    if x.ndim != 2 or x.shape[1] != w.shape[0]:
+        hint = "put a Flatten before the first Linear" if x.ndim > 2 else ""
+        check.fail("linear", f"x does not have w's {w.shape[0]} features", hint, x=x, w=w)
+    if b is not None and b.shape != w.shape[1:]:
+        check.fail("linear", "b needs one number per output", w=w, b=b)
+    y = k.linear(x, w, b, k.empty((len(x), w.shape[1]), x.dtype))
+
+    def grad_x(dy, dx, add):
+        return k.linear_grad_x(dy, w, dx, add)
+
+    def grad_w(dy, dw, add):
+        return k.linear_grad_w(dy, x, dw, add)
+
+    def grad_b(dy, db, add):
+        return k.sum_rows(dy, db, add)
+
+    return y, (grad_x, grad_w, grad_b)

@@ -1,0 +1,56 @@
+"""Convolution and pooling of images (N, H, W, C)."""
+
+from .. import check
+from ..kernels import shapes
+from ..op import op
+
+
+@op
+def conv2d(k, x, w, b=None, *, stride=1, padding=0):
+    """Slide each filter of w over x and sum the products.
+
+    x (N, H, W, C), w (KH, KW, C, F), b (F,) or None -> (N, OH, OW, F)
+
+    stride: a number or (height, width). padding: zeros to add on each side, as a number, a pair,
+    ((top, bottom), (left, right)), "valid" or "same".
+    """
+    check.rank("conv2d", "w", w, 4, "a set of filters (KH, KW, C, F)")
+    size, stride, pad = check.windows("conv2d", x, w.shape[:2], stride, padding)
+    if x.shape[3] != w.shape[2]:
+        problem = f"x has {x.shape[3]} channels, but w expects {w.shape[2]}"
+        check.fail("conv2d", problem, "images are (N, H, W, C)", x=x, w=w)
+    if b is not None and b.shape != w.shape[3:]:
+        check.fail("conv2d", f"b needs one number per filter, {w.shape[3]}", w=w, b=b)
+    y = k.empty_image(shapes.conv2d(x.shape, w.shape, stride, pad), x.dtype)
+    k.conv2d(x, w, b, y, stride, pad)
+
+    def grad_x(dy, dx, add):
+        return k.conv2d_grad_x(dy, w, dx, stride, pad, add)
+
+    def grad_w(dy, dw, add):
+        return k.conv2d_grad_w(dy, x, dw, stride, pad, add)
+
+    def grad_b(dy, db, add):
+        return k.sum_rows(dy, db, add)
+
+    return y, (grad_x, grad_w, grad_b)
+
+
+@op
+def max_pool2d(k, x, *, size, stride=None, padding=0):
+    """The maximum of each window of x; the first of equal ones gets the gradient.
+
+    x (N, H, W, C) -> (N, OH, OW, C). stride defaults to size; padding never wins.
+    """
+    stride = size if stride is None else stride
+    size, stride, pad = check.windows("max_pool2d", x, size, stride, padding)
+    if any(p >= n for sides, n in zip(pad, size, strict=True) for p in sides):
+        check.fail("max_pool2d", f"padding {pad} must be smaller than the window {size}", x=x)
+    shape = shapes.pool2d(x.shape, size, stride, pad)
+    y, arg = k.empty_image(shape, x.dtype), k.empty_image(shape, "int32")
+    k.max_pool2d(x, y, arg, size, stride, pad)
+
+    def grad_x(dy, dx, add):
+        return k.max_pool2d_grad(dy, arg, dx, size, stride, pad, add)
+
+    return y, (grad_x,)
