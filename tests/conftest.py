@@ -1,7 +1,8 @@
-"""Settings of the suite: how many examples Hypothesis draws, and where the emulator can run."""
+"""Settings of the suite: how many examples Hypothesis draws, and what can run here."""
 
 import os
 import platform
+import sys
 
 import pytest
 from hypothesis import settings
@@ -14,11 +15,19 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("MINIDL_HYPOTHESIS", "fast"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+REFERENCE = os.environ.get("MINIDL_CPU") == "reference"
+if REFERENCE:
+    sys.modules["numba"] = None  # type: ignore[assignment]  # whoever imports it now fails
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if REFERENCE:
+        dropped = [item for item in items if item.get_closest_marker("numba")]
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
     here = f"{platform.system()} on {platform.machine()}"
-    if here == "Linux on x86_64":
-        return
-    reason = f"the emulator runs compiled CUDA kernels on Linux on x86_64 only; this is {here}"
-    for item in items:
-        if item.get_closest_marker("emulator"):
-            item.add_marker(pytest.mark.skip(reason=reason))
+    if here != "Linux on x86_64":
+        reason = f"compiled CUDA kernels are emulated on Linux on x86_64 only; this is {here}"
+        for item in items:
+            if item.get_closest_marker("emulator"):
+                item.add_marker(pytest.mark.skip(reason=reason))

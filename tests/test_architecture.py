@@ -1,0 +1,284 @@
+"""The shape of the code: who may import whom, how long things are, what backends share."""
+
+import ast
+import inspect
+import io
+import sys
+import tokenize
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from minidl.kernels.roles import kernels_of, roles
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((*ROOT.glob("minidl/**/*.py"), *ROOT.glob("kernels/**/*.py")))
+
+# Leftwards only: a layer imports itself and what stands in a row above it.
+LAYERS = (
+    {"backend"},
+    {"autograd"},
+    {"tensor"},
+    {"op", "check", "random"},
+    {"ops"},
+    {"nn", "optim"},
+    {"models", "data", "capture"},
+    {"train", "io"},
+    {"keras"},
+    {"cli"},
+)
+# What layers import besides the standard library and NumPy. Numba: none of them.
+PACKAGES = {
+    "data": {"tqdm"},
+    "train": {"tqdm", "matplotlib"},
+    "io": {"safetensors"},
+    "cli": {"tqdm", "matplotlib"},
+}
+# kernels/: packages, then other parts of kernels/.
+KERNELS = {
+    "": (set(), set()),
+    "roles": (set(), set()),
+    "shapes": (set(), set()),
+    "scalars": (set(), set()),
+    "reference": ({"numpy"}, {"roles", "shapes"}),
+    "cpu": ({"numpy", "numba", "llvmlite"}, {"roles", "shapes", "scalars", "reference"}),
+    "cuda": ({"numpy"}, {"roles", "shapes", "scalars"}),
+    "cuda.memory": ({"numpy", "cupy"}, {"roles"}),
+    "cuda._numba": ({"numpy", "numba", "cupy"}, {"roles", "cuda"}),
+    "cuda.emulator": ({"numpy", "numba", "llvmlite"}, {"roles", "cuda"}),
+    "cases": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "testing"}),
+    "testing": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "cpu", "cuda", "cases"}),
+}
+
+
+def name_of(path: Path) -> str:
+    """Name under which a file is imported: kernels/cpu/window.py is minidl.kernels.cpu.window."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("minidl", *parts) if parts[0] == "kernels" else parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, at its top or later."""
+    package = name_of(path).split(".")
+    package = package if path.name == "__init__.py" else package[:-1]
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*start, *filter(None, [node.module])])
+            inner = {f"{base}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else base for name in inner}
+        elif isinstance(node, ast.Call) and called(node) in ("import_module", "__import__"):
+            target = node.args[0]
+            text = target.value if isinstance(target, ast.Constant) else "a computed name"
+            found.add(text if isinstance(text, str) else "a computed name")
+    return found
+
+
+def called(node: ast.Call) -> str:
+    """Last part of the name that is called."""
+    f = node.func
+    return f.attr if isinstance(f, ast.Attribute) else f.id if isinstance(f, ast.Name) else ""
+
+
+def part(name: str) -> str:
+    """Row of KERNELS that a module of kernels/ belongs to."""
+    rest = name.removeprefix("minidl.kernels").removeprefix(".")
+    return rest if rest in KERNELS else rest.split(".")[0]
+
+
+def layer(name: str) -> str:
+    """First part of a module's name inside minidl; "" for minidl itself."""
+    return name.removeprefix("minidl").removeprefix(".").split(".")[0]
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if m.startswith("minidl.kernels")])
+def test_a_kernel_file_imports_only_what_its_part_may(name):
+    packages, parts = KERNELS[part(name)]
+    for target in imports(MODULES[name]):
+        top = target.split(".")[0]
+        if top == "minidl":
+            assert target.startswith("minidl.kernels"), f"{name} imports the engine: {target}"
+            assert part(target).split(".")[0] in {*parts, part(name).split(".")[0]}, target
+        else:
+            assert top in sys.stdlib_module_names or top in packages, f"{name} imports {target}"
+
+
+@pytest.mark.parametrize(
+    "name", [m for m in MODULES if m != "minidl" and not m.startswith("minidl.kernels")]
+)
+def test_a_layer_imports_only_leftwards(name):
+    mine = layer(name)
+    rank = next(i for i, row in enumerate(LAYERS) if mine in row)
+    left = set().union(*LAYERS[:rank], {mine})
+    for target in imports(MODULES[name]):
+        top = target.split(".")[0]
+        if target.startswith("minidl.kernels"):
+            open_to_all = target in ("minidl.kernels.shapes", "minidl.kernels.roles")
+            assert open_to_all or mine in ("backend", "cli"), f"{name} imports {target}"
+        elif top == "minidl":
+            assert layer(target) in left, f"{name} imports {target}, which stands to its right"
+        else:
+            allowed = top in sys.stdlib_module_names or top in {"numpy"} | PACKAGES.get(mine, set())
+            assert allowed, f"{name} imports {target}"
+
+
+def test_one_file_imports_numba_cuda():
+    found = {name for name, path in MODULES.items() if any(map(is_cuda, imports(path)))}
+    found |= {name for name, path in MODULES.items() if imports_name(path, "numba", {"cuda"})}
+    assert found <= {"minidl.kernels.cuda._numba"}
+
+
+def is_cuda(target: str) -> bool:
+    return target.split(".")[0] == "numba_cuda" or target.startswith("numba.cuda")
+
+
+def imports_name(path: Path, module: str, names: set[str]) -> bool:
+    """Whether a file says `from module import name`, or uses `module.name`."""
+    return any(
+        (isinstance(node, ast.ImportFrom) and node.module == module and names & spelled(node))
+        or (
+            isinstance(node, ast.Attribute)
+            and node.attr in names
+            and isinstance(node.value, ast.Name)
+            and node.value.id in (module, "nb")
+        )
+        for node in ast.walk(tree(path))
+    )
+
+
+def spelled(node: ast.ImportFrom) -> set[str]:
+    return {alias.name for alias in node.names}
+
+
+def test_one_decorator_of_ours_compiles_the_cpu_kernels():
+    # Numba's own cache=True misses edits of callees in other files: stale results.
+    raw = {"jit", "njit", "vectorize", "guvectorize", "cfunc", "stencil"}
+    found = {
+        name
+        for name, path in MODULES.items()
+        if name.startswith("minidl.kernels.cpu") and imports_name(path, "numba", raw)
+    }
+    assert found <= {"minidl.kernels.cpu._numba"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_dangerous_and_no_assert_for_a_users_input(path):
+    unsafe = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    assert not unsafe & {target.split(".")[0] for target in imports(path)}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            builtin = isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec")
+            assert not builtin, f"line {node.lineno} calls {called(node)}"
+            for keyword in node.keywords:
+                on = isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+                assert not (keyword.arg == "allow_pickle" and on), f"line {node.lineno} unpickles"
+        assert not isinstance(node, ast.Assert), f"line {node.lineno}: python -O drops this check"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_is_named_by_what_is_in_it(path):
+    vague = {"util", "utils", "common", "helper", "helpers", "misc", "manager", "base", "core"}
+    assert path.stem.strip("_") not in vague
+
+
+# Budgets. Docstrings, comments and blank lines are free, so that nobody saves on them.
+
+
+@cache
+def code_lines(path: Path) -> frozenset[int]:
+    """Numbers of the lines that hold code."""
+    free = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    free |= {tokenize.ENCODING, tokenize.ENDMARKER}
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+        if token.type not in free:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(tree(path)):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            text = body[0].value
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                lines -= set(range(text.lineno, text.end_lineno + 1))
+    return frozenset(lines)
+
+
+def test_lines_of_code_are_counted_right(tmp_path):
+    source = tmp_path / "source.py"
+    source.write_text('"""Free.\n\nFree."""\n\n# free\nx = """a\nb"""\n\ndef f():\n    "Free."\n')
+    assert code_lines(source) == {6, 7, 9}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_functions_are_short(path):
+    lines = code_lines(path)
+    assert len(lines) <= 400
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = len(lines & set(range(node.lineno, node.end_lineno + 1)))
+            assert length <= 40, f"{node.name} has {length} lines of code"
+
+
+def test_the_engine_is_read_in_an_afternoon():
+    engine = ("minidl.autograd", "minidl.tensor", "minidl.op")
+    assert sum(len(code_lines(MODULES[name])) for name in engine) <= 500
+
+
+# Backends: a namespace of flat functions each.
+
+
+def kernels_in(package: str, file: str):
+    return kernels_of(import_module(f"minidl.kernels.{package}.{file}"))
+
+
+def family(package: str) -> list[str]:
+    return sorted(p.stem for p in ROOT.glob(f"kernels/{package}/*.py") if p.stem[0] != "_")
+
+
+def same_signature(package: str, file: str) -> None:
+    for name, mine in kernels_in(package, file).items():
+        definition = kernels_in("reference", file).get(name)
+        assert definition, f"{package}/{file}.py has {name}, reference/{file}.py has not"
+        expected, got = inspect.signature(definition), inspect.signature(mine)
+        for a, b in zip(expected.parameters.values(), got.parameters.values(), strict=True):
+            assert (a.name, a.kind, a.default) == (b.name, b.kind, b.default), f"{name}: {got}"
+        assert roles(definition) == roles(mine), name
+
+
+@pytest.mark.numba
+@pytest.mark.parametrize("file", family("cpu"))
+def test_cpu_kernels_have_the_signatures_of_the_reference(file):
+    same_signature("cpu", file)
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("file", [f for f in family("cuda") if f not in ("emulator", "intrinsics")])
+def test_cuda_kernels_have_the_signatures_of_the_reference(file):
+    same_signature("cuda", file)
+
+
+def test_every_kernel_is_in_the_namespace_of_its_backend():
+    namespace = kernel_names("reference")
+    for file in family("reference"):
+        assert set(kernels_in("reference", file)) <= namespace, file
+
+
+def kernel_names(package: str) -> set[str]:
+    """Names of the kernels that a backend offers."""
+    public = vars(import_module(f"minidl.kernels.{package}"))
+    return {
+        name for file in family(package) for name in kernels_in(package, file) if name in public
+    }
