@@ -2,6 +2,7 @@
 # make test    run every test; TESTS="cpu" runs one part of them
 # make lint    ruff, and mypy on the built wheel
 # make env     only make .venv
+# make dev     add to it what the tests, lint and the notebooks need
 # make clean   delete everything that make made, trained models excepted
 #
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." goes to the command that is run.
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 HERE := $(shell $(PYTHON) -c "import platform; print(platform.system(), platform.machine())")
 EMULATES := Linux x86_64
 
-.PHONY: train test lint env clean test-cpu test-reference test-emulator test-download
+.PHONY: train test lint env dev clean test-cpu test-reference test-emulator test-download
 .NOTPARALLEL:
 
 train: env
@@ -57,6 +58,8 @@ lint: $(VENV)/stamp-dev
 	cd $(VENV)/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml
 
 env: $(VENV)/stamp-light
+
+dev: $(VENV)/stamp-dev
 
 # Stamps: each says that a group of packages is installed as pyproject.toml asks.
 $(VENV)/stamp-made:

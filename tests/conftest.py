@@ -18,6 +18,7 @@ settings.load_profile(os.environ.get("MINIDL_HYPOTHESIS", "fast"))
 REFERENCE = os.environ.get("MINIDL_CPU") == "reference"
 if REFERENCE:
     sys.modules["numba"] = None  # type: ignore[assignment]  # whoever imports it now fails
+    collect_ignore = ["test_emulator.py"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
