@@ -1,0 +1,117 @@
+"""The one place that imports numba-cuda: the `jit` of every kernel in this folder, and its launch.
+
+numba-cuda is in maintenance mode; a move to its successor should touch this file and no other.
+"""
+
+import functools
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+# must be set before numba-cuda is imported: our small grids are small on purpose
+os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
+if not hasattr(np, "row_stack"):  # numba-cuda 0.30 looks this name up; numpy 2.5 dropped it
+    np.row_stack = np.vstack  # type: ignore[attr-defined]
+# `from numba import cuda` alone would find the old numba.cuda that ships inside numba
+if importlib.util.find_spec("numba_cuda") is None:
+    raise ImportError(
+        "the CUDA kernels need numba-cuda: pip install 'minidl[cuda13]', or 'minidl[emulate]' to "
+        "run them on a CPU"
+    )
+
+from numba import cuda
+
+__all__ = ["EMULATED", "Kernel", "blocks", "compile_ir", "cuda", "device", "jit"]
+
+_asked = os.environ.get("MINIDL_CUDA", "")
+if _asked not in ("", "emulate"):
+    raise ValueError(f"MINIDL_CUDA is {_asked!r}; it can be 'emulate' or unset")
+EMULATED = _asked == "emulate" or not cuda.is_available()
+
+# inlined before typing: compiling a separate device function would ask for a GPU
+device = cuda.jit(device=True, inline="always")
+
+
+class Kernel:
+    """A CUDA kernel: `kernel[grid, block](*args)` runs it where its arrays are.
+
+    NumPy arrays: the emulator runs the compiled kernel on the CPU. Arrays on the GPU: numba-cuda
+    launches it there. A grid with a 0 launches nothing. A Python float takes the dtype of the
+    first float array, so that it cannot turn a float32 kernel into a float64 one.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
+        self.on_gpu = cuda.jit(function)
+
+    def __getitem__(self, launch: tuple[Any, Any]) -> Callable[..., None]:
+        grid, block = (_triple(n) for n in launch)
+        return functools.partial(self._launch, grid, block)
+
+    def _launch(self, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
+        if len(args) != len(self.parameters):
+            names = ", ".join(self.parameters)
+            raise TypeError(f"{self.__name__}: got {len(args)} arguments for ({names})")
+        if 0 in grid:
+            return
+        floats = [a.dtype for a in args if hasattr(a, "strides") and a.dtype.kind == "f"]
+        if len(set(floats)) > 1:
+            found = [
+                f"{n} {a.dtype}" for n, a in zip(self.parameters, args) if hasattr(a, "strides")
+            ]
+            raise TypeError(f"{self.__name__}: mixed float dtypes ({', '.join(found)})")
+        if floats:
+            args = tuple(floats[0].type(a) if type(a) is float else a for a in args)
+        if any(hasattr(a, "__cuda_array_interface__") for a in args):
+            _launch_on_gpu(self, grid, block, args)
+        else:
+            from . import emulator  # only here: a machine with a GPU may lack what it needs
+
+            emulator.launch(self, grid, block, args)
+
+
+jit = Kernel
+
+
+def blocks(count: int, size: int) -> int:
+    """How many blocks of a size cover a count."""
+    return -(-count // size)
+
+
+def _triple(n: int | tuple[int, ...]) -> tuple[int, ...]:
+    n = (n,) if isinstance(n, int) else tuple(n)
+    return n + (1,) * (3 - len(n))
+
+
+def _launch_on_gpu(kernel: Kernel, grid: Any, block: Any, args: tuple[Any, ...]) -> None:
+    import cupy
+
+    for name, a in zip(kernel.parameters, args):
+        if isinstance(a, np.ndarray):
+            raise TypeError(
+                f"{kernel.__name__}: {name} is a NumPy array, the others are on the GPU"
+            )
+    stream = cuda.external_stream(cupy.cuda.get_current_stream().ptr)
+    views = [cuda.as_cuda_array(a, sync=False) if hasattr(a, "strides") else a for a in args]
+    kernel.on_gpu[grid, block, stream](*views)
+
+
+def compile_ir(kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[int, int]) -> str:
+    """The LLVM IR that numba-cuda makes of a kernel, before NVVM sees it. Needs no GPU.
+
+    The only private call into numba-cuda: the public `cuda.compile` returns PTX alone.
+    """
+    try:
+        from numba.cuda.compiler import _compile_pyfunc_with_fixup
+    except ImportError as moved:
+        raise RuntimeError(
+            "numba-cuda's private compiler entry has moved (known good: numba-cuda 0.30.4): "
+            "see how cuda.compile works there and update compile_ir in kernels/cuda/_numba.py"
+        ) from moved
+    library, _ = _compile_pyfunc_with_fixup(kernel, types, device=False, abi="numba", cc=cc)
+    return library.llvm_strs[0]  # the kernel's module; the others are device functions

@@ -1,0 +1,448 @@
+"""The emulator itself: what it computes, what it catches, and what our kernels compile to.
+
+That the kernels agree with their definition is the business of the Cases (test_kernels.py).
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+    pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
+os.environ.setdefault("MINIDL_CUDA", "emulate")
+
+import minidl.kernels.cuda as k
+from minidl.kernels import reference
+from minidl.kernels.cuda import _numba, emulator, loss, optim, reduce, window
+from minidl.kernels.cuda._numba import Kernel, cuda, jit
+from minidl.kernels.cuda.emulator import schedule
+
+pytestmark = pytest.mark.emulator
+
+TILE = 16
+FULL = 0xFFFFFFFF
+ORDERS = ("forward", "reverse", "shuffled")
+
+
+@jit
+def matmul_tiled(a, b, y):
+    """Three barriers' worth of trouble: the textbook kernel, with ragged edges."""
+    left = cuda.shared.array((TILE, TILE), a.dtype)
+    right = cuda.shared.array((TILE, TILE), a.dtype)
+    tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
+    row, column = cuda.blockIdx.y * TILE + ty, cuda.blockIdx.x * TILE + tx
+    zero = a.dtype.type(0)
+    total = zero
+    for t in range(0, a.shape[1], TILE):
+        inside = row < a.shape[0] and t + tx < a.shape[1]
+        left[ty, tx] = a[row, t + tx] if inside else zero
+        inside = t + ty < b.shape[0] and column < b.shape[1]
+        right[ty, tx] = b[t + ty, column] if inside else zero
+        cuda.syncthreads()
+        for p in range(TILE):
+            total += left[ty, p] * right[p, tx]
+        cuda.syncthreads()
+    if row < y.shape[0] and column < y.shape[1]:
+        y[row, column] = total
+
+
+@jit
+def axpy(x, y, a):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] += a * x[i]
+
+
+@jit
+def mirror(x, y):
+    s = cuda.shared.array(64, x.dtype)
+    i = cuda.threadIdx.x
+    s[i] = x[i]
+    cuda.syncthreads()
+    y[i] = s[63 - i]
+
+
+@jit
+def mirror_without_barrier(x, y):
+    s = cuda.shared.array(64, x.dtype)
+    i = cuda.threadIdx.x
+    s[i] = x[i]
+    y[i] = s[63 - i]
+
+
+@jit
+def shuffles(x, y):
+    i = cuda.threadIdx.x
+    v = x[i]
+    y[0, i] = cuda.shfl_sync(FULL, v, 5)
+    y[1, i] = cuda.shfl_up_sync(FULL, v, 3)
+    y[2, i] = cuda.shfl_down_sync(FULL, v, 3)
+    y[3, i] = cuda.shfl_xor_sync(FULL, v, 6)
+
+
+@jit
+def half_warps(x, y):
+    i = cuda.threadIdx.x
+    if i % 32 < 16:  # two groups of lanes, each at a shuffle of its own
+        y[i] = cuda.shfl_xor_sync(0x0000FFFF, x[i], 1)
+    else:
+        y[i] = cuda.shfl_xor_sync(0xFFFF0000, x[i], 2)
+
+
+@jit
+def divergent(y):
+    if cuda.threadIdx.x < 16:
+        cuda.syncthreads()
+    else:
+        cuda.syncwarp()
+    y[cuda.threadIdx.x] = 1
+
+
+@jit
+def early_return(x, y):
+    if cuda.threadIdx.x >= x.size:
+        return
+    cuda.syncthreads()
+    y[cuda.threadIdx.x] = x[cuda.threadIdx.x]
+
+
+@jit
+def stranger_lane(x, y):
+    y[cuda.threadIdx.x] = cuda.shfl_sync(FULL, x[cuda.threadIdx.x], 20)
+
+
+@jit
+def uninitialised(y):
+    s = cuda.shared.array(32, y.dtype)
+    y[cuda.threadIdx.x] = s[cuda.threadIdx.x]
+
+
+@jit
+def ballot(y):
+    y[0] = cuda.ballot_sync(FULL, cuda.threadIdx.x < 4)
+
+
+@jit
+def too_much_shared(y):
+    s = cuda.shared.array(16000, y.dtype)
+    s[0] = y[0]
+    y[0] = s[0]
+
+
+@jit
+def too_much_local(y):
+    a = cuda.local.array(10000, y.dtype)
+    for i in range(10000):
+        a[i] = y[0]
+    y[0] = a[9999]
+
+
+@jit
+def who(y):
+    i = cuda.threadIdx.x + cuda.blockDim.x * (cuda.threadIdx.y + cuda.blockDim.y * cuda.threadIdx.z)
+    b = cuda.blockIdx.x + cuda.gridDim.x * (cuda.blockIdx.y + cuda.gridDim.y * cuda.blockIdx.z)
+    y[b, i] += 1000 * b + i
+
+
+def f32(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+# ---- it computes what a GPU computes ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiled_matmul(dtype):
+    a, b = f32(64, 64).astype(dtype), f32(64, 64, seed=1).astype(dtype)
+    y = np.empty((64, 64), dtype)
+    matmul_tiled[(4, 4), (TILE, TILE)](a, b, y)
+    start = time.perf_counter()
+    matmul_tiled[(4, 4), (TILE, TILE)](a, b, y)
+    print(f"64 x 64 x 64: {(time.perf_counter() - start) * 1e3:.1f} ms")
+    np.testing.assert_allclose(y, a @ b, rtol=0, atol=64 * np.finfo(dtype).eps * 30)
+
+
+def test_ragged_strided_matmul():
+    a, b = f32(34, 19)[::2, ::-1], f32(50, 19, seed=1).T
+    y = np.zeros((50, 17), np.float32).T
+    matmul_tiled[(4, 2), (TILE, TILE)](a, b, y)
+    np.testing.assert_allclose(y, a @ b, atol=1e-4)
+
+
+def test_100_000_threads_take_milliseconds():
+    x, y = f32(100_000), np.zeros(100_000, np.float32)
+    axpy[1000, 100](x, y, 2.0)
+    np.testing.assert_array_equal(y, 2 * x)
+    best = 1.0
+    for _ in range(5):
+        start = time.perf_counter()
+        axpy[1000, 100](x, y, 2.0)
+        best = min(best, time.perf_counter() - start)
+    print(f"100,000 threads: {best * 1e3:.2f} ms")
+    assert best < 0.05
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_thread_of_every_block_runs_once(order):
+    y = np.zeros((24, 24), np.int64)
+    with schedule(order, seed=3):
+        who[(2, 3, 4), (4, 3, 2)](y)
+    np.testing.assert_array_equal(y, 1000 * np.arange(24)[:, None] + np.arange(24))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dtype", [np.int32, np.float32, np.float64])
+def test_shuffles(dtype, order):
+    x = np.arange(64).astype(dtype)
+    y = np.zeros((4, 64), dtype)
+    with schedule(order):
+        shuffles[1, 64](x, y)
+    lane, warp = np.arange(64) % 32, np.arange(64) // 32 * 32
+    np.testing.assert_array_equal(y[0], warp + 5)
+    np.testing.assert_array_equal(y[1], warp + np.where(lane < 3, lane, lane - 3))
+    np.testing.assert_array_equal(y[2], warp + np.where(lane > 28, lane, lane + 3))
+    np.testing.assert_array_equal(y[3], warp + (lane ^ 6))
+
+
+def test_shuffles_of_half_warps():
+    y = np.zeros(32, np.float32)
+    half_warps[1, 32](np.arange(32, dtype=np.float32), y)
+    np.testing.assert_array_equal(y, np.where(np.arange(32) < 16, 1, 2) ^ np.arange(32))
+
+
+def test_threads_that_returned_do_not_hold_a_barrier():
+    y = np.zeros(8, np.float32)
+    early_return[2, 32](f32(8), y)
+    np.testing.assert_array_equal(y, f32(8))
+
+
+def test_a_grid_with_a_zero_launches_nothing():
+    y = np.zeros(1, np.float32)
+    axpy[0, 32](y, y, 1.0)
+    axpy[(3, 0), 32](y, y, 1.0)
+
+
+# ---- it catches what a GPU hides ----
+
+
+def both_ways(kernel, *args):
+    results = []
+    for order in ("forward", "reverse"):
+        with schedule(order):
+            kernel[1, 64](*args)
+        results.append(args[-1].copy())
+    return results
+
+
+def test_a_missing_barrier_shows_between_schedules():
+    x, y = f32(64), np.zeros(64, np.float32)
+    forward, reverse = both_ways(mirror, x, y)
+    np.testing.assert_array_equal(forward, x[::-1])
+    np.testing.assert_array_equal(reverse, x[::-1])
+    forward, reverse = both_ways(mirror_without_barrier, x, y)
+    assert np.isnan(forward).sum() == np.isnan(reverse).sum() == 32
+    assert not np.array_equal(forward, reverse, equal_nan=True)
+
+
+def test_uninitialised_shared_memory_is_nan_in_every_block():
+    y = np.zeros(32, np.float32)
+    s = np.zeros(64, np.float32)
+    mirror[1, 64](s, s)
+    uninitialised[2, 32](y)
+    assert np.isnan(y).all()
+
+
+def test_a_divergent_barrier_is_an_error_and_the_next_launch_works():
+    y = np.zeros(32, np.float32)
+    with pytest.raises(RuntimeError, match=r"divergent: divergent barrier in block \(0, 0, 0\)"):
+        divergent[2, 32](y)
+    x, z = f32(64), np.zeros(64, np.float32)
+    mirror[1, 64](x, z)
+    np.testing.assert_array_equal(z, x[::-1])
+
+
+def test_a_lane_that_is_not_there_gives_nan():
+    y = np.zeros(16, np.float32)
+    stranger_lane[1, 16](f32(16), y)
+    assert np.isnan(y).all()
+
+
+def test_what_the_emulator_does_not_know_is_named():
+    with pytest.raises(NotImplementedError, match=r"ballot: .* llvm\.nvvm\.vote\.sync"):
+        ballot[1, 32](np.zeros(1, np.int32))
+
+
+def test_limits_of_a_gpu():
+    y = np.zeros(32, np.float32)
+    with pytest.raises(ValueError, match="bytes of shared memory"):
+        too_much_shared[1, 1](y)
+    with pytest.raises(ValueError, match="2048 threads in a block"):
+        uninitialised[1, (64, 32)](y)
+    with pytest.raises(ValueError, match="grid"):
+        uninitialised[(1, 70000), 32](y)
+    with pytest.raises(ValueError, match="local arrays beyond"):
+        too_much_local[1, 1](y)
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        ([1.0], "x is a list; kernels take arrays and numbers"),
+        (None, "x is a NoneType"),
+        (np.zeros(1, object), "x is object; floats are float32 or float64"),
+        (np.zeros(1, ">i4"), "not in native byte order"),
+        (np.zeros(1, np.float64), "mixed float dtypes .x float64, y float32."),
+    ],
+)
+def test_arguments_are_checked_before_the_launch(bad, message):
+    with pytest.raises(TypeError, match=f"axpy: .*{message}"):
+        axpy[1, 1](bad, np.zeros(1, np.float32), 1.0)
+
+
+def test_number_of_arguments_and_name_of_schedule():
+    with pytest.raises(TypeError, match=r"axpy: got 1 arguments for \(x, y, a\)"):
+        axpy[1, 1](np.zeros(1))
+    with pytest.raises(ValueError, match="'sideways'"), schedule("sideways"):
+        pass
+
+
+# ---- our kernels ----
+
+
+def calls():
+    """Every launcher once, on shapes that leave no tile full: (name, outputs, call)."""
+    x, w, b = f32(3, 9, 7, 5), f32(3, 2, 5, 35, seed=1), f32(35, seed=2)
+    dy = f32(3, 5, 8, 35, seed=3)
+    how = (2, 1), ((1, 1), (1, 1))
+    logits, label = f32(21, 40), np.arange(21, dtype=np.int64)
+    lse = np.log(np.exp(logits).sum(1))
+    one = np.ones((), np.float32)
+    yield "conv2d", (dy,), lambda k, y: k.conv2d(x, w, b, y, *how)
+    yield "conv2d_grad_x", (x,), lambda k, dx: k.conv2d_grad_x(dy, w, dx, *how, True)
+    yield "conv2d_grad_w", (w,), lambda k, dw: k.conv2d_grad_w(dy, x, dw, *how, True)
+    yield "sum_rows", (b,), lambda k, db: k.sum_rows(dy, db, True)
+    yield "cross_entropy", (lse, lse), lambda k, y, z: k.cross_entropy(logits, label, y, z, 0.5)
+    yield (
+        "cross_entropy to a number",
+        (one, lse),
+        lambda k, y, z: k.cross_entropy(logits, label, y, z, 0.5),
+    )
+    yield (
+        "cross_entropy_grad",
+        (logits,),
+        lambda k, dx: k.cross_entropy_grad(one, logits, label, lse, dx, 0.5, True),
+    )
+    yield (
+        "adam_step_",
+        (w, w, w * w),
+        lambda k, p, m, v: k.adam_step_(
+            w, one.reshape(1), np.full(1, 3), p, m, v, 0.9, 0.999, 1e-8, 0.1
+        ),
+    )
+    yield "count_", (np.arange(3),), lambda k, t: k.count_(t)
+
+
+CALLS = {name: (outputs, call) for name, outputs, call in calls()}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_schedules_agree_bit_for_bit(name):
+    outputs, call = CALLS[name]
+    results = []
+    for order, seed in [("forward", 0), ("reverse", 0), ("shuffled", 1), ("shuffled", 2)]:
+        got = [np.array(o) for o in outputs]
+        with schedule(order, seed):
+            call(k, *got)
+        results.append(b"".join(o.tobytes() for o in got))
+    assert len(set(results)) == 1
+    expected = [np.array(o) for o in outputs]
+    call(reference, *expected)
+    for g, e in zip(got, expected):
+        np.testing.assert_allclose(g, e, rtol=1e-4, atol=1e-4)
+
+
+def test_many_rows_sum_in_two_stages():
+    dy, db = f32(40, 50, 33), np.zeros(33, np.float32)
+    k.sum_rows(dy[:, ::2], db, False)
+    np.testing.assert_allclose(db, dy[:, ::2].sum((0, 1), dtype=np.float64), rtol=1e-4, atol=1e-3)
+
+
+def our_kernels():
+    modules = (window, reduce, loss, optim)
+    return {n: v for m in modules for n, v in vars(m).items() if isinstance(v, Kernel)}
+
+
+def test_float32_kernels_contain_no_float64():
+    kernels = our_kernels()
+    assert len(kernels) == 9
+    for outputs, call in CALLS.values():
+        call(k, *(np.array(o) for o in outputs))
+    for name, kernel in kernels.items():
+        kinds = [s for s in emulator.specialisations(kernel) if "float64" not in str(s)]
+        assert kinds, name
+        ptx, _ = cuda.compile(kernel.function, kinds[0], device=False, abi="numba", cc=(8, 0))
+        assert ".entry" in ptx
+        assert ".f64" not in ptx, f"{name} computes in float64"
+
+
+def test_a_float64_leak_would_be_seen():
+    kinds = emulator.signature(axpy, (f32(3), f32(3), 0.1))  # a Python float is float64
+    ptx, _ = cuda.compile(axpy.function, kinds, device=False, abi="numba", cc=(8, 0))
+    assert ".f64" in ptx
+
+
+# ---- the border to numba-cuda ----
+
+
+def test_the_private_compiler_entry_is_where_we_think():
+    """If this fails, numba-cuda was updated: read the message and edit compile_ir."""
+    kinds = emulator.signature(axpy, (f32(3), f32(3), np.float32(1)))
+    text = _numba.compile_ir(axpy.function, kinds, (9, 0))
+    assert "llvm.nvvm.read.ptx.sreg.tid.x" in text
+    assert "nvptx64" in text
+
+
+def test_if_it_moves_the_error_says_what_to_do(monkeypatch):
+    import numba.cuda.compiler as compiler
+
+    monkeypatch.delattr(compiler, "_compile_pyfunc_with_fixup")
+    with pytest.raises(RuntimeError, match=r"update compile_ir in kernels/cuda/_numba\.py"):
+        _numba.compile_ir(axpy.function, (), (9, 0))
+
+
+def run_python(code, **environment):
+    root = Path(__file__).parents[1]
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_without_numba_cuda_the_error_gives_the_pip_line():
+    hide = "import sys, importlib.util as u; f = u.find_spec\n"
+    hide += "u.find_spec = lambda n, *a: None if n == 'numba_cuda' else f(n, *a)\n"
+    done = run_python(hide + "import minidl.kernels.cuda")
+    assert "ImportError" in done.stderr.splitlines()[-1]
+    assert "pip install 'minidl[cuda13]'" in done.stderr.splitlines()[-1]
+
+
+def test_elsewhere_the_emulator_says_what_is_missing():
+    code = "import platform; platform.machine = lambda: 'arm64'\n"
+    done = run_python(code + "import minidl.kernels.cuda.emulator")
+    assert "Linux x86-64 only" in done.stderr.splitlines()[-1]
+    done = run_python("import minidl.kernels.cuda", MINIDL_CUDA="emulator")
+    assert "it can be 'emulate' or unset" in done.stderr.splitlines()[-1]
+
+
+def test_a_kernel_that_is_missing_names_the_place():
+    with pytest.raises(AttributeError, match="'max_pool3d' yet: write it in kernels/cuda/"):
+        _ = k.max_pool3d
