@@ -60,7 +60,9 @@ class Node:
         self.name, self.inputs, self.grads, self.like = name, inputs, grads, like
         self.leaf = self.keep = leaf
         self.versions: tuple = ()
-        self.grad = self.home = self.hooks = None
+        self.grad: Array | None = None
+        self.home: Array | None = None
+        self.hooks: dict[int, Callable[[Array], Array]] | None = None
 
     def saved(self) -> dict[str, Array]:
         """The arrays that the gradient functions hold on to, by the name the op gave them."""

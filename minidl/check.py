@@ -20,12 +20,6 @@ def rank(op: str, name: str, x: Array, wanted: int, layout: str, hint: str = "")
         fail(op, f"{name} has {x.ndim} dimensions, but {layout} has {wanted}", hint, **{name: x})
 
 
-def equal(op: str, left: str, a: int, right: str, b: int, hint: str = "", **arrays: Any) -> None:
-    """Two sizes agree."""
-    if a != b:
-        fail(op, f"{left} is {a}, but {right} is {b}", hint, **arrays)
-
-
 def broadcast(op: str, a: Array, b: Array) -> tuple[int, ...]:
     """The shape of a and b together."""
     if a.shape == b.shape:
@@ -75,7 +69,7 @@ def labels(op: str, label: Array, classes: int, x: Array) -> None:
         fail(op, "label is one-hot", "give the numbers of the classes: y.argmax(1)", label=label)
     if label.shape != x.shape[:1]:
         fail(op, "one label per row of x is needed", x=x, label=label)
-    if label.size and not (0 <= label.min() and label.max() < classes):
+    if label.size and (label.min() < 0 or label.max() >= classes):
         bad = label.min() if label.min() < 0 else label.max()
         fail(op, f"label {bad} is out of range for {classes} classes", x=x, label=label)
 

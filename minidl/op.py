@@ -36,8 +36,11 @@ def op(
 
     @functools.wraps(function)
     def call(*inputs: Any, **static: Any) -> Tensor:
-        device = dtype = None
-        arrays, nodes, recorded = [], [], False
+        device: Any = None
+        dtype: Any = None
+        arrays: list = []
+        nodes: list = []
+        recorded = False
         for i, t in enumerate(inputs):
             if t is None:
                 arrays.append(None)

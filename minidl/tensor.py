@@ -4,7 +4,7 @@ It holds no arithmetic: the operators are hung on by `ops/__init__.py`.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,30 @@ class Tensor:
     node: Node | None
     version: list[int]  # counts in-place changes; views of one tensor share it
     device: Device
+
+    if TYPE_CHECKING:  # the table in ops/__init__.py hangs these on
+
+        def _binary(self, other: Any, /) -> "Tensor": ...
+        def _unary(self) -> "Tensor": ...
+        def _reduction(
+            self,
+            axis: Any = None,
+            keepdims: bool = False,
+            *,
+            dim: Any = None,
+            keepdim: bool = False,
+        ) -> "Tensor": ...
+        def _reshape(self, *lengths: Any) -> "Tensor": ...
+        def astype(self, dtype: Any) -> "Tensor": ...
+        def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor": ...
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __matmul__ = _binary
+        __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __rmatmul__ = __getitem__ = _binary
+        __lt__ = __le__ = __gt__ = __ge__ = _binary
+        __neg__ = exp = log = sqrt = relu = _unary
+        sum = mean = max = argmax = _reduction
+        reshape = view = permute = transpose = _reshape
+        T: "Tensor"
 
     def __init__(
         self,
@@ -82,7 +106,7 @@ class Tensor:
         return len(self.data)
 
     def __iter__(self) -> Iterator["Tensor"]:
-        return (self[i] for i in range(len(self)))  # type: ignore[index]
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         text = np.array2string(self.numpy_view(), separator=", ", prefix="tensor(", precision=4)
@@ -209,10 +233,13 @@ class Tensor:
             new = hook(_wrap(dy, self.device))
             return dy if new is None else new.data
 
-        if node.hooks is None:
-            node.hooks = {}
-        node.hooks[id(run)] = run
-        return lambda: node.hooks.pop(id(run), None)
+        hooks = node.hooks = node.hooks or {}
+        hooks[id(run)] = run
+
+        def remove() -> None:
+            hooks.pop(id(run), None)
+
+        return remove
 
     def detach(self) -> "Tensor":
         """The same values without the history; shares memory, and the count of changes."""

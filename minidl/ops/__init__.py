@@ -31,26 +31,35 @@ def _relation(relation: str) -> Any:
 
 def _reduction(op: Any) -> Any:
     def method(
-        self: Tensor, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: Any = 0
+        self: Tensor,
+        axis: Any = None,
+        keepdims: bool = False,
+        *,
+        dim: Any = None,
+        keepdim: bool = False,
     ) -> Tensor:
         axis = dim if axis is None else axis  # PyTorch's names are welcome
-        return op(self, axis=axis, keepdims=bool(keepdims or keepdim))
+        return op(self, axis=axis, keepdims=keepdims or keepdim)
 
     method.__doc__, method.__name__ = op.__doc__, op.__name__
     return method
+
+
+def _is_array(key: Any) -> bool:
+    return isinstance(key, list) or bool(getattr(key, "shape", ()))
 
 
 def _index(self: Tensor, key: Any) -> Tensor:
     """x[key]: a view for numbers, slices, None and ...; rows for a list or array of integers."""
     if isinstance(key, Tensor):
         key = key.data
-    if isinstance(key, list) or getattr(key, "ndim", 0):
+    if _is_array(key):
         index = Tensor(key, device=self.device)
         if index.dtype.kind == "b":
             raise TypeError("getitem: index with a mask is not there; use np.flatnonzero(mask)")
         return take(self, index)
     for part in key if isinstance(key, tuple) else ():
-        if isinstance(part, list) or getattr(part, "ndim", 0):
+        if _is_array(part):
             raise TypeError("getitem: an array can index the first axis alone, as x[array]")
     return getitem(self, key=key)
 

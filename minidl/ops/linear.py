@@ -9,7 +9,9 @@ def matmul(k, a, b):
     """a (M, K) times b (K, N) -> (M, N)."""
     for name, m in (("a", a), ("b", b)):
         check.rank("matmul", name, m, 2, "a matrix")
-    check.equal("matmul", "the columns of a", a.shape[1], "the rows of b", b.shape[0], a=a, b=b)
+    if a.shape[1] != b.shape[0]:
+        problem = f"a has {a.shape[1]} columns, but b has {b.shape[0]} rows"
+        check.fail("matmul", problem, a=a, b=b)
     y = k.matmul(a, b, k.empty((a.shape[0], b.shape[1]), a.dtype))
 
     def grad_a(dy, da, add):

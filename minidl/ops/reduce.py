@@ -6,16 +6,16 @@ from ..op import op
 
 
 def _plan(name, x, axis, keepdims):
-    """Reduced axes, shape with length 1 there, and the shape to return."""
+    """The shape of the result with length 1 along the reduced axes, and the shape to return."""
     reduced = check.axes(name, axis, x)
     wide = shapes.keepdims(x.shape, reduced)
-    return reduced, wide, wide if keepdims else shapes.without(x.shape, reduced)
+    return wide, wide if keepdims else shapes.without(x.shape, reduced)
 
 
 @op
 def sum(k, x, *, axis=None, keepdims=False):
     """The sum of x over axes; 0 over none."""
-    _, wide, shape = _plan("sum", x, axis, keepdims)
+    wide, shape = _plan("sum", x, axis, keepdims)
     y = k.sum(x, k.empty(wide, x.dtype))
 
     def grad_x(dy, dx, add):
@@ -27,7 +27,7 @@ def sum(k, x, *, axis=None, keepdims=False):
 @op
 def mean(k, x, *, axis=None, keepdims=False):
     """The mean of x over axes; NaN of nothing."""
-    _, wide, shape = _plan("mean", x, axis, keepdims)
+    wide, shape = _plan("mean", x, axis, keepdims)
     y = k.mean(x, k.empty(wide, x.dtype))
 
     def grad_x(dy, dx, add):
@@ -37,7 +37,7 @@ def mean(k, x, *, axis=None, keepdims=False):
 
 
 def _max(k, name, x, axis, keepdims):
-    reduced, wide, shape = _plan(name, x, axis, keepdims)
+    wide, shape = _plan(name, x, axis, keepdims)
     if x.size == 0 and shapes.count(wide):
         check.fail(name, "there is no maximum of nothing", x=x)
     y, arg = k.max(x, k.empty(wide, x.dtype), k.empty(wide, "int64"))

@@ -15,7 +15,7 @@ def conv2d(k, x, w, b=None, *, stride=1, padding=0):
     ((top, bottom), (left, right)), "valid" or "same".
     """
     check.rank("conv2d", "w", w, 4, "a set of filters (KH, KW, C, F)")
-    size, stride, pad = check.windows("conv2d", x, w.shape[:2], stride, padding)
+    _, stride, pad = check.windows("conv2d", x, w.shape[:2], stride, padding)
     if x.shape[3] != w.shape[2]:
         problem = f"x has {x.shape[3]} channels, but w expects {w.shape[2]}"
         check.fail("conv2d", problem, "images are (N, H, W, C)", x=x, w=w)
