@@ -51,7 +51,7 @@ def op(
             array, node = t.data, t.node
             if t.device is not device:
                 device = _same_device(name, names[i], device, t.device)
-            if array.dtype is not dtype and not any_dtype:
+            if (array.dtype is not dtype or integer) and not any_dtype:
                 dtype = _same_dtype(name, names, i, array.dtype, dtype, integer)
             arrays.append(array)
             nodes.append(node)
