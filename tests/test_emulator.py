@@ -3,6 +3,7 @@
 That the kernels agree with their definition is the business of the Cases (test_kernels.py).
 """
 
+import math
 import os
 import platform
 import subprocess
@@ -118,6 +119,16 @@ def stranger_lane(x, y):
 
 
 @jit
+def library(x, y):
+    v = x[cuda.threadIdx.x]
+    y[0, cuda.threadIdx.x] = math.isfinite(v)
+    y[1, cuda.threadIdx.x] = math.isnan(v)
+    y[2, cuda.threadIdx.x] = math.isinf(v)
+    y[3, cuda.threadIdx.x] = math.exp(v)
+    y[4, cuda.threadIdx.x] = math.tanh(v)
+
+
+@jit
 def uninitialised(y):
     s = cuda.shared.array(32, y.dtype)
     y[cuda.threadIdx.x] = s[cuda.threadIdx.x]
@@ -208,6 +219,15 @@ def test_shuffles(dtype, order):
     np.testing.assert_array_equal(y[1], warp + np.where(lane < 3, lane, lane - 3))
     np.testing.assert_array_equal(y[2], warp + np.where(lane > 28, lane, lane + 3))
     np.testing.assert_array_equal(y[3], warp + (lane ^ 6))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_mathematical_library(dtype):
+    x = np.array([0, 1, -2, np.inf, -np.inf, np.nan], dtype)
+    y = np.zeros((5, 6), dtype)
+    library[1, 6](x, y)
+    expected = [np.isfinite(x), np.isnan(x), np.isinf(x), np.exp(x), np.tanh(x)]
+    np.testing.assert_allclose(y, expected, rtol=2 * np.finfo(dtype).eps)
 
 
 def test_shuffles_of_half_warps():

@@ -249,6 +249,7 @@ def _run(thread, resume, poison, fibers, blocks, threads, index, ask, answer):
 
 # ---- from a kernel to machine code ----
 
+_LIBM = {"isfinited": "finite", "isinfd": "isinf", "isnand": "isnan"}  # where the names differ
 _VOID = ctypes.CFUNCTYPE(None)
 _RESUME = ctypes.CFUNCTYPE(None, ctypes.c_int32)
 
@@ -343,9 +344,10 @@ def _resolve(kernel: Kernel, module: ll.ModuleRef) -> None:
     libm = ctypes.CDLL("libm.so.6")
     unknown = []
     for name in (f.name for f in module.functions if f.is_declaration):
-        math = re.fullmatch(r"__nv_(?:fast_)?(\w+)", name)
-        if math and hasattr(libm, math[1]):
-            ll.add_symbol(name, ctypes.cast(getattr(libm, math[1]), ctypes.c_void_p).value)
+        same = re.sub("^__nv_(fast_)?", "", name)
+        same = _LIBM.get(same, same)
+        if name.startswith("__nv_") and hasattr(libm, same):
+            ll.add_symbol(name, ctypes.cast(getattr(libm, same), ctypes.c_void_p).value)
         # MCJIT would leave an unresolved call at address 0
         if not name.startswith("llvm.") and not ll.address_of_symbol(name):
             unknown.append(name.replace("nv.", "llvm.nvvm.", 1))
