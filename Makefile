@@ -20,6 +20,11 @@ endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 HERE := $(shell $(PYTHON) -c "import platform; print(platform.system(), platform.machine())")
 EMULATES := Linux x86_64
+ifeq ($(HERE),$(EMULATES))
+TEST_SIZE := Installing pytest, Hypothesis and NVIDIA's CUDA compilers into $(VENV): about 210 MB to download, 550 MB on disk.
+else
+TEST_SIZE := Installing pytest and Hypothesis into $(VENV): a few MB.
+endif
 
 .PHONY: train test lint env dev clean test-cpu test-reference test-emulator test-download
 .NOTPARALLEL:
@@ -55,7 +60,7 @@ lint: $(VENV)/stamp-dev
 	rm -rf build $(VENV)/wheel $(VENV)/types
 	$(PIP) wheel --no-deps -w $(VENV)/wheel .
 	$(PIP) install --no-deps --target $(VENV)/types $(VENV)/wheel/minidl-*.whl
-	cd $(VENV)/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml
+	cd $(VENV)/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml
 
 env: $(VENV)/stamp-light
 
@@ -68,17 +73,17 @@ $(VENV)/stamp-made:
 	@touch $@
 
 $(VENV)/stamp-light: $(VENV)/stamp-made pyproject.toml
-	@echo "Installing NumPy, Numba, safetensors, tqdm and Matplotlib into $(VENV) ..."
+	@echo "Installing NumPy, Numba, safetensors, tqdm and Matplotlib into $(VENV): about 100 MB to download, 400 MB on disk."
 	$(PIP) install -e ".[plot]"
 	@touch $@
 
 $(VENV)/stamp-test: $(VENV)/stamp-light
-	@echo "Installing what the tests need into $(VENV) ..."
+	@echo "$(TEST_SIZE)"
 	$(PIP) install -e ".[test]"
 	@touch $@
 
 $(VENV)/stamp-dev: $(VENV)/stamp-test
-	@echo "Installing ruff, mypy and what runs the notebooks into $(VENV) ..."
+	@echo "Installing ruff, mypy and what runs the notebooks into $(VENV): about 50 MB to download."
 	$(PIP) install -e ".[dev]"
 	@touch $@
 

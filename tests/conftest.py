@@ -23,7 +23,9 @@ if REFERENCE:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if REFERENCE:
-        dropped = [item for item in items if item.get_closest_marker("numba")]
+        dropped = [
+            i for i in items if i.get_closest_marker("numba") or i.get_closest_marker("emulator")
+        ]
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in dropped]
     here = f"{platform.system()} on {platform.machine()}"
