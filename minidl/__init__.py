@@ -1,6 +1,8 @@
 """minidl: a small deep-learning framework whose every kernel can be read, run and checked."""
 
+import importlib as _importlib
 from pathlib import Path as _Path
+from typing import Any as _Any
 
 _here = _Path(__file__).parent
 if not (_here / "kernels").is_dir():  # a checkout: kernels/ lies beside minidl/, not inside it
@@ -41,3 +43,16 @@ __all__ = [
     "no_grad", "ops", "permute", "pow", "rand", "randn", "relu", "reshape", "sqrt", "sub",
     "sum", "take", "Tensor", "tensor",
 ]  # fmt: skip
+
+_LATER = ("data", "io", "kernels", "models", "nn", "optim", "train")
+
+
+def __getattr__(name: str) -> _Any:
+    """minidl.nn, minidl.data ...: imported when first used, so that `import minidl` is quick."""
+    if name in _LATER:
+        return _importlib.import_module(f"minidl.{name}")
+    raise AttributeError(f"module 'minidl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -120,7 +120,7 @@ def test_the_graph_is_freed_once_used():
     x = leaf(2.0)
     y = x * x
     y.backward()
-    with pytest.raises(RuntimeError, match="the graph of 'mul' was freed.*retain_graph=True"):
+    with pytest.raises(RuntimeError, match=r"the graph of 'mul' was freed.*retain_graph=True"):
         y.backward()
     z = x * x
     z.backward(retain_graph=True)

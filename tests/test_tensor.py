@@ -195,7 +195,7 @@ def test_devices():
     with pytest.raises(RuntimeError, match="device 'cuda': tensors do not live there yet"):
         Tensor([1.0], device="cuda")
     elsewhere = md.Device("elsewhere")
-    with pytest.raises(RuntimeError, match="add: b is on 'elsewhere', but .* on 'cpu'; move one"):
+    with pytest.raises(RuntimeError, match=r"add: b is on 'elsewhere', but .* on 'cpu'; move one"):
         x + Tensor([1.0], device=elsewhere)
 
 
