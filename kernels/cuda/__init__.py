@@ -4,6 +4,8 @@ One flat namespace with the names and signatures of `reference/`; a kernel that 
 an error that names the file to edit, never a silent fallback.
 """
 
+from typing import Any
+
 from .loss import cross_entropy, cross_entropy_grad
 from .memory import empty, empty_image, empty_like, scratch
 from .optim import adam_step_, count_
@@ -26,7 +28,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     raise AttributeError(
         f"there is no CUDA kernel {name!r} yet: write it in kernels/cuda/, in the file that "
         "defines it in kernels/reference/, and export it in kernels/cuda/__init__.py"

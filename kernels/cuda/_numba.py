@@ -14,7 +14,7 @@ import numpy as np
 # must be set before numba-cuda is imported: our small grids are small on purpose
 os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
 if not hasattr(np, "row_stack"):  # numba-cuda 0.30 looks this name up; numpy 2.5 dropped it
-    np.row_stack = np.vstack  # type: ignore[attr-defined]
+    vars(np)["row_stack"] = np.vstack
 # `from numba import cuda` alone would find the old numba.cuda that ships inside numba
 if importlib.util.find_spec("numba_cuda") is None:
     raise ImportError(
@@ -22,7 +22,9 @@ if importlib.util.find_spec("numba_cuda") is None:
         "run them on a CPU"
     )
 
-from numba import cuda
+from numba import cuda as _cuda
+
+cuda: Any = _cuda  # in a kernel its names mean other things than type checkers read
 
 __all__ = ["EMULATED", "Kernel", "blocks", "compile_ir", "cuda", "device", "jit"]
 
@@ -44,8 +46,8 @@ class Kernel:
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
-        functools.update_wrapper(self, function)
-        self.function = function
+        self.function = self.__wrapped__ = function  # inspect.getsource finds it there
+        self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.on_gpu = cuda.jit(function)
 
@@ -107,11 +109,11 @@ def compile_ir(kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[in
     The only private call into numba-cuda: the public `cuda.compile` returns PTX alone.
     """
     try:
-        from numba.cuda.compiler import _compile_pyfunc_with_fixup
-    except ImportError as moved:
+        compiled = cuda.compiler._compile_pyfunc_with_fixup
+    except AttributeError as moved:
         raise RuntimeError(
             "numba-cuda's private compiler entry has moved (known good: numba-cuda 0.30.4): "
             "see how cuda.compile works there and update compile_ir in kernels/cuda/_numba.py"
         ) from moved
-    library, _ = _compile_pyfunc_with_fixup(kernel, types, device=False, abi="numba", cc=cc)
+    library, _ = compiled(kernel, types, device=False, abi="numba", cc=cc)
     return library.llvm_strs[0]  # the kernel's module; the others are device functions

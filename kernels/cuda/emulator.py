@@ -8,7 +8,7 @@ How it works, from top to bottom:
    defines them over a few arrays that NumPy owns, and llvmlite compiles the whole to machine code.
 3. A kernel without barriers or shuffles is a plain function: `_run` calls it once per thread.
 4. A kernel with barriers runs every thread of a block as a *fiber*: a stack of its own, and
-   fourteen instructions (`nv_switch`) that leave one stack and continue on another. A thread
+   fifteen instructions (`nv_switch`) that leave one stack and continue on another. A thread
    runs until it must wait; it writes down what it waits for and switches back to the scheduler.
 5. The scheduler is `_run`, below, in Python (compiled by Numba). It resumes every thread that is
    ready, then looks at who waits: all at the barrier, the block goes on; all lanes of a warp at
@@ -28,7 +28,7 @@ import platform
 import re
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import llvmlite.binding as ll
 import numpy as np
@@ -62,8 +62,9 @@ ANSWER = np.zeros((MAX_THREADS, 2), np.int32)  # value, and whether the lane was
 STACKS = np.zeros((MAX_THREADS, STACK // 8), np.int64)
 TOPS = np.zeros(MAX_THREADS + 1, np.int64)  # stack pointers; the last one is the scheduler's
 
-_SHARED_STATE = {"index": INDEX, "args": ARGS, "current": CURRENT, "ask": ASK}
-_SHARED_STATE |= {"answer": ANSWER, "tops": TOPS}
+_SHARED_STATE: dict[str, np.ndarray] = {
+    "index": INDEX, "args": ARGS, "current": CURRENT, "ask": ASK, "answer": ANSWER, "tops": TOPS
+}  # fmt: skip
 
 _STATE = "\n".join(
     f"@nv_{name} = external global [{a.nbytes} x i8], align 8" for name, a in _SHARED_STATE.items()
@@ -84,6 +85,10 @@ _SWITCH = r"\0A".join(
     + ["movq %rsp, (%rdi)", "movq %rsi, %rsp"]  # here one stack is left for the other
     + [f"popq %{r}" for r in reversed(_SAVED)]
     + ["retq"]
+)
+_ASKED = "".join(
+    f"  %p{i} = getelementptr i32, ptr %ask, i32 {i}\n  store i32 %{word}, ptr %p{i}\n"
+    for i, word in enumerate(("mask", "mode", "value", "lane", "clamp"), 1)
 )
 
 RUNTIME = f"""
@@ -135,25 +140,10 @@ define void @"nv.bar.warp.sync"(i32 %mask) {{
 define {{i32, i1}} @"nv.shfl.sync.i32"(i32 %mask, i32 %mode, i32 %value, i32 %lane, i32 %clamp) {{
   %t = load i32, ptr @nv_current
   %ask = getelementptr [6 x i32], ptr @nv_ask, i32 %t
-  %p1 = getelementptr i32, ptr %ask, i32 1
-  %p2 = getelementptr i32, ptr %ask, i32 2
-  %p3 = getelementptr i32, ptr %ask, i32 3
-  %p4 = getelementptr i32, ptr %ask, i32 4
-  %p5 = getelementptr i32, ptr %ask, i32 5
-  store i32 %mask, ptr %p1
-  store i32 %mode, ptr %p2
-  store i32 %value, ptr %p3
-  store i32 %lane, ptr %p4
-  store i32 %clamp, ptr %p5
-  call void @nv_wait(i32 {WARP})
-  %answer = getelementptr [2 x i32], ptr @nv_answer, i32 %t
-  %found = getelementptr i32, ptr %answer, i32 1
-  %v = load i32, ptr %answer
-  %f = load i32, ptr %found
-  %in = trunc i32 %f to i1
-  %r = insertvalue {{i32, i1}} undef, i32 %v, 0
-  %s = insertvalue {{i32, i1}} %r, i1 %in, 1
-  ret {{i32, i1}} %s
+{_ASKED}  call void @nv_wait(i32 {WARP})
+  %answer = getelementptr {{i32, i1}}, ptr @nv_answer, i32 %t
+  %r = load {{i32, i1}}, ptr %answer
+  ret {{i32, i1}} %r
 }}
 """
 
@@ -385,7 +375,7 @@ def _ordered(n: int) -> np.ndarray:
     return line[::-1].copy() if order == "reverse" else line
 
 
-def _type_of(kernel: Kernel, name: str, value: Any, layout: str) -> types.Type:
+def _type_of(kernel: Kernel, name: str, value: Any, layout: Literal["C", "A"]) -> types.Type:
     """The Numba type of an argument. Raises TypeError where the kernel could not take it."""
     if not isinstance(value, (np.ndarray, np.generic, int, float)):
         kind = type(value).__name__
@@ -406,7 +396,7 @@ def signature(kernel: Kernel, args: tuple[Any, ...]) -> tuple[types.Type, ...]:
     the number of compilations at two per dtype, where typing each array alone would give 2**n.
     """
     arrays = [a for a in args if isinstance(a, np.ndarray)]
-    layout = "C" if all(a.flags.c_contiguous for a in arrays) else "A"
+    layout: Literal["C", "A"] = "C" if all(a.flags.c_contiguous for a in arrays) else "A"
     return tuple(_type_of(kernel, n, a, layout) for n, a in zip(kernel.parameters, args))
 
 

@@ -1,12 +1,13 @@
 """Where arrays come from: the GPU (CuPy's pool), or NumPy where the emulator runs the kernels."""
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..roles import Array
 from ._numba import EMULATED
 
 
-def empty(shape: tuple[int, ...], dtype, order: tuple[int, ...] | None = None) -> Array:
+def empty(shape: tuple[int, ...], dtype: DTypeLike, order: tuple[int, ...] | None = None) -> Array:
     """An array of a shape, unset. order: its axes from outermost in memory to innermost."""
     if order is None:
         return _new(shape, dtype)
@@ -22,17 +23,17 @@ def empty_like(x: Array) -> Array:
     return empty(x.shape, x.dtype, order)
 
 
-def empty_image(shape: tuple[int, ...], dtype) -> Array:
+def empty_image(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """A batch of images (N, H, W, C), unset: channels innermost is what coalesced loads want."""
     return empty(shape, dtype)
 
 
-def scratch(shape: tuple[int, ...], dtype) -> Array:
+def scratch(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Working space that is valid until the kernel returns."""
     return _new(shape, dtype)
 
 
-def _new(shape: tuple[int, ...], dtype) -> Array:
+def _new(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     if not EMULATED:
         import cupy
 
