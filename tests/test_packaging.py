@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-SOURCES = ("minidl", "kernels", "tests", "pyproject.toml", "README.md", "LICENSE", "Makefile")
+SOURCES = ("minidl", "kernels", "tests", "notebooks", "benchmarks", "pyproject.toml")
+SOURCES += ("MANIFEST.in", "README.md", "LICENSE", "Makefile")
 
 INSTALLED = """
 import importlib.util, sys
@@ -166,7 +167,7 @@ def test_the_source_distribution_holds_the_tests(sdist):
         "kernels/shapes.py",
         "minidl/data/files/digits.npz",
     } <= names
-    assert "tests/test_packaging.py" in names
+    assert {"tests/conftest.py", "tests/test_packaging.py", "Makefile"} <= names
 
 
 def test_the_package_list_equals_the_folders():
