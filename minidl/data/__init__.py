@@ -1,21 +1,27 @@
 """Data: real sets, verified byte by byte, and batches for training."""
 
-import os
-from pathlib import Path
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from .dataset import Dataset
-from .sets import cifar10, fashion_mnist, mnist
+from .dataset import Dataset, Subset, random_split
+from .loader import DataLoader
 from .shipped import digits
+from .transforms import Compose, Flip, Normalize, PadCrop, Scale, ToTensor
+
+if TYPE_CHECKING:
+    from .sets import cifar10, fashion_mnist, mnist
+    from .sources import fetch
+
+# who trains on the digits that come with minidl loads nothing that parses or downloads files
+_LATER = {"cifar10": "sets", "fashion_mnist": "sets", "mnist": "sets", "fetch": "sources"}
 
 
-def fetch(name: str, root: str | os.PathLike | None = None) -> Path:
-    """Bring all files of the set `name` into a folder, verified, and return that folder.
-
-    The folder is `root`, else $MINIDL_DATA/<name>, else the user's cache.
-    """
-    from . import sources  # urllib, tarfile and tqdm only for who downloads
-
-    return sources.fetch(name, root)
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
 
 
-__all__ = ["Dataset", "cifar10", "digits", "fashion_mnist", "fetch", "mnist"]
+__all__ = ["Compose", "DataLoader", "Dataset", "Flip", "Normalize", "PadCrop", "Scale", "Subset",
+           "ToTensor", "cifar10", "digits", "fashion_mnist", "fetch", "mnist",
+           "random_split"]  # fmt: skip

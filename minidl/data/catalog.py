@@ -4,7 +4,6 @@ Every file is known by the SHA-256 of its raw (decompressed) bytes, so one table
 source: raw idx, .gz, an archive, or a package that holds the same pixels in another wrapping.
 """
 
-import difflib
 import gzip
 import hashlib
 import io
@@ -13,6 +12,8 @@ import sys
 import zlib
 from pathlib import Path
 from typing import NamedTuple
+
+from ..check import known
 
 
 class File(NamedTuple):
@@ -78,10 +79,7 @@ FILES = {
 
 def files(name: str) -> tuple[File, ...]:
     """Return all files of the set `name`, or say which sets there are."""
-    if name not in FILES:
-        near = difflib.get_close_matches(name, FILES, 1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(FILES)}"
-        raise ValueError(f"unknown data set {name!r}: {hint}")
+    known("data set", name, FILES)
     return FILES[name]["train"] + FILES[name]["test"]
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import device
+
 
 class Dataset:
     """Images (N, H, W, C) with labels (N,) and the names of the classes.
@@ -41,3 +43,44 @@ class Dataset:
     def __repr__(self) -> str:
         shape, kinds = " x ".join(map(str, self.images.shape)), len(self.classes)
         return f"Dataset({shape} {self.images.dtype}, {kinds} classes)"
+
+
+class Subset:
+    """The samples of another set that `indices` names, in that order."""
+
+    def __init__(self, dataset: Any, indices: np.ndarray):
+        self.dataset, self.indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[int(self.indices[index])]
+
+
+def random_split(dataset: Any, lengths: Sequence[float], seed: int = 0) -> list[Any]:
+    """Split a set at random into parts that share no sample and together hold all.
+
+    lengths: how many samples each part gets, or fractions that sum to 1. A Dataset is split into
+    Datasets, anything else into Subsets.
+    """
+    total = len(dataset)
+    counts = list(lengths)
+    if any(0 < n < 1 for n in lengths) and abs(sum(lengths) - 1) < 1e-9:
+        counts = np.diff(np.round(np.cumsum(lengths) * total), prepend=0).astype(int).tolist()
+    if sum(counts) != total or min(counts) < 0:
+        raise ValueError(
+            f"random_split: lengths {list(lengths)} do not sum to the {total} samples, nor to 1"
+        )
+    parts = np.split(shuffled(total, seed, 1 << 63), np.cumsum(counts)[:-1])
+    return [dataset[p] if isinstance(dataset, Dataset) else Subset(dataset, p) for p in parts]
+
+
+def shuffled(n: int, seed: int, offset: int) -> np.ndarray:
+    """Return the numbers 0 to n - 1 in a random order: a stable sort by Philox numbers.
+
+    The same for a seed and an offset everywhere.
+    """
+    k = device("cpu").kernels
+    key = np.array([seed, offset], np.uint64)
+    return np.argsort(k.uniform(key, np.empty(n, np.float32), 0.0, 1.0), kind="stable")

@@ -44,7 +44,7 @@ def main(path: str) -> None:
         arrays[f"{split}_labels"] = full.labels[index].astype(np.uint8)
         arrays[f"{split}_indices"] = index
     out = io.BytesIO()
-    np.savez_compressed(out, **arrays)
+    np.savez_compressed(out, **arrays)  # type: ignore[arg-type] # no array is called allow_pickle
     write(Path(path), out.getvalue())
     print(f"{path}: {out.tell():,} bytes, SHA-256 {hashlib.sha256(out.getvalue()).hexdigest()}")
 

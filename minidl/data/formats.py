@@ -5,6 +5,7 @@ unpickled.
 """
 
 import zlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def png(data: bytes) -> np.ndarray:
     return _unfilter(rows[:, 0], rows[:, 1:].reshape(height, width, 3).copy())
 
 
-def _chunks(data: bytes):
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield (kind, body) of each chunk of a PNG, its CRC checked."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError(f"not a PNG: it starts with {data[:8]!r}")
@@ -91,7 +92,9 @@ def _unfilter(filters: np.ndarray, x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _predicted(values: list[int], above: list[int], predict) -> list[int]:
+def _predicted(
+    values: list[int], above: list[int], predict: Callable[[int, int, int], int]
+) -> list[int]:
     left = corner = 0
     for i, up in enumerate(above):
         left = values[i] = (values[i] + predict(left, up, corner)) & 255

