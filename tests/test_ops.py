@@ -231,8 +231,16 @@ LABELS = Tensor(np.array([0, 1, 2]))
         ),
         (lambda: F.conv2d(images(8, 48), W), ValueError, "Flatten comes after the convolutions"),
         (lambda: F.conv2d(images(32, 32, 3), W), ValueError, "add a batch axis: x[None]"),
-        (lambda: F.conv2d(images(1, 9, 9, 3), images(3, 8)), ValueError, "conv2d: w has 2 dimensio"),
-        (lambda: F.conv2d(images(1, 9, 9, 3), W, images(3)), ValueError, "one number per filter, 8"),
+        (
+            lambda: F.conv2d(images(1, 9, 9, 3), images(3, 8)),
+            ValueError,
+            "conv2d: w has 2 dimensio",
+        ),
+        (
+            lambda: F.conv2d(images(1, 9, 9, 3), W, images(3)),
+            ValueError,
+            "one number per filter, 8",
+        ),
         (lambda: F.conv2d(images(1, 9, 9, 3), W, stride=0), ValueError, "must be at least 1"),
         (lambda: F.conv2d(images(1, 9, 9, 3), W, padding=-1), ValueError, "padding is at least 0"),
         (lambda: F.conv2d(images(1, 9, 9, 3), W, padding="sam"), ValueError, "'same' or 'valid'"),
@@ -242,14 +250,29 @@ LABELS = Tensor(np.array([0, 1, 2]))
             "conv2d: the window (3, 3) is larger than the padded image (2, 2) (x (1, 2, 2, 3))",
         ),
         (lambda: F.conv2d(images(1, 9, 9, 3), W.astype("float64")), TypeError, "w is float64"),
-        (lambda: F.max_pool2d(images(1, 4, 4, 3), 2, padding=2), ValueError, "smaller than the win"),
+        (
+            lambda: F.max_pool2d(images(1, 4, 4, 3), 2, padding=2),
+            ValueError,
+            "smaller than the win",
+        ),
         (lambda: F.max_pool2d(images(4, 4), 2), ValueError, "max_pool2d: x has 2 dimensions"),
-        (lambda: F.linear(images(2, 5), images(4, 3)), ValueError, "linear: x does not have w's 4 f"),
+        (
+            lambda: F.linear(images(2, 5), images(4, 3)),
+            ValueError,
+            "linear: x does not have w's 4 f",
+        ),
         (lambda: F.linear(images(2, 4, 4, 1), images(16, 3)), ValueError, "put a Flatten before"),
         (lambda: F.linear(images(2, 4), images(4, 3), images(4)), ValueError, "b needs one number"),
-        (lambda: F.cross_entropy(images(3, 2), LABELS), ValueError, "label 2 is out of range for 2"),
-        (lambda: F.cross_entropy(images(3, 9), Tensor([0, -1, 2])), ValueError,
-         "label -1 is out of range for 9 classes (x (3, 9), label (3,))"),
+        (
+            lambda: F.cross_entropy(images(3, 2), LABELS),
+            ValueError,
+            "label 2 is out of range for 2",
+        ),
+        (
+            lambda: F.cross_entropy(images(3, 9), Tensor([0, -1, 2])),
+            ValueError,
+            "label -1 is out of range for 9 classes (x (3, 9), label (3,))",
+        ),
         (lambda: F.cross_entropy(images(2, 9), LABELS), ValueError, "one label per row of x"),
         (lambda: F.cross_entropy(images(3), LABELS), ValueError, "a batch of logits (N, C) has 2"),
         (
@@ -257,27 +280,39 @@ LABELS = Tensor(np.array([0, 1, 2]))
             ValueError,
             "cross_entropy: label is one-hot (label (3, 4)); give the numbers of the classes",
         ),
-        (lambda: F.cross_entropy(images(3, 4), images(3)), TypeError, "label is float32, but must be"),
+        (
+            lambda: F.cross_entropy(images(3, 4), images(3)),
+            TypeError,
+            "label is float32, but must be",
+        ),
         (
             lambda: F.cross_entropy(images(3, 4), LABELS, reduction="avg"),
             ValueError,
             "unknown reduction 'avg'; known: mean, none, sum",
         ),
         (lambda: F.dropout(images(3), 1.5), ValueError, "p is 1.5, but must lie in [0, 1]"),
-        (lambda: F.log_softmax(images(3), dim=1), ValueError, "log_softmax: axis 1 is out of range"),
+        (
+            lambda: F.log_softmax(images(3), dim=1),
+            ValueError,
+            "log_softmax: axis 1 is out of range",
+        ),
         (
             lambda: F.batch_norm(images(1, 3), None, None, training=True),
             ValueError,
             "batch_norm: training needs more than one value per channel (x (1, 3))",
         ),
-        (lambda: F.batch_norm(images(4, 3), None, None), ValueError, "needs the running statistics"),
+        (
+            lambda: F.batch_norm(images(4, 3), None, None),
+            ValueError,
+            "needs the running statistics",
+        ),
         (
             lambda: F.batch_norm(images(4, 3), None, None, images(4), training=True),
             ValueError,
             "batch_norm: w needs one number per channel (x (4, 3), w (4,))",
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_refused_before_anything_runs(refused, error, words):
     with pytest.raises(error) as found:
         refused()
