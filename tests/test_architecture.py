@@ -86,10 +86,18 @@ def imports(path: Path) -> set[str]:
             inner = {f"{base}.{alias.name}" for alias in node.names}
             found |= {name if name in MODULES else base for name in inner}
         elif isinstance(node, ast.Call) and called(node) in ("import_module", "__import__"):
-            target = node.args[0]
-            text = target.value if isinstance(target, ast.Constant) else "a computed name"
-            found.add(text if isinstance(text, str) else "a computed name")
+            found.add(target_of(node.args[0], ".".join(package)))
     return found
+
+
+def target_of(argument: ast.expr, package: str) -> str:
+    """What import_module("name"), or import_module(f".{name}", __name__), imports."""
+    if isinstance(argument, ast.Constant):
+        return argument.value
+    start = argument.values[0] if isinstance(argument, ast.JoinedStr) else None
+    if isinstance(start, ast.Constant) and start.value == ".":
+        return package  # some part of this very package
+    return "a computed name"
 
 
 def called(node: ast.Call) -> str:
