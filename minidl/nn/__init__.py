@@ -1,0 +1,45 @@
+"""Layers, under PyTorch's names. Images are (N, H, W, C), weights (in, out)."""
+
+import difflib
+from typing import Any
+
+from . import functional, init
+from .layers import (
+    BatchNorm2d,
+    Conv2d,
+    CrossEntropyLoss,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+)
+from .module import Module, Parameter
+
+__all__ = [
+    "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten", "Linear", "MaxPool2d",
+    "Module", "Parameter", "ReLU", "Sequential", "functional", "init",
+]  # fmt: skip
+
+# Names of other frameworks that no spelling check would find.
+_ELSEWHERE = {
+    "Dense": "Linear",
+    "Model": "Module",
+    "ModuleList": "Sequential",
+    "MaxPooling2D": "MaxPool2d",
+    "MaxPooling2d": "MaxPool2d",
+    "BatchNormalization": "BatchNorm2d",
+    "BatchNorm1d": "BatchNorm2d, which takes (N, C) too",
+    "SparseCategoricalCrossentropy": "CrossEntropyLoss",
+    "Softmax": "CrossEntropyLoss, which takes logits and applies the softmax itself",
+    "LogSoftmax": "functional.log_softmax",
+}
+
+
+def __getattr__(name: str) -> Any:
+    folded = {known.lower(): known for known in __all__}
+    near = difflib.get_close_matches(name.lower(), folded, 1, 0.7)
+    guess = _ELSEWHERE.get(name) or (folded[near[0]] if near else "")
+    hint = f"; did you mean nn.{guess}?" if guess else f"; it has {', '.join(__all__)}"
+    raise AttributeError(f"minidl.nn has no {name!r}{hint}", name=name)
