@@ -1,0 +1,9 @@
+"""The CPU's own versions of kernels: Numba and BLAS, where they clearly beat the definition.
+
+What is not here is served by `reference/`, and so are float64 and rare shapes.
+"""
+
+from ..roles import kernels_of
+from . import linear, window
+
+globals().update(kernels_of(linear, window))

@@ -1,0 +1,169 @@
+"""Compiled kernels: the one `jit` of this package, and where its machine code is kept.
+
+Numba's own cache looks at the file of the function alone, so that after an edit of a function it
+calls from another file it would go on running the old one. Ours keeps everything in one folder,
+named after all that the code depends on: `<cache>/<hash of every file of kernels/, of the versions
+of numba, llvmlite and numpy, and of this CPU>/`. One file per function and signature, written under
+a temporary name and then renamed, so that processes may race for it. It begins with its own
+hash: a damaged file is compiled again, never run.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import os
+import pickle
+import platform
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from llvmlite import binding
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+PARALLEL = 1 << 16  # elements from which waking threads pays: benchmarks/kernels_cpu.py --threads
+_DIGEST = 32  # bytes of a SHA-256
+
+
+def jit(function: Callable[..., Any] | None = None, *, fast=(), parallel: bool = False) -> Any:
+    """Compile a function when it is first called, or load what an earlier process compiled.
+
+    fast: the freedoms LLVM gets in float arithmetic, of "contract", "reassoc", "nsz". Never "nnan"
+    or "ninf": NaN and infinity are results. Nor any of them in a kernel whose value is added to
+    its output in place: the sum would differ from a separate one.
+    """
+    if function is None:
+        return functools.partial(jit, fast=fast, parallel=parallel)
+    options = {"fastmath": set(fast), "parallel": parallel}
+    kernel = numba.njit(function, nogil=True, error_model="numpy", **options)
+    kernel._cache = KernelCache(function, options)  # where njit(cache=True) puts Numba's own
+    return kernel
+
+
+def loop(function: Callable[..., Any] | None = None, *, fast=()) -> Any:
+    """Compile a function with `prange` twice: run(work, *args) takes threads where they pay.
+
+    work is the number of elements that pass through. What an iteration does must not depend on
+    who runs it: results have the same bits with any number of threads.
+    """
+    if function is None:
+        return functools.partial(loop, fast=fast)
+    one, many = jit(function, fast=fast), jit(function, fast=fast, parallel=True)
+
+    def run(work: int, *args: Any) -> None:
+        (many if work >= PARALLEL else one)(*args)
+
+    return run
+
+
+class KernelCache(NullCache):
+    """Machine code of one function on disk, in the place of Numba's FunctionCache."""
+
+    broken = False  # of all: one warning is enough
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]):
+        self.function = function
+        self.options = repr(sorted(options.items()))
+
+    def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
+        """The code for a signature, or None where it has to be compiled."""
+        target_context.refresh()
+        with contextlib.suppress(OSError):
+            data = self.path(sig, target_context.codegen()).read_bytes()
+            if hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]:
+                return CompileResult._rebuild(target_context, *pickle.loads(data[_DIGEST:]))
+        announce()
+        return None
+
+    def save_overload(self, sig: Any, data: CompileResult) -> None:
+        """Keep freshly compiled code for the next process."""
+        if KernelCache.broken or fingerprint() != _LOADED:
+            return  # files edited under a running process: its code is of neither version
+        path, code = self.path(sig, data.codegen), dumps(data._reduce())
+        unfinished = path.with_suffix(f".{uuid.uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(hashlib.sha256(code).digest() + code)
+            unfinished.replace(path)
+        except OSError as error:
+            KernelCache.broken = True
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            print(
+                f"minidl: compiled kernels cannot be kept in {folder()} ({error.strerror}), so "
+                "every process compiles them again; MINIDL_CACHE names another folder",
+                file=sys.stderr,
+            )
+
+    def path(self, sig: Any, codegen: Any) -> Path:
+        """File of a signature: its name says which function, its hash all that differs within."""
+        function = self.function
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        key = repr((function.__module__, function.__code__.co_firstlineno, self.options, sig))
+        key += repr(codegen.magic_tuple())  # CPU and features, as Numba was told to see them
+        digest = hashlib.sha256(key.encode() + dumps(cells)).hexdigest()
+        return folder() / f"{function.__qualname__.replace('<locals>', '')}-{digest[:16]}.code"
+
+
+def folder() -> Path:
+    """Where this version of the kernels, on this machine, keeps its code."""
+    return _cache_home() / _LOADED[:16]
+
+
+def fingerprint() -> str:
+    """Hash of all that compiled code depends on."""
+    versions = numba.__version__, llvmlite.__version__, np.__version__, platform.python_version()
+    cpu = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+    found = hashlib.sha256(repr((versions, cpu, sys.platform)).encode())
+    root = Path(__file__).resolve().parents[1]
+    for file in sorted(root.rglob("*.py")):
+        source = file.read_bytes()
+        found.update(f"{file.relative_to(root).as_posix()} {len(source)}\n".encode() + source)
+    return found.hexdigest()
+
+
+def _cache_home() -> Path:
+    """$MINIDL_CACHE, else minidl in the user's cache folder of this platform."""
+    if given := os.environ.get("MINIDL_CACHE"):
+        return Path(given) / "kernels"
+    if sys.platform == "win32":
+        home = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        home = Path.home() / "Library" / "Caches"
+    else:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "minidl" / "kernels"
+
+
+@functools.cache  # once per process
+def announce() -> None:
+    """Tell on stderr why the first step takes seconds. MINIDL_QUIET=1 keeps it silent."""
+    if os.environ.get("MINIDL_QUIET", "0") in ("", "0"):
+        print("minidl: compiling CPU kernels for this machine (once) ...", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _environment(**settings: str) -> Iterator[None]:
+    """Environment variables that hold inside the block, where the user has not set them."""
+    new = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(new)
+    yield
+    for name in new:
+        del os.environ[name]
+
+
+_LOADED = fingerprint()
+
+# GNU OpenMP's idle threads spin, and then OpenBLAS's threads find no core: on two cores a product
+# of 120 us and an empty parallel loop take 6,200 us together, 130 us where they sleep. OpenMP reads
+# the setting when its library is loaded, which is here, so that no other library sees it.
+with _environment(OMP_WAIT_POLICY="passive"), contextlib.suppress(ImportError):
+    importlib.import_module("numba.np.ufunc.omppool")
