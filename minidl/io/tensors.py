@@ -1,0 +1,78 @@
+"""Tensors by name in one safetensors file. Nothing is ever unpickled."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors import numpy as safetensors
+
+from ..tensor import Tensor
+from .atomic import write
+
+_SUM = "sha256"  # metadata key: the SHA-256 of all else in the file
+
+
+def save_tensors(
+    tensors: Mapping[str, Any], path: str | os.PathLike, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors or arrays, and some text, to a safetensors file, whole or not at all."""
+    arrays = {name: _array(t) for name, t in tensors.items()}
+    text = dict(metadata or {})
+    text[_SUM] = _digest(arrays, text)
+    write(path, safetensors.save(arrays, text))
+
+
+def load_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file by name. ValueError for a damaged file."""
+    return read(path)[0]
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors and the text of a safetensors file, checked against its SHA-256.
+
+    Files of other programs carry no such sum: of those only the layout is checked.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: {_what_is_there(path)}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not a whole safetensors file ({path.stat().st_size:,} bytes): {error}"
+        ) from error
+    expected = text.pop(_SUM, None)
+    if expected not in (None, _digest(arrays, text)):
+        raise ValueError(f"{path}: damaged, its content does not have the SHA-256 noted in it")
+    return {name: Tensor(array) for name, array in arrays.items()}, text
+
+
+def _array(tensor: Any) -> np.ndarray:
+    array = tensor.numpy_view() if isinstance(tensor, Tensor) else np.asarray(tensor)
+    return np.asarray(array, order="C")  # safetensors writes memory as it lies
+
+
+def _digest(arrays: Mapping[str, np.ndarray], text: Mapping[str, str]) -> str:
+    """The SHA-256 of names, types, shapes, values and text, whatever their order in the file."""
+    sha = hashlib.sha256(repr(sorted(text.items())).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        sha.update(repr((name, array.dtype.str, array.shape)).encode())
+        sha.update(array.data if array.size else b"")
+    return sha.hexdigest()
+
+
+def _what_is_there(path: Path) -> str:
+    """Why there is no such file, and which ones there are."""
+    if path.is_dir():
+        return "a folder, not a file"
+    if not path.parent.is_dir():
+        return f"no such file, for there is no folder {path.parent}"
+    there = sorted(p.name for p in path.parent.glob("*.safetensors"))
+    return "no such file" + (f"; in that folder: {', '.join(there[:5])}" if there else "")

@@ -1,0 +1,55 @@
+"""Three small networks for images (N, H, W, C). All end in logits: the loss does the softmax."""
+
+from collections.abc import Sequence
+
+from .. import nn
+from .registry import model
+
+
+@model
+def mnist_mlp(hidden: int = 128, classes: int = 10) -> nn.Module:
+    """One hidden layer: 784, 128, 10."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(28 * 28, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, classes),
+    )
+
+
+@model
+def mnist_cnn(
+    channels: Sequence[int] = (32, 64, 128), dropout: float = 0.5, classes: int = 10
+) -> nn.Module:
+    """Per entry of channels a convolution, 3 x 3 "same", relu, and a pool that halves the image.
+
+    28 x 28 grey images; 104,202 parameters.
+    """
+    layers: list[nn.Module] = []
+    size, before = 28, 1
+    for after in channels:
+        layers += [nn.Conv2d(before, after, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2)]
+        size, before = size // 2, after
+    return nn.Sequential(
+        *layers,
+        nn.Dropout(dropout),
+        nn.Flatten(),
+        nn.Linear(size * size * before, classes),
+    )
+
+
+@model
+def cifar10_cnn(classes: int = 10) -> nn.Module:
+    """Two convolutions and two dense layers for 32 x 32 colour images; 167,562 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(6 * 6 * 64, 64),
+        nn.ReLU(),
+        nn.Linear(64, classes),
+    )
