@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -175,8 +176,13 @@ def test_a_truncated_gz_is_refused(tmp_path, cut):
 
 def test_a_gz_that_claims_to_be_huge_is_not_unpacked(tmp_path):
     put(tmp_path, compress=True, train_images=bytes(10_000_000))
-    with pytest.raises(ValueError, match=r"expected 64 bytes .* got more"):
-        data.mnist(root=tmp_path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"expected 64 bytes .* got more"):
+            data.mnist(root=tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("load", [data.mnist, data.fashion_mnist, data.cifar10, data.digits])

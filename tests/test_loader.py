@@ -49,6 +49,12 @@ def test_normalize_means_the_numbers_from_0_to_1(scale):
     np.testing.assert_allclose(x, (noise().images / 255 - mean) / std, rtol=1e-5, atol=1e-6)
 
 
+def test_what_is_scaled_twice_is_scaled_in_turn():
+    transform = [Scale(2), Normalize(3.0, 4.0), Normalize(5.0, 6.0), Scale(7)]
+    x, _ = epoch(DataLoader(noise(dtype=np.float64), transform=transform))
+    np.testing.assert_allclose(x, ((noise().images * 2.0 - 3) / 4 - 5) / 6 * 7, rtol=1e-12)
+
+
 def test_images_in_a_tuple_are_images():
     whole = noise()
     loaded = epoch(DataLoader((whole.images, whole.labels.astype(np.uint8)), 3))
@@ -306,6 +312,23 @@ def test_no_more_is_loaded_ahead_than_asked_for():
     next(batches)
     time.sleep(0.2)
     assert len(asked) <= 1 + 2 * 3
+
+
+def test_what_was_asked_for_ahead_is_dropped_when_the_loop_is_left():
+    asked, left = [], threading.Event()
+
+    class Waiting(Own):
+        def __getitem__(self, i):
+            asked.append(i)
+            assert i == 0 or left.wait(60)
+            return super().__getitem__(i)
+
+    own = Waiting()
+    for _ in DataLoader(own, 1, workers=1, prefetch=9):
+        break
+    left.set()
+    assert gone(own.threads)
+    assert len(asked) <= 2
 
 
 def test_single_items_and_python_numbers():
