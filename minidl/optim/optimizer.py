@@ -1,0 +1,257 @@
+"""What all optimizers share: parameter groups, the step over flat buffers, saving and loading."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import check
+from ..tensor import Tensor
+from .flat import Flat
+
+
+class Optimizer:
+    """Changes parameters along their gradients.
+
+    params: tensors, or dicts {"params": tensors, option: value ...}, each a group with options of
+    its own. The values of all parameters move into flat buffers, one for each group, dtype and
+    device: `p.data` becomes a view of it, and backward writes the gradients into another.
+    """
+
+    state_names: tuple[str, ...] = ()
+    counts_steps = False
+
+    def __init__(self, params: Any, **defaults: Any):
+        self.name = type(self).__name__
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self._flats: list[list[Flat]] = []  # for each group
+        for group in self._groups(params):
+            self.add_param_group(group)
+        if not any(p.requires_grad for p in self._parameters()):
+            raise ValueError(f"{self.name}: none of the parameters requires gradients")
+
+    def _groups(self, params: Any) -> list[dict]:
+        if isinstance(params, Tensor) or hasattr(params, "parameters"):
+            what = type(params).__name__
+            hint = f"[{what.lower()}]" if isinstance(params, Tensor) else "model.parameters()"
+            raise TypeError(f"{self.name}: params is a {what}; give {hint}")
+        params = list(params)
+        if not params:
+            raise ValueError(f"{self.name}: there are no parameters to optimize")
+        return params if isinstance(params[0], dict) else [{"params": params}]
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Optimize more parameters: {"params": tensors, option: value ...}."""
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f'{self.name}: a group is a dict with "params", not {group!r}')
+        for key in group:
+            check.known(f"option of {self.name}", key, (*self.defaults, "params"))
+        given = group["params"]
+        parameters = [given] if isinstance(given, Tensor) else list(given)
+        seen = {id(p) for p in self._parameters()}
+        for i, p in enumerate(parameters):
+            self._check_parameter(i, p, seen)
+            seen.add(id(p))
+        options = {**self.defaults, **group, "params": parameters}
+        self.check_options(options)
+        kinds: dict[tuple, list[Tensor]] = {}
+        for p in parameters:
+            kinds.setdefault((p.device, p.dtype), []).append(p)
+        self.param_groups.append(options)
+        self._flats.append([Flat(alike) for alike in kinds.values()])
+
+    def _check_parameter(self, i: int, p: Any, seen: set[int]) -> None:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"{self.name}: parameter {i} is a {type(p).__name__}, not a Tensor")
+        if not p.is_leaf:
+            raise ValueError(f"{self.name}: parameter {i} {p.shape} is the result of an op")
+        if p.dtype.kind != "f":
+            raise TypeError(f"{self.name}: parameter {i} is {p.dtype}, but must be a float")
+        if id(p) in seen:
+            raise ValueError(f"{self.name}: parameter {i} {p.shape} is given twice")
+
+    def _parameters(self) -> Iterator[Tensor]:
+        return (p for group in self.param_groups for p in group["params"])
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse options that make no sense: negative ones."""
+        for name in ("lr", "momentum", "weight_decay", "eps"):
+            value = options.get(name, 0)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+                raise TypeError(f"{self.name}: {name} is {value!r}, but must be a number")
+            if not value >= 0:
+                raise ValueError(f"{self.name}: {name} is {value}, but must be at least 0")
+
+    def zero_grad(self) -> None:
+        """Forget all gradients; nothing is cleared, as the next backward overwrites them."""
+        for p in self._parameters():
+            if p.node is not None:
+                p.node.grad = None
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change every parameter that has a gradient; the others keep values and state.
+
+        closure: computes the loss and its gradients first; its result is returned.
+        """
+        result = None if closure is None else closure()
+        for group, flats in zip(self.param_groups, self._flats, strict=True):
+            for flat in flats:
+                flat.set_lr(group["lr"])
+                for first, stop in flat.runs(self.counts_steps):
+                    self.update(flat, first, stop, group)
+                    for p in flat.parameters[first:stop]:
+                        p.changed()
+        return result
+
+    def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
+        """Change the parameters from first to before stop: what a kind of optimizer adds."""
+        raise NotImplementedError(f"{self.name} does not define update")
+
+    # --- saving and loading
+
+    def _places(self) -> Iterator[tuple[Flat, int]]:
+        """(flat, index) for each parameter, in the order of the groups."""
+        for group, flats in zip(self.param_groups, self._flats, strict=True):
+            where = {id(p): (f, i) for f in flats for i, p in enumerate(f.parameters)}
+            yield from (where[id(p)] for p in group["params"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all there is to know, in PyTorch's form: "state" by number, "param_groups"."""
+        groups, start = [], 0
+        for group in self.param_groups:
+            numbers = list(range(start, start + len(group["params"])))
+            groups.append({**group, "params": numbers})
+            start += len(numbers)
+        state = {}
+        for number, (flat, i) in enumerate(self._places()):
+            state[number] = {
+                name: flat.device.numpy(views[i]).copy() for name, views in flat.states().items()
+            }
+            if self.counts_steps and state[number]:
+                state[number]["t"] = int(flat.device.numpy(flat.t)[i])
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state_dict, bit for bit. Checks everything before it changes anything."""
+        groups, entries = state["param_groups"], state["state"]
+        problems = list(self._misfits(groups, entries))
+        if problems:
+            lines = "\n  ".join(problems)
+            raise ValueError(f"load_state_dict: the state does not fit {self.name}:\n  {lines}")
+        for group, saved in zip(self.param_groups, groups, strict=True):
+            group.update({key: v for key, v in saved.items() if key != "params"})
+        counts: dict[Flat, list[int]] = {}
+        for number, (flat, i) in enumerate(self._places()):
+            entry = entries.get(number, {})
+            for name in self.state_names:
+                if name in entry or name in flat.states():
+                    flat.views(flat.state(name))[i][...] = flat.device.array(entry.get(name, 0))
+            counts.setdefault(flat, [0] * len(flat.parameters))[i] = entry.get("t", 0)
+        for flat, t in counts.items():
+            flat.t[...] = flat.device.array(np.array(t, np.int64))
+            flat.cuts = {i for i in range(1, len(t)) if t[i] != t[i - 1]}
+
+    def _misfits(self, groups: Any, entries: Any) -> Iterator[str]:
+        """What keeps a state from being loaded, a line each."""
+        mine, theirs = ([len(g["params"]) for g in gs] for gs in (self.param_groups, groups))
+        if mine != theirs:
+            yield f"groups of {mine} parameters here, of {theirs} in the state"
+            return
+        for number, (group, saved) in enumerate(zip(self.param_groups, groups, strict=True)):
+            if set(group) != set(saved):
+                yield f"group {number} has the options {sorted(group)}, not {sorted(saved)}"
+            else:
+                self.check_options(saved)
+        strange = set(entries) - set(range(sum(mine)))
+        if strange:
+            yield f"there are no parameters {sorted(strange, key=str)}"
+        known = {*self.state_names, *(["t"] if self.counts_steps else [])}
+        for number, (flat, i) in enumerate(self._places()):
+            entry, p = entries.get(number, {}), flat.parameters[i]
+            if entry and set(entry) != known:
+                yield f"parameter {number} has {sorted(entry)} in the state, not {sorted(known)}"
+            for name in set(entry) & set(self.state_names):
+                a = np.asarray(entry[name])
+                if (a.shape, a.dtype) != (p.shape, p.dtype):
+                    yield (
+                        f"parameter {number} is {p.dtype} {p.shape}, but its {name} is "
+                        f"{a.dtype} {a.shape}"
+                    )
+
+    def __repr__(self) -> str:
+        groups = []
+        for group in self.param_groups:
+            options = ", ".join(f"{key}={v}" for key, v in group.items() if key != "params")
+            tensors = group["params"]
+            groups.append(f"{len(tensors)} tensors of {sum(p.size for p in tensors):,}: {options}")
+        return f"{self.name}({'; '.join(groups)})"
+
+
+class SGD(Optimizer):
+    """p -= lr v with v = momentum v + dp + weight_decay p (PyTorch's form of Sutskever 2013).
+
+    nesterov: look one step further. momentum 0 keeps no v.
+    """
+
+    state_names = ("v",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ):
+        options = {"lr": lr, "momentum": momentum}
+        super().__init__(params, **options, weight_decay=weight_decay, nesterov=nesterov)
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Nesterov's step needs a momentum."""
+        super().check_options(options)
+        if options["nesterov"] and not options["momentum"]:
+            raise ValueError("SGD: nesterov=True needs a momentum above 0")
+
+    def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
+        """One call of sgd_step_."""
+        at, momentum = flat.span(first, stop), group["momentum"]
+        v = flat.state("v")[at] if momentum else None
+        decay, nesterov = group["weight_decay"], group["nesterov"]
+        flat.kernels.sgd_step_(flat.grad[at], flat.lr, flat.data[at], v, momentum, decay, nesterov)
+
+
+class Adam(Optimizer):
+    """Steps of size lr, along the mean gradient over its root mean square (Kingma and Ba 2015).
+
+    betas: how much of both means is kept from step to step. weight_decay p is added to the
+    gradient. Each parameter counts its own steps.
+    """
+
+    state_names = ("m", "v")
+    counts_steps = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Both betas lie in [0, 1)."""
+        super().check_options(options)
+        betas = options["betas"]
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"Adam: betas are {betas}, but must be two numbers in [0, 1)")
+
+    def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
+        """One call of adam_step_."""
+        k, at, t = flat.kernels, flat.span(first, stop), flat.t[first:stop]
+        k.count_(t)
+        p, m, v = flat.data[at], flat.state("m")[at], flat.state("v")[at]
+        eps, decay = group["eps"], group["weight_decay"]
+        k.adam_step_(flat.grad[at], flat.lr, t[:1], p, m, v, *group["betas"], eps, decay)
