@@ -247,6 +247,15 @@ class Tensor:
         result.version = self.version
         return result
 
+    def __deepcopy__(self, memo: dict) -> "Tensor":
+        """A leaf of its own with the same values; the gradient, hooks and optimizer stay behind."""
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: of leaves only; use .detach()")
+        result = type(self).__new__(type(self))
+        result.device, result.node, result.version = self.device, None, [0]
+        result.data = self.data.copy()
+        return result.requires_grad_(self.requires_grad)
+
     def backward(
         self,
         gradient: "Tensor | None" = None,
