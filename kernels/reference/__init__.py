@@ -4,7 +4,8 @@ It is also the CPU's own version of each kernel that `cpu/` does not write bette
 """
 
 from ..roles import kernels_of
-from . import elementwise, linear, loss, move, norm, optim, random, reduce, window
+from . import augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 
-globals().update(kernels_of(elementwise, linear, loss, move, norm, optim, random, reduce, window))
+_families = augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
+globals().update(kernels_of(*_families))
