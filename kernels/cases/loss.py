@@ -1,0 +1,50 @@
+"""Cases of losses."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ..roles import Array
+from .case import case
+from .draw import Blank, Draw, Values
+
+
+def _log_softmax(v: SimpleNamespace, run: Any) -> Any:
+    # x - log sum exp x in any order: the sum has n terms, and rounds to the size of the largest x
+    top = np.abs(v.x).max(axis=-1, keepdims=True, initial=0)
+    return (4 + v.x.shape[-1]) * (1 + np.abs(v.x) + top)
+
+
+def _log_softmax_grad(v: SimpleNamespace, run: Any) -> Any:
+    total = np.abs(v.dy).sum(axis=-1, keepdims=True)
+    return (4 + v.dy.shape[-1]) * (np.abs(v.dy) + np.exp(v.y) * total)
+
+
+@case("log_softmax", bound={"log_softmax": _log_softmax, "": _log_softmax_grad})
+def _log_softmax_case(d: Draw) -> Values:
+    shape = (*d.shape(0, 3), d.size(1, 6, 40))
+    return dict(x=d.array(shape), y=Blank(shape))
+
+
+def _cross_entropy(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    # as log_softmax; the sum over rows adds one term for each
+    n, classes = v.x.shape
+    lse = (4 + classes) * (1 + np.abs(v.x).max(axis=-1, initial=0))
+    each = 2 * abs(v.scale) * lse
+    return {"lse": lse, "y": each if v.y.ndim else (1 + n) * each.sum()}
+
+
+def _cross_entropy_grad(v: SimpleNamespace, run: Any) -> Any:
+    # exp takes the rounding of x - lse as a relative error; then 1 may cancel at the label
+    gap = v.x - v.lse[:, None]
+    slope = np.exp(gap) * (1 + np.abs(gap)) + (np.arange(v.x.shape[1]) == v.label[:, None])
+    return 8 * abs(v.scale) * np.abs(v.dy[..., None]) * slope
+
+
+@case("cross_entropy", bound={"cross_entropy": _cross_entropy, "": _cross_entropy_grad})
+def _cross_entropy_case(d: Draw) -> Values:
+    n, c = d.batch(), d.size(1, 6, 40)
+    y = Blank(d.pick("y", (), (n,)))
+    label, scale = d.integers((n,), 0, c), d.pick("scale", 1.0, 1 / max(n, 1), 0.3)
+    return dict(x=d.array((n, c)), label=label, y=y, lse=Blank((n,)), scale=scale)

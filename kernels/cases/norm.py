@@ -1,0 +1,82 @@
+"""Cases of batch normalisation."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ..roles import Array
+from .case import case
+from .draw import Blank, Draw, Values
+
+
+def _batch_norm(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    # Let a = |x| + mean |x|. The mean of n numbers errs by n eps mean |x|, so d = |x - mean| by
+    # n eps a, and var by the mean of 2 d (n eps a) and (n eps a)^2, and n eps var.
+    # y = w d / sqrt(var + eps) + b takes over the error of d, and half the relative one of var.
+    over = tuple(range(v.x.ndim - 1))
+    n = 8 + v.x.size / max(v.mean.size, 1)
+    mean = np.abs(v.x).mean(axis=over)
+    a, d = np.abs(v.x) + mean, np.abs(v.x - v.mean)
+    var = (2 * d * a + n * run.eps * a * a).mean(axis=over) + v.var
+    rstd = 1 / np.sqrt(v.var + v.eps)
+    y = np.abs(1 if v.w is None else v.w) * rstd * (a + d * rstd**2 * var / 2)
+    return {"y": n * (y + np.abs(0 if v.b is None else v.b)), "mean": n * mean, "var": n * var}
+
+
+def _batch_norm_eval(v: SimpleNamespace, run: Any) -> Any:
+    # w rstd x - w rstd mean + b is a legal order, in which x and the mean may cancel
+    z = (np.abs(v.x) + np.abs(v.mean)) / np.sqrt(v.var + v.eps)
+    return 8 * (np.abs(1 if v.w is None else v.w) * z + np.abs(0 if v.b is None else v.b))
+
+
+def _batch_norm_grad(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    # the formula on magnitudes, where x - mean may again be taken apart
+    over = tuple(range(v.x.ndim - 1))
+    rows = max(v.x.size // v.mean.size, 1)
+    rstd = 1 / np.sqrt(v.var + v.eps)
+    dy, z = np.abs(v.dy), (np.abs(v.x) + np.abs(v.mean)) * rstd
+    db, dw = dy.sum(axis=over), (dy * z).sum(axis=over)
+    through = 0 if run.name == "batch_norm_eval_grad" else (db + z * dw) / rows
+    dx = np.abs(1 if v.w is None else v.w) * rstd * (dy + through)
+    return {name: (8 + rows) * a for name, a in (("dx", dx), ("dw", dw), ("db", db))}
+
+
+def _normalised(d: Draw, batch: int) -> Values:
+    shape = (batch, *d.shape(1, 3))[:4]
+    shape = (batch, *(max(n, 1) for n in shape[1:]))
+    x = d.array(shape, distinct=True)
+    w, b = (d.pick(name, None, True) and d.array(shape[-1:]) for name in "wb")
+    return dict(x=x, w=w, b=b, y=Blank(shape), eps=d.pick("eps", 1e-5, 0.125))
+
+
+@case("batch_norm", bound={"batch_norm": _batch_norm, "": _batch_norm_grad})
+def _batch_norm_case(d: Draw) -> Values:
+    v = _normalised(d, d.size(1, 6, 30))  # never empty: the op wants two rows
+    channels = v["x"].shape[-1:]
+    return v | dict(mean=Blank(channels), var=Blank(channels))
+
+
+@case("batch_norm_eval", bound={"batch_norm_eval": _batch_norm_eval, "": _batch_norm_grad})
+def _batch_norm_eval_case(d: Draw) -> Values:
+    v = _normalised(d, d.batch())
+    channels = v["x"].shape[-1:]
+    return v | dict(mean=d.array(channels), var=d.array(channels, positive=True))
+
+
+def _track(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    unbiased = np.abs(v.var) * v.rows / (v.rows - 1)
+    mean, var = np.abs(v.running_mean), np.abs(v.running_var)
+    return {"running_mean": 8 * (mean + np.abs(v.mean)), "running_var": 8 * (var + unbiased)}
+
+
+@case("batch_norm_track_", bound=_track)
+def _batch_norm_track(d: Draw) -> Values:
+    mean, var, running_mean, running_var = (
+        d.array(shape, positive=positive)
+        for shape in [(d.size(1, 9, 70),)]
+        for positive in (False, True, False, True)
+    )
+    momentum, rows = d.pick("momentum", 0.1, 0.0, 1.0), d.pick("rows", 2, 3, 1000)
+    statistics = dict(mean=mean, var=var, running_mean=running_mean, running_var=running_var)
+    return statistics | dict(momentum=momentum, rows=rows)

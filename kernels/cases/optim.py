@@ -1,0 +1,66 @@
+"""Cases of optimizer steps."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ..roles import Array
+from .bounds import exact, magnitudes
+from .case import case
+from .draw import Draw, Values
+
+
+def _sgd(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    # every term counted as a magnitude: lr < 0 turns the step's minus into a plus
+    wide = {name: np.abs(a) for name, a in run.floats.items()} | {"lr": -np.abs(v.lr)}
+    return {name: 8 * a for name, a in run.all(**wide).items()}
+
+
+@case("sgd_step_", bound=_sgd)
+def _sgd_step(d: Draw) -> Values:
+    n, momentum = d.size(0, 9, 5000), d.pick("momentum", 0.0, 0.9)
+    v = d.array((n,)) if momentum else None
+    rest = dict(momentum=momentum, weight_decay=d.pick("weight_decay", 0.0, 0.01))
+    nesterov = bool(momentum) and d.pick("nesterov", False, True)
+    lr = d.array((1,), positive=True)
+    return dict(dp=d.array((n,)), lr=lr, p=d.array((n,)), v=v, nesterov=nesterov) | rest
+
+
+def _adam(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    # g = dp + decay p may cancel: it errs by eps times its magnitude, and so do m and g^2 in v.
+    # The step m / (sqrt(v / c2) + eps) takes over the error of m, and half the relative one of v.
+    t = v.t.astype(float)
+    c1, c2 = 1 - v.beta1**t, 1 - v.beta2**t
+    g = np.abs(v.dp + v.weight_decay * v.p)
+    wide = np.abs(v.dp) + v.weight_decay * np.abs(v.p)
+    m = v.beta1 * np.abs(v.m) + (1 - v.beta1) * wide
+    square = v.beta2 * np.abs(v.v) + (1 - v.beta2) * wide * 2 * g
+    after = run.all()
+    root = np.sqrt(after["v"] / c2)
+    relative = np.divide(square, after["v"], out=np.zeros_like(square), where=after["v"] != 0)
+    step = (m + np.abs(after["m"]) * relative * root / (root + v.eps) + m) / (root + v.eps)
+    p = np.abs(v.p) + np.abs(v.lr) / c1 * step
+    return {"p": 8 * p, "m": 8 * m, "v": 8 * (square + after["v"])}
+
+
+@case("adam_step_", bound=_adam)
+def _adam_step(d: Draw) -> Values:
+    n = d.size(0, 9, 5000)
+    dp, p, m = (d.array((n,)) for _ in range(3))
+    v, lr = d.array((n,), positive=True), d.array((1,), positive=True)
+    t = np.array([d.pick("t", 1, 2, 10, 100000)])
+    beta1, beta2 = d.pick("beta1", 0.9, 0.0, 0.5), d.pick("beta2", 0.999, 0.9)
+    rest = dict(eps=d.pick("eps", 1e-8, 0.1), weight_decay=d.pick("weight_decay", 0.0, 0.01))
+    return dict(dp=dp, lr=lr, t=t, p=p, m=m, v=v, beta1=beta1, beta2=beta2) | rest
+
+
+@case("count_", bound=exact)
+def _count(d: Draw) -> Values:
+    return dict(t=d.integers((1,), 0, 200))
+
+
+@case("clip_", bound=magnitudes)
+def _clip(d: Draw) -> Values:
+    square, x = d.array((), positive=True), d.array((d.size(0, 9, 5000),))
+    return dict(square=square, x=x, limit=d.pick("limit", 1.0, 0.1, 1e9))

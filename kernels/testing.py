@@ -1,0 +1,464 @@
+"""Checks any kernel against its definition in NumPy float64, on arguments that Hypothesis draws.
+
+    >>> from minidl.kernels.testing import check
+    >>> def mine(x, y):
+    ...     y[...] = x * (x > 0)
+    >>> check(mine, against="relu")     # fails: relu(inf) is inf, but mine(-inf) is NaN
+
+The same properties hold for every op on every backend; `properties` lists them.
+"""
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .cases import (
+    CASES,
+    DEFINITION,
+    Blank,
+    Call,
+    Case,
+    Definition,
+    Draw,
+    Example,
+    Seeded,
+    Values,
+    draw_example,
+    gradients,
+)
+from .cases.calls import describe
+from .roles import Array, roles
+
+try:
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise ImportError("minidl.kernels.testing needs Hypothesis: pip install hypothesis") from error
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Kernels by name, and how arrays get to them and back.
+
+    schedules: circumstances under which the kernels must give the same bits, as context managers:
+    numbers of threads, orders of blocks. without: parameters that its kernels do not take.
+    """
+
+    name: str
+    kernels: Mapping[str, Callable]
+    to_device: Callable[[np.ndarray], Array] = np.asarray
+    to_host: Callable[[Array], np.ndarray] = np.asarray
+    schedules: tuple[Callable[[], Any], ...] = (contextlib.nullcontext,)
+    without: frozenset[str] = frozenset()
+
+
+class Mismatch(AssertionError):
+    """A kernel that does not do what its definition does; `property` names what it breaks."""
+
+    def __init__(self, message: str, property: str):
+        super().__init__(message)
+        self.property = property
+
+
+# Where arrays lie. Each is a view of a larger buffer, with guards before, behind and, unless it is
+# plain, between its rows: NaN around inputs, for who reads there; a mark around outputs, for who
+# writes there.
+
+GUARD = 64  # elements; a multiple of the widest vector, so that plain arrays are aligned
+LAYOUTS = ("reversed", "transposed", "stepped", "broadcast")
+# What outputs hold before a call. Two sets: a cell that is not written differs between them.
+_UNSET = np.uint64(0x7FF8DEAD00000000).view(np.float64)  # a NaN that no arithmetic makes
+_POISON = (
+    {"f": _UNSET, "i": -(2**31), "u": 2**63 + 77, "b": True},
+    {"f": -1e30, "i": 77, "u": 77, "b": False},
+)
+_AROUND_INPUTS = {"f": np.nan, "i": 0, "u": 0, "b": True}
+
+
+def _strides(value: Array, layout: str) -> list[int]:
+    """Strides of an array in a layout, in elements."""
+    order = range(value.ndim) if layout == "transposed" else range(value.ndim - 1, -1, -1)
+    strides, step = [0] * value.ndim, 2 if layout in ("stepped", "transposed") else 1
+    for a in order:
+        strides[a] = step
+        step = step * max(value.shape[a], 1) + (layout != "plain")
+    if layout == "reversed":
+        return [-s for s in strides]
+    if layout == "broadcast":  # stride 0 along the axes on which nothing changes
+        constant = [n > 1 and _same(value, value.take([0], a)) for a, n in enumerate(value.shape)]
+        return [0 if c else s for s, c in zip(strides, constant)]
+    return strides
+
+
+def _same(a: Array, b: Array) -> bool:
+    return bool(np.all((a == b) | ((a != a) & (b != b))))
+
+
+class Placed:
+    """An array on a backend, guarded; after a call, what became of it."""
+
+    def __init__(self, backend: Backend, value: Array, layout: str, guard: dict[str, Any]):
+        strides = _strides(value, layout)
+        reach = [(n - 1) * s for n, s in zip(value.shape, strides) if n]
+        self.start = GUARD + (layout != "plain") - sum(r for r in reach if r < 0)
+        self.shape, self.strides = value.shape, [s * value.itemsize for s in strides]
+        length = self.start + sum(r for r in reach if r > 0) + 1 + GUARD
+        self.before = np.full(length, guard[value.dtype.kind], value.dtype)
+        self.view(self.before)[...] = value
+        self.backend, self.buffer = backend, backend.to_device(self.before.copy())
+        self.array = self.view(self.buffer)
+
+    def view(self, buffer: Array) -> Array:
+        package = sys.modules[type(buffer).__module__.partition(".")[0]]  # NumPy or CuPy
+        as_strided = package.lib.stride_tricks.as_strided
+        return as_strided(buffer[self.start :], self.shape, self.strides)
+
+    def untouched(self) -> bool:
+        return self.backend.to_host(self.buffer).tobytes() == self.before.tobytes()
+
+    def after(self) -> tuple[Array, bool]:
+        """The array on the host, and whether its guards are as they were."""
+        buffer = self.backend.to_host(self.buffer).copy()
+        value = self.view(buffer).copy()
+        self.view(buffer)[...] = self.view(self.before)
+        return value, buffer.tobytes() == self.before.tobytes()
+
+
+def run(
+    call: Call,
+    backend: Backend,
+    poison: int = 0,
+    layout: int | None = None,
+    start: Values | None = None,
+) -> dict[str, Array]:
+    """Results of a kernel on a backend, by name; Mismatch where it breaks what every call keeps.
+
+    poison: which of two sets of numbers outputs hold before. layout: None for plain arrays, else
+    each array gets one of LAYOUTS in turn. start: what outputs hold instead.
+    """
+    args, inputs, outputs = dict(call.args), {}, {}
+    for i, (name, role) in enumerate(call.roles().items()):
+        value = args[name]
+        if role == "static" or value is None:
+            continue
+        kind = "plain" if layout is None else LAYOUTS[(i + layout) % len(LAYOUTS)]
+        if role == "in":
+            inputs[name] = placed = Placed(backend, value, kind, _AROUND_INPUTS)
+        else:
+            if isinstance(value, Blank):
+                dtype = np.dtype(value.dtype or call.dtype)
+                value = np.full(value.shape, _POISON[poison][dtype.kind], dtype)
+            kind = "reversed" if kind == "broadcast" else kind  # one cell, one place
+            value = (start or {}).get(name, value)
+            outputs[name] = placed = Placed(backend, value, kind, _POISON[1 - poison])
+        args[name] = placed.array
+    try:
+        returned = backend.kernels[call.kernel](*(args[name] for name in call.roles()))
+    except Exception as error:
+        _fail("runs", call, backend, f"raised {type(error).__name__}: {error}", error)
+    return _collect(call, backend, args, inputs, outputs, returned)
+
+
+def _collect(call, backend, args, inputs, outputs, returned) -> dict[str, Array]:
+    for name, placed in inputs.items():
+        if not placed.untouched():
+            _fail("inputs untouched", call, backend, f"changed its input {name}")
+    results = {}
+    for name, placed in outputs.items():
+        results[name], intact = placed.after()
+        if not intact:
+            _fail("no overrun", call, backend, f"wrote outside of {name}")
+    returned = returned if isinstance(returned, tuple) else (returned,)
+    expected = [args[name] for name, role in call.roles().items() if "out" in role]
+    if len(returned) != len(expected) or any(a is not b for a, b in zip(returned, expected)):
+        names = ", ".join(outputs)
+        _fail("returns its outputs", call, backend, f"must return the arrays it filled: {names}")
+    return results
+
+
+# What is said when a check fails. The first line says all; the arguments follow.
+
+
+def _at(index: tuple) -> str:
+    return "[" + ",".join(map(str, index)) + "]" if index else ""
+
+
+def _fail(
+    property: str, call: Call, backend: Backend, what: str, cause: Any = None, note: str = ""
+):
+    given = {n: a for n, a in call.args.items() if not isinstance(a, Blank)}
+    line = f"{call.kernel}[{backend.name}, {call.dtype}] {what}; "
+    line += " ".join(f"{name} {describe(a)}" for name, a in given.items())
+    lines = [line, f"property: {property}" + f" ({note})" * bool(note)]
+    for name, a in given.items():
+        if isinstance(a, np.ndarray) and a.size <= 200:
+            with np.printoptions(floatmode="unique", linewidth=96, threshold=10**6):
+                lines.append(f"{name} = {a!r}")
+    raise Mismatch("\n".join(lines), property) from cause
+
+
+def _compare(
+    property: str, call: Call, backend: Backend, got: dict, want: dict, bounds: dict, note=""
+):
+    """Every result within its bound; NaN and inf where they belong."""
+    if any(isinstance(a, np.ndarray) and not a.size for a in call.args.values()):
+        property = "empty batch" if property == "value" else property
+    for name, mine in got.items():
+        theirs = want[name]
+        if mine.dtype.kind == "f":
+            limit = np.broadcast_to(bounds.get(name, 0), mine.shape)
+            limit = limit + (limit > 0) * np.finfo(mine.dtype).tiny  # where numbers run out
+            theirs = theirs if limit.any() else theirs.astype(mine.dtype)
+            error = np.abs(mine - theirs)
+            fine = np.isfinite(mine) & np.isfinite(theirs)
+            good = fine & ((error <= limit) | ~np.isfinite(limit))
+            good |= (mine == theirs) | (np.isnan(mine) & np.isnan(theirs))
+            ratio = np.where(fine, error / np.where(limit > 0, limit, 1e-300), np.inf)
+        else:
+            good, ratio = mine == theirs, np.ones(mine.shape)
+        if good.all():
+            continue
+        at = np.unravel_index(np.argmax(np.where(good, -1, ratio)), mine.shape)
+        what = f"{name}{_at(at)} = {mine[at]}, reference {theirs[at]}"
+        if np.isfinite(ratio[at]) and mine.dtype.kind == "f":
+            size = f"{ratio[at]:.3g}x the bound" if limit[at] else "where it must be exact"
+            what += f", error {size}"
+        _fail(property, call, backend, what, note=note)
+
+
+def _identical(property: str, call: Call, backend: Backend, got: dict, want: dict, note: str):
+    """The same bits."""
+    for name, mine in got.items():
+        theirs = want[name]
+        good = (mine == theirs) | ((mine != mine) & (theirs != theirs))
+        if not good.all():
+            at = tuple(np.argwhere(~good)[0])
+            what = f"{name}{_at(at)} = {mine[at]!s}, {note} {theirs[at]!s}"
+            _fail(property, call, backend, what)
+
+
+# The properties, in the order in which they are checked.
+
+
+def value(example: Example, call: Call, backend: Backend) -> dict[str, Array]:
+    """Every cell is written; results agree with the definition in float64."""
+    got = run(call, backend)
+    for name, a in got.items():
+        if call.roles()[name] == "out" and a.dtype.kind != "b":
+            unset = np.full((), _POISON[0][a.dtype.kind], a.dtype).tobytes()
+            left = np.array([cell.tobytes() == unset for cell in a.flat], bool)
+            if left.any():
+                at = np.unravel_index(np.argmax(left), a.shape)
+                what = f"never wrote {name}{_at(at)}"
+                _fail("every cell written", call, backend, what)
+    _compare("value", call, backend, got, *example.definition(call))
+    return got
+
+
+def repeat(example: Example, call: Call, backend: Backend, first: dict) -> None:
+    """The same bits again: in other memory, on any schedule."""
+    for schedule in backend.schedules:
+        with schedule():
+            again = run(call, backend, poison=1)
+        _identical("repeat", call, backend, again, first, "the first time")
+
+
+def add(example: Example, call: Call, backend: Backend, first: dict) -> None:
+    """add=True equals the result added to what was there, bit for bit."""
+    if "add" not in call.args or "add" in backend.without:
+        return
+    rng = np.random.default_rng(example.variant)
+    start = {name: rng.normal(size=a.shape).astype(a.dtype) for name, a in first.items()}
+    outs = [name for name, role in call.roles().items() if role == "out"]
+    joint = isinstance(call.args["add"], tuple)
+    for every in (1, 2) if joint else (1,):
+        adding = call.adding(every)
+        adds = dict(zip(outs, adding.args["add"] if joint else (True,)))
+        want = {name: start[name] + a if adds[name] else a for name, a in first.items()}
+        got = run(adding, backend, start=start)
+        _identical("add", adding, backend, got, want, "but a separate add gives")
+
+
+def strides(example: Example, call: Call, backend: Backend, first: dict) -> None:
+    """Any layout of inputs and outputs: reversed, transposed, with gaps, broadcast."""
+    for layout in (example.variant, example.variant + 1):
+        got = run(call, backend, layout=layout)
+        names = [n for n, role in call.roles().items() if role != "static"]
+        note = ", ".join(f"{n} {LAYOUTS[(i + layout) % 4]}" for i, n in enumerate(names))
+        _compare("strides", call, backend, got, *example.definition(call), note)
+
+
+def specials(example: Example, call: Call, backend: Backend) -> None:
+    """NaN and inf come out where the definition has them."""
+    _compare("inf and NaN", call, backend, run(call, backend), *example.definition(call))
+
+
+PROPERTIES = (value, repeat, add, strides, specials)
+
+
+def hold(example: Example, backend: Backend) -> None:
+    """Check every property of every kernel that the backend has."""
+    for call, special in zip(example.calls, example.special):
+        if call.kernel in backend.kernels:
+            first = value(example, call, backend)
+            for property in (repeat, add, strides):
+                property(example, call, backend, first)
+            specials(example, special, backend)
+
+
+class _Drawn:
+    """Choices by Hypothesis, which looks for the simplest that fail."""
+
+    def __init__(self, draw: Callable):
+        self.draw = draw
+
+    def integer(self, low: int, high: int) -> int:
+        return self.draw(st.integers(low, high))
+
+    def bytes(self, n: int) -> bytes:
+        return self.draw(st.binary(min_size=n, max_size=n))
+
+
+def _search(strategy: Any, test: Callable, **options: Any) -> None:
+    """Run a test on drawn examples; its error is that of the smallest one that fails."""
+    options = dict(deadline=None, database=None, report_multiple_bugs=False) | options
+    search = settings(**options, suppress_health_check=list(HealthCheck))(given(strategy)(test))
+    try:
+        search()
+    except Mismatch as error:
+        raise Mismatch(str(error), error.property) from error.__cause__
+    except BaseExceptionGroup as error:  # it failed, and then on the same example it did not
+        inner = next((e for e in error.exceptions if isinstance(e, Mismatch)), None)
+        if inner is None:
+            raise
+        raise Mismatch(f"{inner}\nfails on some runs only", inner.property) from None
+
+
+def verify(case: Case, backend: Backend, dtype: str, **options: Any) -> None:
+    """Check all kernels of a Case on a backend; options are Hypothesis settings."""
+
+    @st.composite
+    def examples(draw: Callable) -> Example:
+        return draw_example(case, Draw(_Drawn(draw), dtype, without=backend.without))
+
+    def test(example: Example) -> None:
+        hold(example, backend)
+
+    with np.errstate(all="ignore"):
+        _search(examples(), test, **options)
+        for mode in ("empty", "large"):  # what a search may miss, and would take long to shrink
+            hold(draw_example(case, Draw(Seeded(0), dtype, mode, backend.without)), backend)
+
+
+def verify_gradients(case: Case, **options: Any) -> None:
+    """Check the gradients of the definition against numeric differences, in float64.
+
+    For a random dy and a random direction v of an input: <v, dx> = <dy, the change of y along v>,
+    and the same for each element where there are few.
+    """
+
+    @st.composite
+    def examples(draw: Callable) -> Example:
+        return draw_example(case, Draw(_Drawn(draw), "float64", "smooth"))
+
+    def test(example: Example) -> None:
+        for call in example.calls[1:]:
+            for name, gradient in Definition(call).all().items():
+                _numeric(example.calls[0], call, name, gradient)
+
+    with np.errstate(all="ignore"):
+        _search(examples(), test, **options)
+
+
+def _numeric(forward: Call, call: Call, name: str, gradient: Array) -> None:
+    op, dy = Definition(forward), call.args["dy"]
+    x = op.args[name[1:]]
+    rng = np.random.default_rng(x.size)
+    directions = [rng.normal(size=x.shape) for _ in range(2)]
+    if 0 < x.size <= 24:
+        directions += list(np.eye(x.size).reshape(-1, *x.shape))
+    h = np.finfo(np.float64).eps ** (1 / 5)  # rounding and truncation are equally small
+    for v in directions:
+        y = {step: op(**{name[1:]: x + step * h * v}) for step in (-2, -1, 1, 2)}
+        slope = (8 * (y[1] - y[-1]) - (y[2] - y[-2])) / (12 * h)
+        left, right = (v * gradient).sum(), (dy * slope).sum()
+        scale = np.abs(v * gradient).sum() + np.abs(dy * slope).sum()
+        rounding = 4 * op.eps / h * np.abs(dy * y[1]).sum()
+        if not abs(left - right) <= 1e-8 * scale + rounding:
+            what = f"{name}: <v, {name}> = {left}, but <dy, change of y along v> = {right}"
+            _fail("gradient", call, Backend("reference", {}), what)
+
+
+def check(
+    mine: Callable,
+    against: str,
+    names: Mapping[str, str] | None = None,
+    dtype: str | tuple[str, ...] = ("float32", "float64"),
+    examples: int = 200,
+    to_device: Callable[[np.ndarray], Array] = np.asarray,
+    to_host: Callable[[Array], np.ndarray] = np.asarray,
+) -> None:
+    """Check a kernel of yours against a kernel of `minidl.kernels.reference`, by all properties.
+
+    mine: fills its outputs, or returns them. names: its parameters' names for ours, {"inp": "x"};
+    it may lack the statics and optional inputs of ours, and have others with defaults. A mismatch
+    is an AssertionError whose first line tells the smallest failing input.
+
+        >>> check(mine, against="max_pool2d", names={"inp": "x"}, dtype="float32")
+    """
+    cases = [case for case in CASES.values() if against in (case.name, *gradients(case))]
+    if not cases:
+        known = ", ".join(sorted(DEFINITION))
+        raise ValueError(f"check: there is no kernel {against!r} to check against; known: {known}")
+    kernel, without = _adapted(mine, against, names or {})
+    label = getattr(mine, "__name__", "mine")
+    backend = Backend(label, {against: kernel}, to_device, to_host, without=without)
+    _refuse_what_needs(cases[0], against, without, label)
+    for each in (dtype,) if isinstance(dtype, str) else dtype:
+        verify(cases[0], backend, each, max_examples=examples, derandomize=True)
+
+
+def _adapted(mine: Callable, against: str, names: Mapping[str, str]) -> tuple[Callable, frozenset]:
+    """mine behind the signature of the kernel it stands for, and what that has and mine lacks."""
+    kinds = roles(DEFINITION[against])
+    parameters = inspect.signature(getattr(mine, "py_func", mine)).parameters
+    theirs = {names.get(p, p): p for p in parameters}
+    for ours, p in theirs.items():
+        if ours not in kinds and parameters[p].default is inspect.Parameter.empty:
+            raise TypeError(
+                f"check: {against} has no parameter {ours!r}, it has ({', '.join(kinds)}); "
+                f"give names={{{p!r}: ...}} or {p!r} a default"
+            )
+    outputs = [name for name, role in kinds.items() if "out" in role]
+
+    def kernel(*args: Any) -> Any:
+        given = dict(zip(kinds, args))
+        returned = mine(**{p: given[ours] for ours, p in theirs.items() if ours in given})
+        returned = iter(returned if isinstance(returned, tuple) else (returned,))
+        for name in (n for n in outputs if n not in theirs and given[n] is not None):
+            _store(next(returned, None), given[name], name)
+        filled = tuple(given[name] for name in outputs)
+        return filled if len(filled) > 1 else filled[0]
+
+    return kernel, frozenset(kinds) - set(theirs) - set(outputs)
+
+
+def _store(result: Array, out: Array, name: str) -> None:
+    got = (getattr(result, "shape", None), getattr(result, "dtype", type(result).__name__))
+    if got != (out.shape, out.dtype):
+        raise TypeError(f"returned {name} as {got[1]} {got[0]}, not {out.dtype} {out.shape}")
+    out[...] = result
+
+
+def _refuse_what_needs(case: Case, against: str, without: frozenset, label: str) -> None:
+    """TypeError where mine lacks an input that the Case cannot leave out."""
+    calls = draw_example(case, Draw(Seeded(0), without=without)).calls
+    call = next(call for call in calls if call.kernel == against)
+    for name in without:
+        if call.roles()[name] != "static" and call.args[name] is not None:
+            raise TypeError(f"check: {label} takes no {name!r}, which {against} needs; see names=")

@@ -1,0 +1,90 @@
+"""Every kernel of every backend against its definition: the properties of kernels/testing.py."""
+
+import contextlib
+import functools
+import importlib
+import os
+
+import pytest
+from hypothesis import settings
+
+from minidl.kernels.cases import CASES
+from minidl.kernels.testing import DEFINITION, Backend, gradients, verify, verify_gradients
+
+REFERENCE = os.environ.get("MINIDL_CPU") == "reference"  # then Numba is never imported
+# CUDA has these so far. The CPU writes what it does better than the definition, and checks it.
+CUDA = {
+    "adam_step_", "conv2d", "conv2d_grad_w", "conv2d_grad_x", "count_", "cross_entropy",
+    "cross_entropy_grad", "sum_rows",
+}  # fmt: skip
+
+
+def written(package):
+    """Names of the kernels that a package defines, without those it takes from the definition."""
+    found = vars(importlib.import_module(f"minidl.kernels.{package}"))
+    return {n for n, kernel in DEFINITION.items() if found.get(n, kernel) is not kernel}
+
+
+KERNELS = {
+    "reference": set(DEFINITION),
+    "cpu": set() if REFERENCE else written("cpu"),
+    "cuda": CUDA,
+    "gpu": CUDA,
+}
+MARKS = {"cpu": [pytest.mark.numba], "cuda": [pytest.mark.emulator], "gpu": [pytest.mark.gpu]}
+ASKED = os.environ.get("MINIDL_TEST_BACKENDS", ",".join(KERNELS)).split(",")
+
+
+@contextlib.contextmanager
+def threads(n):
+    numba = importlib.import_module("numba")
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))
+    yield
+    numba.set_num_threads(before)
+
+
+@functools.cache
+def backend(name):
+    if name == "reference":
+        return Backend(name, DEFINITION)
+    module = importlib.import_module(f"minidl.kernels.{name.replace('gpu', 'cuda')}")
+    kernels = {kernel: getattr(module, kernel) for kernel in KERNELS[name]}
+    if name == "cpu":
+        return Backend(name, kernels, schedules=(lambda: threads(1), lambda: threads(2)))
+    if name == "cuda":  # NumPy arrays: the emulator runs the compiled kernels on them
+        schedule = importlib.import_module("minidl.kernels.cuda.emulator").schedule
+        orders = ("forward", "reverse", "shuffled")
+        return Backend(name, kernels, schedules=[functools.partial(schedule, o) for o in orders])
+    cupy = importlib.import_module("cupy")
+    return Backend(name, kernels, cupy.asarray, cupy.asnumpy)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [
+        pytest.param(name, device, marks=MARKS.get(device, ()))
+        for device, kernels in KERNELS.items()
+        for name, case in CASES.items()
+        if device in ASKED and kernels & {name, *gradients(case)}
+    ],
+)
+def test_kernels_agree_with_the_definition(name, device, dtype):
+    profile = settings.get_profile("emulator") if device == "cuda" else settings()
+    verify(CASES[name], backend(device), dtype, max_examples=profile.max_examples)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if gradients(case)])
+def test_gradients_of_the_definition_agree_with_numeric_differences(name):
+    verify_gradients(CASES[name])
+
+
+def test_every_kernel_has_a_case():
+    checked = {kernel for name, case in CASES.items() for kernel in (name, *gradients(case))}
+    assert checked == set(DEFINITION)
+
+
+@pytest.mark.emulator
+def test_cuda_has_the_kernels_that_are_listed_here():
+    assert written("cuda") == CUDA
