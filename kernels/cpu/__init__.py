@@ -4,6 +4,8 @@ What is not here is served by `reference/`, and so are float64 and rare shapes.
 """
 
 from ..roles import kernels_of
-from . import linear, window
+from . import augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
 
-globals().update(kernels_of(linear, window))
+globals().update(
+    kernels_of(augment, elementwise, linear, loss, move, norm, optim, random, reduce, window)
+)

@@ -36,9 +36,8 @@ _DIGEST = 32  # bytes of a SHA-256
 def jit(function: Callable[..., Any] | None = None, *, fast=(), parallel: bool = False) -> Any:
     """Compile a function when it is first called, or load what an earlier process compiled.
 
-    fast: the freedoms LLVM gets in float arithmetic, of "contract", "reassoc", "nsz". Never "nnan"
-    or "ninf": NaN and infinity are results. Nor any of them in a kernel whose value is added to
-    its output in place: the sum would differ from a separate one.
+    fast: the freedoms LLVM gets in float arithmetic, of "contract" (fused multiply-add), "reassoc"
+    and "nsz". Never "nnan" or "ninf": NaN and infinity are results.
     """
     if function is None:
         return functools.partial(jit, fast=fast, parallel=parallel)

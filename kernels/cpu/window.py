@@ -13,7 +13,7 @@ from .. import reference
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
 from ._numba import loop
-from .memory import canonical, scratch, settle, target
+from .memory import ZERO, canonical, rare, scratch, settle, target
 
 # Bytes of windows at a time: half of one core's second-level cache. From 0.5 to 8 MiB the times of
 # benchmarks/kernels_cpu.py differ by less than 15 %; fewer blocks are fewer threads woken.
@@ -25,7 +25,7 @@ def conv2d(x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Paddi
 
     x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F)
     """
-    if _rare(x, w, y):
+    if rare(x, w, y):
         return reference.conv2d(x, w, b, y, stride, pad)
     out, filters = target(y), canonical(w).reshape(-1, w.shape[3])
     if b is not None:  # one more filter row, met by a 1 at the end of each window
@@ -40,7 +40,7 @@ def conv2d(x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Paddi
 
 def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add: bool) -> Array:
     """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s]."""
-    if _rare(dx, w, dy):
+    if rare(dx, w, dy):
         return reference.conv2d_grad_x(dy, w, dx, stride, pad, add)
     out, filters = target(dx, add), canonical(w).reshape(-1, w.shape[3])
     rows, layout = canonical(dy).reshape(-1, w.shape[3]), _layout(w.shape, dy.shape, stride, pad)
@@ -52,7 +52,7 @@ def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add:
 
 def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add: bool) -> Array:
     """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
-    if _rare(x, dw, dy):
+    if rare(x, dw, dy):
         return reference.conv2d_grad_w(dy, x, dw, stride, pad, add)
     out, rows = target(dw, add), canonical(dy).reshape(-1, dw.shape[3])
     total = out.reshape(-1, dw.shape[3])
@@ -63,8 +63,30 @@ def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add:
     return settle(out, dw, add)
 
 
-def _rare(*arrays: Array) -> bool:
-    return any(a.dtype != np.float32 or not a.size for a in arrays)
+def max_pool2d(
+    x: Array, y: Out, arg: Out, size: Pair, stride: Pair, pad: Padding
+) -> tuple[Array, Array]:
+    """y = maximum of each window of x, arg = which of its cells, r * KW + s.
+
+    x (N, H, W, C) -> y, arg (N, OH, OW, C). The first maximum wins, padding never does, and NaN
+    wins over every number.
+    """
+    if rare(x, y):
+        return reference.max_pool2d(x, y, arg, size, stride, pad)
+    out, where = target(y), target(arg)
+    _max(x.size, canonical(x), out, where, *_layout(size, y.shape, stride, pad))
+    return settle(out, y), settle(where, arg)
+
+
+def max_pool2d_grad(
+    dy: Array, arg: Array, dx: Out, size: Pair, stride: Pair, pad: Padding, add: bool
+) -> Array:
+    """dx = dy at the winner of each window, summed where windows overlap."""
+    if rare(dy, dx):
+        return reference.max_pool2d_grad(dy, arg, dx, size, stride, pad, add)
+    out, layout = target(dx, add), _layout(size, dy.shape, stride, pad)
+    _max_grad(dx.size, canonical(dy), canonical(arg), out, *layout)
+    return settle(out, dx, add)
 
 
 def _layout(w: tuple[int, ...], y: tuple[int, ...], stride: Pair, pad: Padding):
@@ -118,7 +140,7 @@ def _im2col(x, windows, first, oh, ow, kh, kw, sh, sw, top, left):
                     begin = left_edge * c
                     for k in range(run):
                         real = inside and 0 <= begin + k < line.size
-                        cells[k] = line[begin + k] if real else 0
+                        cells[k] = line[begin + k] if real else ZERO
         for j in range(row * ow, (row + 1) * ow):
             for k in range(kh * run, windows.shape[1]):
                 windows[j, k] = 1
@@ -145,3 +167,50 @@ def _gather(windows, x, first, oh, ow, kh, kw, sh, sw, top, left):
                 part = line[left_edge * c + skip : left_edge * c + end]
                 for k in range(cells.size):
                     part[k] += cells[k]
+
+
+@loop
+def _max(x, y, arg, oh, ow, kh, kw, sh, sw, top, left):
+    _, height, width, c = x.shape
+    for row in prange(y.shape[0] * oh):
+        n, i = row // oh, row % oh
+        for j in range(ow):
+            best, winner = y[n, i, j], arg[n, i, j]
+            first = True
+            for r in range(max(0, top - i * sh), min(kh, height + top - i * sh)):
+                for s in range(max(0, left - j * sw), min(kw, width + left - j * sw)):
+                    cells, number = x[n, i * sh + r - top, j * sw + s - left], np.int32(r * kw + s)
+                    if first:
+                        for k in range(c):
+                            best[k] = cells[k]
+                        for k in range(c):
+                            winner[k] = number
+                        first = False
+                        continue
+                    for k in range(c):
+                        new, old = cells[k], best[k]
+                        wins = new > old or (new != new and old == old)  # the first NaN stays
+                        best[k] = new if wins else old
+                        winner[k] = number if wins else winner[k]
+            if first:  # a window of padding alone
+                best[:] = -np.inf
+                winner[:] = 0
+
+
+@loop
+def _max_grad(dy, arg, dx, oh, ow, kh, kw, sh, sw, top, left):
+    _, height, width, c = dx.shape
+    for row in prange(dx.shape[0] * height):
+        n, h = row // height, row % height
+        line = dx[n, h]
+        line[:] = 0
+        for r in range(kh):
+            i = (h + top - r) // sh
+            if i * sh != h + top - r or i < 0 or i >= oh:
+                continue
+            for j in range(ow):
+                slope, winner = dy[n, i, j], arg[n, i, j]
+                for s in range(max(0, left - j * sw), min(kw, width + left - j * sw)):
+                    cells, number = line[j * sw + s - left], np.int32(r * kw + s)
+                    for k in range(c):
+                        cells[k] += slope[k] if winner[k] == number else ZERO

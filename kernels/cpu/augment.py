@@ -1,0 +1,62 @@
+"""Batches of images for training, made in one pass."""
+
+import numpy as np
+from numba import prange
+
+from .. import reference
+from ..roles import Array, Out
+from ._numba import loop
+from .memory import canonical, settle, target
+from .random import philox
+
+
+def image_batch(
+    images: Array,
+    index: Array,
+    scale: Array,
+    shift: Array,
+    y: Out,
+    seed: int,
+    epoch: int,
+    pad: int,
+    flip: bool,
+) -> Array:
+    """y = crop(mirror(images[index])) * scale + shift.
+
+    images (M, H, W, C), index (N,) int64 from 0, scale and shift (C,) -> y (N, H, W, C)
+    """
+    if images.dtype not in (np.uint8, np.float32) or y.dtype != np.float32 or not y.size:
+        return reference.image_batch(images, index, scale, shift, y, seed, epoch, pad, flip)
+    out, width = target(y), y.shape[2]
+    picked = canonical(images[index]).reshape(len(index), y.shape[1], -1)
+    # a factor for each number of a row of pixels, so that the inner loop has no channels
+    factors, terms = (np.tile(v.astype(np.float32), width) for v in (scale, shift))
+    draws = np.array([seed, epoch, pad, flip], np.uint64)
+    rows = out.reshape(picked.shape)
+    _batch(y.size, picked, index.astype(np.uint64), factors, terms, rows, draws, y.shape[3])
+    return settle(out, y)
+
+
+@loop
+def _batch(x, index, factors, terms, y, draws, c):
+    images, height, numbers = x.shape
+    seed, epoch, pad, flip = draws
+    choices, low, half = np.uint64(2) * pad + np.uint64(1), np.uint64(0xFFFFFFFF), np.uint64(32)
+    for n in prange(images):
+        words = philox(
+            index[n] & low, index[n] >> half, epoch, np.uint64(1), seed & low, seed >> half
+        )
+        top = np.int64(words[0] * choices >> half) - np.int64(pad)
+        left = np.int64(words[1] * choices >> half) - np.int64(pad)
+        mirror = flip and words[2] & np.uint64(1)
+        for i in range(height):
+            out, h, begin = y[n, i], i + top, left * c
+            if h < 0 or h >= height:
+                for k in range(numbers):
+                    out[k] = np.float32(0) * factors[k] + terms[k]
+                continue
+            row = x[n, h]
+            for k in range(numbers):
+                at = numbers - c - (begin + k) // c * c + (begin + k) % c if mirror else begin + k
+                value = np.float32(row[at]) if 0 <= at < numbers else np.float32(0)
+                out[k] = value * factors[k] + terms[k]

@@ -1,0 +1,131 @@
+"""Batch normalisation over every axis but the last, in passes over rows of channels."""
+
+import numpy as np
+from numba import prange
+
+from .. import reference
+from ..reference.elementwise import store
+from ..roles import Array, Out
+from ._numba import loop
+from .memory import canonical, rare, scratch, settle, target
+from .reduce import ROWS, column_sums
+
+
+def batch_norm(
+    x: Array, w: Array | None, b: Array | None, y: Out, mean: Out, var: Out, eps: float
+) -> tuple[Array, Array, Array]:
+    """y = w (x - mean) / sqrt(var + eps) + b with the batch's own mean and (biased) variance.
+
+    x (..., C), w, b (C,) or None -> y (..., C), mean, var (C,)
+    """
+    if rare(x, w, b, y, mean, var):
+        return reference.batch_norm(x, w, b, y, mean, var, eps)
+    rows = canonical(x).reshape(-1, x.shape[-1])
+    mean[...] = column_sums(rows) / len(rows)
+    parts = _parts(1, rows)
+    _square_parts(x.size, rows, canonical(mean), parts)
+    var[...] = parts[0].sum(axis=0, dtype=np.float64) / len(rows)
+    return batch_norm_eval(x, w, b, mean, var, y, eps), mean, var
+
+
+def batch_norm_eval(
+    x: Array, w: Array | None, b: Array | None, mean: Array, var: Array, y: Out, eps: float
+) -> Array:
+    """y = w (x - mean) / sqrt(var + eps) + b with statistics that are given."""
+    if rare(x, w, b, mean, var, y):
+        return reference.batch_norm_eval(x, w, b, mean, var, y, eps)
+    out, c = target(y), x.shape[-1]
+    shift = np.zeros(c, np.float32) if b is None else canonical(b)
+    rows = canonical(x).reshape(-1, c)
+    _affine(x.size, rows, canonical(mean), _scale(w, var, eps), shift, out.reshape(-1, c))
+    return settle(out, y)
+
+
+def batch_norm_grad(
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    mean: Array,
+    var: Array,
+    dx: Out,
+    dw: Out,
+    db: Out,
+    eps: float,
+    add: tuple[bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of batch_norm through its mean and variance; dx, dw or db may be None.
+
+    With z = (x - mean) / sqrt(var + eps): db = sum dy, dw = sum dy z and
+    dx = w / sqrt(var + eps) (dy - mean of dy - z mean of dy z).
+    """
+    if rare(dy, x, w, mean, var, dx, dw, db):
+        return reference.batch_norm_grad(dy, x, w, mean, var, dx, dw, db, eps, add)
+    c = x.shape[-1]
+    slope, rows, mean = canonical(dy).reshape(-1, c), canonical(x).reshape(-1, c), canonical(mean)
+    parts, rstd = _parts(2, rows), _scale(None, var, eps)
+    _dot_parts(x.size, slope, rows, mean, parts)
+    total, dot = parts.sum(axis=1, dtype=np.float64)  # of dy, of dy (x - mean)
+    if dx is not None:
+        out = target(dx, add[0])
+        flat, of_all = (total / len(rows)).astype(np.float32), dot * rstd * rstd / len(rows)
+        lean, scale = of_all.astype(np.float32), _scale(w, var, eps)
+        _slope(x.size, slope, rows, mean, scale, flat, lean, out.reshape(-1, c))
+        settle(out, dx, add[0])
+    if dw is not None:
+        store((dot * rstd).astype(np.float32), dw, add[1])
+    if db is not None:
+        store(total.astype(np.float32), db, add[2])
+    return dx, dw, db
+
+
+def _parts(n: int, rows: Array) -> Array:
+    return scratch((n, -(-len(rows) // ROWS), rows.shape[1]), np.float32)
+
+
+def _scale(w: Array | None, var: Array, eps: float) -> Array:
+    rstd = 1 / np.sqrt(var + np.float32(eps))
+    return rstd if w is None else rstd * w
+
+
+@loop(fast=("contract",))
+def _square_parts(x, mean, parts):
+    rows, c = x.shape
+    for task in prange(parts.shape[1]):
+        total = parts[0, task]
+        total[:] = 0
+        for i in range(task * ROWS, min(rows, (task + 1) * ROWS)):
+            row = x[i]
+            for k in range(c):
+                total[k] += (row[k] - mean[k]) * (row[k] - mean[k])
+
+
+@loop(fast=("contract",))
+def _affine(x, mean, scale, shift, y):
+    rows, c = x.shape
+    for i in prange(rows):
+        row, out = x[i], y[i]
+        for k in range(c):
+            out[k] = (row[k] - mean[k]) * scale[k] + shift[k]
+
+
+@loop(fast=("contract",))
+def _dot_parts(dy, x, mean, parts):
+    rows, c = x.shape
+    for task in prange(parts.shape[1]):
+        total, dot = parts[0, task], parts[1, task]
+        total[:] = 0
+        dot[:] = 0
+        for i in range(task * ROWS, min(rows, (task + 1) * ROWS)):
+            slope, row = dy[i], x[i]
+            for k in range(c):
+                total[k] += slope[k]
+                dot[k] += slope[k] * (row[k] - mean[k])
+
+
+@loop(fast=("contract",))
+def _slope(dy, x, mean, scale, flat, lean, dx):
+    rows, c = x.shape
+    for i in prange(rows):
+        slope, row, out = dy[i], x[i], dx[i]
+        for k in range(c):
+            out[k] = scale[k] * (slope[k] - flat[k] - (row[k] - mean[k]) * lean[k])

@@ -1,0 +1,41 @@
+"""Sums over rows, in parts whose number depends on the shape alone."""
+
+import numpy as np
+from numba import prange
+
+from .. import reference
+from ..reference.elementwise import store
+from ..roles import Array, Out
+from ._numba import loop
+from .memory import canonical, rare, scratch
+
+ROWS = 256  # that one task sums in float32; the sums of the tasks are added in float64
+
+
+def sum_rows(dy: Array, db: Out, add: bool) -> Array:
+    """db (F,) = sum of dy (..., F) over all axes but the last: the gradient of a bias."""
+    if rare(dy, db) or dy.size < _SMALL:
+        return reference.sum_rows(dy, db, add)
+    return store(column_sums(canonical(dy).reshape(-1, db.size)).astype(db.dtype), db, add)
+
+
+def column_sums(x: Array) -> Array:
+    """Sum of each column of x (R, C), float64 (C,)."""
+    parts = scratch((1, -(-len(x) // ROWS), x.shape[1]), x.dtype)[0]
+    _sum_parts(x.size, x, parts)
+    return parts.sum(axis=0, dtype=np.float64)
+
+
+_SMALL = 1 << 11  # elements below which NumPy is as fast: benchmarks/kernels_cpu.py
+
+
+@loop
+def _sum_parts(x, parts):
+    rows, c = x.shape
+    for task in prange(parts.shape[0]):
+        total = parts[task]
+        total[:] = 0
+        for i in range(task * ROWS, min(rows, (task + 1) * ROWS)):
+            row = x[i]
+            for k in range(c):
+                total[k] += row[k]

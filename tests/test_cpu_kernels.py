@@ -1,0 +1,336 @@
+"""The CPU kernels: equal to the definition, the same bits on any number of threads, cached well."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minidl.kernels
+from minidl.kernels import cpu, reference, shapes
+from minidl.kernels.roles import roles
+
+KERNELS = Path(minidl.kernels.__file__).parent
+VALID, SAME = ((0, 0), (0, 0)), ((1, 1), (1, 1))
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng((seed, *shape)).normal(size=shape).astype(np.float32)
+
+
+def image_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Arguments of the kernels on images; an output is given as its shape."""
+    for x, w, stride, pad in [
+        ((3, 7, 6, 3), (3, 3, 3, 4), (1, 1), SAME),
+        ((2, 9, 8, 2), (2, 3, 2, 5), (2, 1), ((0, 1), (2, 0))),
+        ((2, 4, 4, 2), (3, 3, 2, 3), (1, 2), ((7, 7), (8, 9))),
+        ((2, 5, 5, 4), (1, 1, 4, 3), (3, 2), VALID),
+        ((40, 30, 30, 8), (3, 3, 8, 8), (1, 1), VALID),  # several blocks, threads
+    ]:
+        y = shapes.conv2d(x, w, stride, pad)
+        yield "conv2d", (draw(*x), draw(*w), draw(w[3]), y, stride, pad)
+        yield "conv2d", (draw(*x), draw(*w), None, y, stride, pad)
+        yield "conv2d_grad_x", (draw(*y), draw(*w), x, stride, pad, False)
+        yield "conv2d_grad_w", (draw(*y), draw(*x), w, stride, pad, False)
+    for x, size, stride, pad in [
+        ((5, 8, 8, 3), (2, 2), (2, 2), VALID),
+        ((32, 30, 31, 16), (2, 2), (2, 2), VALID),
+        ((2, 7, 6, 5), (3, 2), (1, 2), SAME),
+        ((2, 5, 5, 2), (1, 2), (2, 3), ((2, 2), (3, 3))),  # some windows hold only padding
+    ]:
+        y = shapes.pool2d(x, size, stride, pad)
+        ties = np.round(draw(*x))
+        ties.reshape(-1)[::17], ties.reshape(-1)[::19] = np.nan, -np.inf
+        yield "max_pool2d", (ties, y, y, size, stride, pad)
+        arg = reference.max_pool2d(ties, np.empty(y), np.empty(y, np.int32), size, stride, pad)[1]
+        yield "max_pool2d_grad", (draw(*y), arg, x, size, stride, pad, False)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 6, 3), dtype=np.uint8)
+    index, scale = np.array([3, 0, 8, 3]), np.array([0.5, 2, 0.25], np.float32)
+    for images, pad, flip in [(pixels, 0, False), (pixels, 2, True), (draw(9, 7, 6, 3), 9, True)]:
+        yield "image_batch", (images, index, scale, -scale, (4, 7, 6, 3), 2**40 + 5, 3, pad, flip)
+
+
+def other_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Arguments of all other kernels."""
+    for r, i, o in [(4, 3, 2), (64, 784, 128)]:
+        x, w, dy = draw(r, i), draw(i, o), draw(r, o)
+        yield "linear", (x, w, draw(o), (r, o))
+        yield "linear", (x, w, None, (r, o))
+        yield "linear_grad_x", (dy, w, (r, i), False)
+        yield "linear_grad_w", (dy, x, (i, o), False)
+    key, label = np.array([2**35 + 5, 2**32 - 3], np.uint64), np.array([2, 0, 1, 1, 2, 0, 1])
+    for shape in [(7, 3), (33, 4, 5, 8), (90, 30, 40, 1)]:
+        x, dy, c = draw(*shape), draw(*shape, seed=1), shape[-1]
+        x.reshape(-1)[::29] = 0
+        mean, var, w = draw(c), np.square(draw(c, seed=2)), draw(c, seed=3)
+        yield "relu_grad", (dy, np.maximum(x, 0), shape, False)
+        yield "sum_rows", (dy, (c,), False)
+        yield "dropout", (x, key, shape, 0.3)
+        yield "dropout", (x, key, shape, 1.0)
+        yield "dropout_grad", (dy, key, shape, 0.3, False)
+        yield "batch_norm", (x, w, mean, shape, (c,), (c,), 1e-5)
+        yield "batch_norm", (x, None, None, shape, (c,), (c,), 1e-5)
+        yield "batch_norm_eval", (x, w, None, mean, var, shape, 1e-5)
+        yield "batch_norm_grad", (dy, x, w, mean, var, shape, (c,), (c,), 1e-5, (False,) * 3)
+    x, strange = draw(7, 3), draw(7, 3)
+    strange[1, 0], strange[2], strange[3, 1], strange[4] = np.inf, -np.inf, np.nan, 80
+    for logits in (x, 100 * x, strange):
+        lse = run(reference.cross_entropy, (logits, label, (7,), (7,), 1))[1]
+        yield "log_softmax", (logits, (7, 3))
+        yield "cross_entropy", (logits, label, (), (7,), 0.25)
+        yield "cross_entropy", (logits, label, (7,), (7,), 0.25)
+        yield "cross_entropy_grad", (draw(), logits, label, lse, (7, 3), 0.25, False)
+        yield "cross_entropy_grad", (draw(7), logits, label, lse, (7, 3), 0.25, False)
+    yield "take_grad", (draw(2, 3, 4), np.array([[1, -1, 1], [0, 4, 1]]), (5, 4), False)
+    dp, p, lr, t = draw(1000), draw(1000, seed=1), np.array([0.1], "f"), np.array([3])
+    m, v = draw(1000, seed=2), np.square(draw(1000, seed=3))
+    yield "sgd_step_", (dp, lr, p, None, 0.0, 0.0, False)
+    yield "sgd_step_", (dp, lr, p, m, 0.9, 0.01, True)
+    yield "adam_step_", (dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01)
+
+
+def run(kernel: Callable[..., Any], arguments: tuple[Any, ...], dtype=np.float32, form=None):
+    """Call a kernel on copies of its arguments; returns what it wrote, outputs set to NaN before.
+
+    form: how each array is brought into another memory layout.
+    """
+    given, written = [], []
+    for value, role in zip(arguments, roles(kernel).values(), strict=True):
+        name = list(roles(kernel))[len(given)]
+        if role == "out":
+            value = np.full(value, -99, np.int32) if name == "arg" else np.full(value, np.nan, "f")
+        if isinstance(value, np.ndarray):
+            value = value.astype(dtype) if value.dtype == np.float32 else value.copy()
+            value = form(value) if form else value
+        if role in ("out", "inout") and value is not None:
+            written.append(value)
+        given.append(value)
+    with np.errstate(all="ignore"):
+        kernel(*given)
+    return written
+
+
+CASES = [*image_cases(), *other_cases()]
+NUMBERED = pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: f"{CASES[n][0]}-{n}")
+
+
+@NUMBERED
+def test_equals_the_definition(number: int) -> None:
+    name, arguments = CASES[number]
+    found = run(getattr(cpu, name), arguments)
+    exact = run(getattr(reference, name), arguments, np.float64)
+    for mine, right in zip(found, exact, strict=True):
+        finite = np.abs(right[np.isfinite(right)])
+        scale = finite.max(initial=1e-30) if right.dtype.kind == "f" else 0
+        np.testing.assert_allclose(mine, right, rtol=1e-6, atol=1e-5 * scale)
+
+
+def shifted(x: np.ndarray) -> np.ndarray:
+    """x at an odd address, in Fortran order."""
+    room = np.empty(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape[::-1]).T
+    room[...] = x
+    return room
+
+
+def gaps(x: np.ndarray) -> np.ndarray:
+    """x with holes between its elements, counted backwards."""
+    room = np.empty([2 * n for n in x.shape], x.dtype)[(..., *[slice(None, None, -2)] * x.ndim)]
+    room[...] = x
+    return room
+
+
+@NUMBERED
+@pytest.mark.parametrize("form", [shifted, gaps])
+def test_any_memory_layout_gives_the_same(number: int, form: Callable[..., Any]) -> None:
+    name, arguments = CASES[number]
+    plain, strange = (
+        run(getattr(cpu, name), arguments),
+        run(getattr(cpu, name), arguments, form=form),
+    )
+    for a, b in zip(plain, strange, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * np.abs(np.nan_to_num(a)).max())
+
+
+@NUMBERED
+def test_adding_equals_a_separate_add(number: int) -> None:
+    name, arguments = CASES[number]
+    kernel = getattr(cpu, name)
+    if "add" not in roles(kernel):
+        return
+    flags = arguments[-1]
+    added = (True,) * len(flags) if isinstance(flags, tuple) else True
+    outs = [s for s, role in zip(arguments, roles(kernel).values(), strict=True) if role == "out"]
+    before = [draw(*shape, seed=9) for shape in outs]
+    filled, waiting = run(kernel, arguments), iter([b.copy() for b in before])
+    given = [
+        next(waiting) if role == "out" else value
+        for value, role in zip(arguments[:-1], roles(kernel).values(), strict=False)
+    ]
+    got = kernel(*given, added)
+    for sum_, old, value in zip(
+        got if isinstance(got, tuple) else [got], before, filled, strict=True
+    ):
+        np.testing.assert_array_equal(sum_, old + value)
+
+
+# ---- the cache of compiled code
+
+STEP = """
+import sys, numpy as np
+sys.path.insert(0, {root!r})
+import minidl
+from minidl.kernels import cpu
+from minidl.kernels.cpu import elementwise, random
+x = np.ones(4096, np.float32)
+cpu.relu_grad(x, x, np.empty_like(x), False)
+cpu.dropout(x, np.array([1, 2], np.uint64), x_ := np.empty_like(x), 0.5)
+print(x_.sum())
+"""
+
+
+def child(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    keep = {k: v for k, v in os.environ.items() if k not in ("MINIDL_QUIET", "OMP_WAIT_POLICY")}
+    return subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        env=keep | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=KERNELS.parent,
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout of our own, whose kernels a test may edit."""
+    ours = Path(minidl.__file__).parent
+    shutil.copytree(
+        ours, tmp_path / "minidl", ignore=shutil.ignore_patterns("__pycache__", "files")
+    )
+    hidden = shutil.ignore_patterns("__pycache__", "cuda")
+    shutil.copytree(KERNELS, tmp_path / "kernels", ignore=hidden)
+    return tmp_path
+
+
+def codes(root: Path) -> list[Path]:
+    return sorted(root.rglob("*.code"))
+
+
+NOTICE = "minidl: compiling CPU kernels for this machine (once) ...\n"
+
+
+def test_a_second_process_compiles_nothing(checkout: Path) -> None:
+    home = str(checkout / "cache")
+    step = STEP.format(root=str(checkout))
+    first = child(step, MINIDL_CACHE=home)
+    kept = {path: path.stat().st_mtime_ns for path in codes(checkout)}
+    assert first.stderr == NOTICE  # once, though several kernels were compiled
+    assert len({path.name.split("-")[0] for path in kept}) == 4, list(kept)
+    second = child(step, MINIDL_CACHE=home)
+    assert second.stderr == "" and second.stdout == first.stdout
+    assert {path: path.stat().st_mtime_ns for path in codes(checkout)} == kept
+    assert child(step, MINIDL_CACHE=home + "2", MINIDL_QUIET="1").stderr == ""
+
+
+def test_an_edit_of_a_function_called_from_another_file_is_seen(checkout: Path) -> None:
+    home, step = str(checkout / "cache"), STEP.format(root=str(checkout))
+    callee = checkout / "kernels" / "cpu" / "scalar.py"
+    callee.write_text("from ._numba import jit\n@jit\ndef twice(x):\n    return x * 2\n")
+    (checkout / "kernels" / "cpu" / "caller.py").write_text(
+        "from ._numba import jit\nfrom .scalar import twice\n@jit\ndef f(x):\n    return twice(x)\n"
+    )
+    step += "\nfrom minidl.kernels.cpu.caller import f\nprint(f(10))"
+    assert child(step, MINIDL_CACHE=home).stdout.split()[-1] == "20"
+    callee.write_text(callee.read_text().replace("x * 2", "x * 3"))
+    edited = child(step, MINIDL_CACHE=home)
+    assert edited.stdout.split()[-1] == "30" and edited.stderr == NOTICE
+    assert len({path.parent for path in codes(checkout)}) == 2
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "empty"])
+def test_a_damaged_file_is_compiled_again(checkout: Path, harm: str) -> None:
+    home, step = str(checkout / "cache"), STEP.format(root=str(checkout))
+    whole = child(step, MINIDL_CACHE=home)
+    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in codes(checkout)}
+    for path in before:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes({"cut": data[: len(data) // 2], "flip": data, "empty": b""}[harm])
+    again = child(step, MINIDL_CACHE=home)
+    assert again.stdout == whole.stdout and again.stderr == NOTICE
+    assert codes(checkout) == sorted(before)
+    assert child(step, MINIDL_CACHE=home).stderr == ""
+
+
+def test_a_folder_that_cannot_be_written_costs_one_warning(checkout: Path) -> None:
+    (checkout / "file").write_text("in the way")
+    done = child(STEP.format(root=str(checkout)), MINIDL_CACHE=str(checkout / "file"))
+    assert done.stdout and done.stderr.startswith(
+        NOTICE + "minidl: compiled kernels cannot be kept"
+    )
+    assert done.stderr.count("\n") == 2
+
+
+def test_processes_may_race_for_the_folder(checkout: Path) -> None:
+    home, step = str(checkout / "cache"), STEP.format(root=str(checkout))
+    environment = os.environ | {"MINIDL_CACHE": home}
+    racers = [
+        subprocess.Popen([sys.executable, "-c", step], env=environment, stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert [racer.wait() for racer in racers] == [0, 0]
+    assert child(step, MINIDL_CACHE=home).stderr == ""
+    assert all(path.suffix == ".code" for path in (checkout / "cache").rglob("*") if path.is_file())
+
+
+def test_numba_itself_is_left_alone() -> None:
+    """The user's own jitted functions keep Numba's settings, and other libraries OpenMP's."""
+    seen = child("import minidl.kernels.cpu, numba, os; print(numba.config.CACHE_DIR, *os.environ)")
+    assert "OMP_WAIT_POLICY" not in seen.stdout and "NUMBA_CACHE_DIR" not in seen.stdout
+
+
+# ---- threads
+
+BITS = """
+import hashlib, sys
+import numpy as np
+from minidl.kernels import cpu
+rng = np.random.default_rng(0)
+def draw(*shape): return rng.normal(size=shape).astype(np.float32)
+x, w, dy = draw(40, 30, 30, 8), draw(3, 3, 8, 8), draw(40, 28, 28, 8)
+one, pool = ((0, 0), (0, 0)), ((2, 2), (2, 2), ((0, 0), (0, 0)))
+y, arg = cpu.max_pool2d(x, np.empty((40, 15, 15, 8), "f"), np.empty((40, 15, 15, 8), "i4"), *pool)
+key, c = np.array([3, 4], np.uint64), np.empty(8, "f")
+n, mean, var = cpu.batch_norm(x, c * 0 + 2, None, np.empty_like(x), c.copy(), c.copy(), 1e-5)
+p, m, v = draw(200_000), draw(200_000), np.abs(draw(200_000))
+for name, result in {
+    "conv2d": cpu.conv2d(x, w, draw(8), np.empty_like(dy), (1, 1), one),
+    "conv2d_grad_x": cpu.conv2d_grad_x(dy, w, np.empty_like(x), (1, 1), one, False),
+    "conv2d_grad_w": cpu.conv2d_grad_w(dy, x, np.empty_like(w), (1, 1), one, False),
+    "max_pool2d": y, "arg": arg, "batch_norm": n, "mean": mean, "var": var,
+    "max_pool2d_grad": cpu.max_pool2d_grad(y, arg, np.empty_like(x), *pool, False),
+    "relu_grad": cpu.relu_grad(x, n, np.empty_like(x), False),
+    "dropout": cpu.dropout(x, key, np.empty_like(x), 0.5),
+    "sum_rows": cpu.sum_rows(dy, c.copy(), False),
+    "batch_norm_grad": cpu.batch_norm_grad(
+        n, x, None, mean, var, np.empty_like(x), c.copy(), c.copy(), 1e-5, (False,) * 3
+    ),
+    "adam_step_": cpu.adam_step_(
+        p[::-1], draw(1), np.array([2]), p, m, v, 0.9, 0.999, 1e-8, 0.01
+    ),
+}.items():
+    for part in result if isinstance(result, tuple) else [result]:
+        print(name, hashlib.sha256(np.ascontiguousarray(part)).hexdigest())
+"""
+
+
+def test_one_and_two_threads_give_the_same_bits() -> None:
+    one, two, again = (child(BITS, NUMBA_NUM_THREADS=n).stdout for n in ("1", "2", "2"))
+    assert len(one.splitlines()) == 18
+    assert one == two == again
