@@ -117,9 +117,16 @@ class OneCycleLR(Schedule):
         if not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: pct_start is {pct_start}, but must lie in [0, 1]")
         check.known("anneal_strategy", anneal_strategy, ("cos", "linear"))
-        self.total_steps, self.max_lr, self.cycle_momentum = total_steps, max_lr, cycle_momentum
+        self.total_steps, self.cycle_momentum = total_steps, cycle_momentum
         self.anneal = _cosine if anneal_strategy == "cos" else _linear
         # (last step of the phase, lr there as a fraction of max_lr, momentum there)
+        groups = len(optimizer.param_groups) if isinstance(optimizer, Optimizer) else 0
+        self.peaks = list(max_lr) if isinstance(max_lr, list | tuple) else [max_lr] * groups
+        if groups and len(self.peaks) != groups:
+            raise ValueError(
+                f"OneCycleLR: max_lr has {len(self.peaks)} values, but the optimizer has "
+                f"{groups} group" + "s" * (groups > 1)
+            )
         start, high, up = 1 / div_factor, max_momentum, pct_start * total_steps - 1
         self.phases = [(0.0, start, high), (up, 1.0, base_momentum)]
         if three_phase:
@@ -143,12 +150,8 @@ class OneCycleLR(Schedule):
         return fraction, momentum
 
     def _set(self) -> None:
-        groups = self.optimizer.param_groups
-        peaks = (
-            self.max_lr if isinstance(self.max_lr, list | tuple) else [self.max_lr] * len(groups)
-        )
         fraction, momentum = self._now(self.last_epoch)
-        for group, peak in zip(groups, peaks, strict=True):
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * fraction
             if self.cycle_momentum and "betas" in group:
                 group["betas"] = (momentum, *group["betas"][1:])

@@ -1,0 +1,541 @@
+"""Layers and Module: what they hold, compute, print and refuse."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl import Tensor, nn
+from minidl.nn import init
+
+
+def wave(*shape, phase=0.0):
+    """Numbers that every framework can make alike."""
+    return np.sin(np.arange(math.prod(shape)) * 0.7 + phase).reshape(shape)
+
+
+class Net(nn.Module):
+    """Parameters, a buffer, modules within modules, and a layer used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm2d(4), nn.ReLU())
+        self.scale = nn.Parameter(np.ones(4, np.float32))
+        self.head = nn.Linear(4, 2, bias=False)
+        self.again = self.head
+        self.register_buffer("count", Tensor(np.zeros(1, np.float32)), persistent=False)
+
+    def forward(self, x):
+        return self.head(self.body(x) * self.scale)
+
+
+NAMES = ["scale", "body.0.weight", "body.0.bias", "body.1.weight", "body.1.bias", "head.weight"]
+STATISTICS = ["body.1.running_mean", "body.1.running_var"]
+
+
+# --- what a module holds
+
+
+def test_parameters_and_buffers_are_found_by_their_paths():
+    net = Net()
+    assert [name for name, _ in net.named_parameters()] == NAMES
+    assert [name for name, _ in net.named_buffers()] == ["count", *STATISTICS]
+    assert [name for name, _ in net.named_parameters(recurse=False)] == ["scale"]
+    assert [name for name, _ in net.named_modules()] == [
+        "", "body", "body.0", "body.1", "body.2", "head",
+    ]  # fmt: skip
+    assert [name for name, _ in net.named_children()] == ["body", "head"]
+    assert list(net.children()) == [net.body, net.head]
+    assert [p.shape for p in net.parameters()] == [(4,), (3, 4), (4,), (4,), (4,), (4, 2)]
+    assert len(list(net.buffers())) == 3 and len(list(net.modules())) == 6
+
+
+def test_a_tied_parameter_appears_once_and_gets_both_gradients():
+    class Tied(nn.Module):
+        def __init__(self):
+            self.a, self.b = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.b(self.a(x))
+
+    net = Tied()
+    assert [name for name, _ in net.named_parameters()] == ["a.weight"]
+    assert list(net.state_dict()) == ["a.weight"]
+    x = wave(2, 3).astype(np.float32)
+    net(Tensor(x)).sum().backward()
+    w, ones = net.a.weight.numpy_view(), np.ones((2, 3), np.float32)
+    expected = x.T @ (ones @ w.T) + (x @ w).T @ ones
+    np.testing.assert_allclose(net.a.weight.grad.numpy(), expected, rtol=1e-5)
+
+
+def test_super_init_may_be_left_out():
+    class Bare(nn.Module):
+        def __init__(self):
+            self.layer = nn.Linear(2, 2)
+            self.register_buffer("seen", None)
+
+    net = Bare()
+    assert net.training and len(list(net.parameters())) == 2 and not list(net.buffers())
+    assert not net.eval().layer.training
+
+
+def test_what_parameters_could_not_find_is_refused():
+    net = Net()
+    with pytest.raises(TypeError, match=r"Net.layers: .* a list; put layers into nn.Sequential"):
+        net.layers = [nn.Linear(1, 1)]
+    with pytest.raises(TypeError, match="does not look into a dict"):
+        net.layers = {"a": nn.Parameter([1.0])}
+    with pytest.raises(TypeError, match=r"Net.scale is a parameter .* nn.Parameter, or .*copy_"):
+        net.scale = Tensor([1.0])
+    with pytest.raises(TypeError, match="register_buffer: mean is a float"):
+        net.register_buffer("mean", 1.0)
+    net.sizes = [1, 2]  # no parameters in it: an attribute like any other
+    net.scale = None
+    assert "scale" not in dict(net.named_parameters())
+
+
+def test_a_buffer_stays_one_when_it_is_assigned_anew():
+    net = Net()
+    net.count = Tensor([7.0])
+    assert dict(net.named_buffers())["count"].item() == 7
+
+
+def test_train_eval_and_zero_grad_reach_every_layer():
+    net = Net()
+    assert net.eval() is net and not any(m.training for m in net.modules())
+    assert net.train() is net and all(m.training for m in net.modules())
+    net.body[0].requires_grad_(False)
+    net(minidl.rand(4, 3)).sum().backward()
+    assert net.scale.grad is not None and net.body[0].weight.grad is None
+    net.zero_grad()
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("mode", [1, np.zeros(3), "x", None])
+def test_train_with_data_says_fit(mode):
+    with pytest.raises(TypeError, match="use fit"):
+        Net().train(mode)
+
+
+def test_forward_must_be_defined():
+    class Keras(nn.Module):
+        def call(self, x):
+            return x
+
+    with pytest.raises(NotImplementedError, match=r"Module does not say .*def forward\(self, x\)"):
+        nn.Module()(1)
+    with pytest.raises(NotImplementedError, match=r"Keras .* rename `call` to `forward`"):
+        Keras()(1)
+
+
+def test_apply_goes_inside_out():
+    seen = []
+    net = Net()
+    assert net.apply(lambda m: seen.append(type(m).__name__)) is net
+    assert seen == ["Linear", "BatchNorm2d", "ReLU", "Sequential", "Linear", "Net"]
+
+
+def test_double_and_float_convert_parameters_and_buffers():
+    net = Net()
+    before = net.state_dict()
+    net(minidl.rand(4, 3)).sum().backward()
+    assert net.double() is net
+    tensors = [*net.parameters(), *net.buffers()]
+    assert {t.dtype.name for t in tensors} == {"float64"}
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+    y = net(minidl.rand(4, 3, dtype="float64"))
+    y.sum().backward()
+    assert y.dtype == net.scale.grad.dtype == np.float64
+    net.float().load_state_dict(before)
+    assert net.scale.dtype == np.float32 and net.to("cpu") is net
+    with pytest.raises(TypeError, match="they cannot be int64"):
+        net.astype("int64")
+    with pytest.raises(RuntimeError, match="no device 'tpu'"):
+        net.to("tpu")
+
+
+def test_a_frozen_parameter_stays_frozen_when_converted():
+    layer = nn.Linear(2, 2).requires_grad_(False).double()
+    assert not any(p.requires_grad for p in layer.parameters())
+
+
+def test_deepcopy_is_independent():
+    net = Net()
+    twin = copy.deepcopy(net)
+    assert twin.again is twin.head and list(twin.state_dict()) == list(net.state_dict())
+    twin(minidl.rand(4, 3)).sum().backward()
+    assert twin.scale.grad is not None and net.scale.grad is None
+    twin.scale.numpy_view()[:] = 5
+    assert net.scale.numpy_view()[0] == 1 and isinstance(twin.scale, nn.Parameter)
+
+
+# --- saving and loading
+
+
+def test_state_dict_is_a_copy_and_comes_back():
+    minidl.manual_seed(1)
+    one, two = Net(), Net()
+    state = one.state_dict()
+    assert list(state) == [NAMES[0], *NAMES[1:5], *STATISTICS, NAMES[5]]
+    held = two.scale.data
+    assert two.load_state_dict(state) == ([], [])
+    assert two.scale.data is held, "an optimizer's flat buffer must stay the home"
+    x = minidl.rand(4, 3)
+    assert np.array_equal(one.eval()(x).detach(), two.eval()(x).detach())
+    one.scale.numpy_view()[:] = 9
+    assert state["scale"][0] == 1
+    two.load_state_dict({name: Tensor(a) for name, a in state.items()})
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    net = Net()
+    before = net.state_dict()
+    state = {name: a + 1 for name, a in before.items()}
+    state["head.wieght"] = state.pop("head.weight")
+    state["body.0.weight"] = state["body.0.weight"].T
+    state["scale"] = state["scale"].astype(np.float64)
+    with pytest.raises(ValueError) as error:
+        net.load_state_dict(state)
+    assert str(error.value).splitlines() == [
+        "load_state_dict: the state does not fit Net, and nothing was changed:",
+        "  missing: head.weight float32 (4, 2)",
+        "  unexpected: head.wieght float32 (4, 2); did you mean 'head.weight'?",
+        "  mismatch: scale is float32 (4,), but float64 (4,) in the state",
+        "  mismatch: body.0.weight is float32 (3, 4), but float32 (4, 3) in the state; "
+        "weights are (in, out), filters (height, width, in, out)",
+    ]
+    assert all(np.array_equal(a, before[name]) for name, a in net.state_dict().items())
+
+
+def test_loading_without_strict_passes_over_names_but_not_shapes():
+    net = Net()
+    ones = np.ones(4, np.float32) * 3
+    left = net.load_state_dict({"scale": ones, "other": ones}, strict=False)
+    assert left.unexpected_keys == ["other"]
+    assert left.missing_keys == [*NAMES[1:5], *STATISTICS, NAMES[5]]
+    assert np.array_equal(net.scale.detach(), ones)
+    with pytest.raises(ValueError, match=r"mismatch: scale is float32 \(4,\), but float32 \(5,\)"):
+        net.load_state_dict({"scale": np.ones(5, np.float32)}, strict=False)
+
+
+# --- errors from inside a layer
+
+
+def notes(call):
+    with pytest.raises(Exception) as error:
+        call()
+    return getattr(error.value, "__notes__", [])
+
+
+def test_an_error_names_the_layer_by_its_path():
+    net = Net()
+    assert notes(lambda: net(minidl.rand(4, 5))) == ["in layer body.0 (Linear)"]
+    assert notes(lambda: nn.Sequential(net)(minidl.rand(4, 5))) == ["in layer 0.body.0 (Linear)"]
+    assert notes(lambda: net.head(minidl.rand(4, 5))) == [], "the op's own words are enough"
+
+
+def test_notes_of_others_stay():
+    class Noting(nn.Module):
+        def forward(self, x):
+            error = KeyError("k")
+            error.add_note("mine")
+            raise error
+
+    model = nn.Sequential(nn.Sequential(nn.ReLU(), Noting()))
+    assert notes(lambda: model(Tensor([1.0]))) == ["mine", "in layer 0.1 (Noting)"]
+
+
+def test_a_linear_after_images_hears_of_flatten():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(8, 2))
+    with pytest.raises(ValueError, match="Flatten") as error:
+        model(minidl.rand(2, 6, 6, 1))
+    assert error.value.__notes__ == ["in layer 1 (Linear)"]
+
+
+# --- printing
+
+
+def test_repr_is_nested_as_in_pytorch():
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding="same", bias=False),
+        nn.Sequential(nn.BatchNorm2d(4), nn.MaxPool2d(2)),
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(4, 2),
+    )
+    assert repr(model) == (
+        "Sequential(\n"
+        "  (0): Conv2d(1, 4, kernel_size=(3, 3), stride=(1, 1), padding=same, bias=False)\n"
+        "  (1): Sequential(\n"
+        "    (0): BatchNorm2d(4, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)\n"
+        "    (1): MaxPool2d(kernel_size=(2, 2), stride=(2, 2), padding=0)\n"
+        "  )\n"
+        "  (2): Flatten(start_dim=1, end_dim=-1)\n"
+        "  (3): Dropout(p=0.1)\n"
+        "  (4): Linear(in_features=4, out_features=2, bias=True)\n"
+        ")"
+    )
+    assert repr(nn.ReLU()) == "ReLU()"
+    assert repr(nn.Parameter([1.0])).startswith("Parameter containing:\ntensor([1.]")
+
+
+def test_summary_counts(capsys):
+    relu = nn.ReLU()
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), relu, nn.MaxPool2d(2), nn.Flatten(),
+        nn.Dropout(), nn.Linear(36, 5, bias=False), relu,
+    )  # fmt: skip
+    model[0].requires_grad_(False)
+    model[1].eval()
+    state = minidl.random.default_generator().get_state()
+    result = model.summary((3, 6, 6, 2))
+    rows = {
+        (row.path, row.layer): (row.shape, row.parameters, row.flops, row.bytes)
+        for row in result.rows
+    }
+    image = 3 * 6 * 6 * 4
+    assert len(result.rows) == 8 and rows == {
+        ("0", "Conv2d"): ((3, 6, 6, 4), 76, image * 36, image * 4),
+        ("1", "BatchNorm2d"): ((3, 6, 6, 4), 8, image * 2, image * 4),
+        ("2", "ReLU"): ((3, 5), 0, 15, 60),
+        ("3", "MaxPool2d"): ((3, 3, 3, 4), 0, 108 * 3, 108 * 4),
+        ("4", "Flatten"): ((3, 36), 0, 0, 0),
+        ("5", "Dropout"): ((3, 36), 0, 0, 0),
+        ("6", "Linear"): ((3, 5), 180, 15 * 71, 60),
+    }
+    assert (result.parameters, result.trainable) == (264, 188)
+    assert (result.parameter_bytes, result.buffer_bytes) == (264 * 4, 32)
+    assert result.flops == sum(row.flops for row in result.rows)
+    assert result.activation_bytes == 3 * image * 4 + 108 * 4 + 60 + 60
+    printed = capsys.readouterr().out
+    assert printed == f"{result}\n" and "264" in printed and "(3, 6, 6, 4)" in printed
+    assert "5.6 KiB" in printed and "not known" not in printed
+    # the network is as it was
+    assert model.training and not model[1].training and "forward" not in vars(relu)
+    assert np.array_equal(model[1].running_mean.numpy(), np.zeros(4))
+    assert minidl.random.default_generator().get_state() == state
+
+
+def test_summary_of_a_layer_it_does_not_know_and_of_a_failing_one(capsys):
+    class Own(nn.Module):
+        def forward(self, x):
+            return x + x
+
+    net = nn.Sequential(Own(), Net())
+    result = net.summary(Tensor(np.zeros((2, 3), np.float32)))
+    assert result.rows[0].flops is None and "- is not known" in result.text
+    paths = ["0", "1.body.0", "1.body.1", "1.body.2", "1.head", "1"]
+    assert [row.path for row in result.rows] == paths
+    assert sum(row.parameters for row in result.rows) == result.parameters == 36
+    with pytest.raises(ValueError, match="features"):
+        net.summary((2, 4))
+    assert "forward" not in vars(net[0]) and net.training
+    assert nn.ReLU().summary((2, 2)).parameters == 0
+
+
+# --- layers
+
+
+def network(dtype="float64"):
+    """The network of tests/test_optim.py: weights that PyTorch was given too."""
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(12, 4),
+    ).astype(dtype)  # fmt: skip
+    values = {
+        "0.weight": wave(3, 3, 2, 3), "0.bias": wave(3, phase=1),
+        "1.weight": 1 + 0.5 * wave(3, phase=2), "1.bias": wave(3, phase=3),
+        "1.running_mean": np.zeros(3), "1.running_var": np.ones(3),
+        "5.weight": wave(12, 4, phase=4), "5.bias": wave(4, phase=5),
+    }  # fmt: skip
+    model.load_state_dict({name: value.astype(dtype) for name, value in values.items()})
+    return model
+
+
+def batch(dtype="float64"):
+    x = wave(5, 8, 8, 2, phase=6) * wave(5, 8, 8, 2, phase=0.3)
+    return Tensor(x.astype(dtype)), Tensor(np.array([0, 3, 1, 2, 2]))
+
+
+@pytest.mark.parametrize("dtype, bound", [("float64", 1e-13), ("float32", 1e-6)])
+def test_the_layers_compute_what_pytorch_computes(dtype, bound):
+    model, (x, label) = network(dtype), batch(dtype)
+    loss = nn.CrossEntropyLoss()(model(x), label)
+    assert loss.dtype == dtype and loss.item() == pytest.approx(1.404357859253477, rel=bound)
+    assert [p.grad for p in model.parameters()] == [None] * 6
+    loss.backward()
+    norm = math.sqrt(sum(float((p.grad.numpy() ** 2).sum()) for p in model.parameters()))
+    assert norm == pytest.approx(1.958020790978631, rel=10 * bound)
+
+
+def test_batch_norm_moves_its_statistics_in_training_alone():
+    layer, x = nn.BatchNorm2d(2, momentum=0.5), np.array([[0.0, 2], [4, 2]], np.float32)
+    y = layer(Tensor(x)).detach().numpy()
+    np.testing.assert_allclose(y, [[-1, 0], [1, 0]], atol=1e-5)
+    np.testing.assert_allclose(layer.running_mean, [1, 1])
+    np.testing.assert_allclose(layer.running_var, [4.5, 0.5])  # unbiased: 8
+    y = layer.eval()(Tensor(x)).detach().numpy()
+    np.testing.assert_allclose(y[:, 0], [-1 / 4.5**0.5, 3 / 4.5**0.5], rtol=1e-5)
+    np.testing.assert_allclose(layer.running_mean, [1, 1])
+
+
+def test_batch_norm_without_weights_or_statistics():
+    layer = nn.BatchNorm2d(2, affine=False, track_running_stats=False).eval()
+    assert not list(layer.parameters()) and not layer.state_dict()
+    y = layer(Tensor([[0.0, 2], [4, 2]])).numpy()
+    np.testing.assert_allclose(y, [[-1, 0], [1, 0]], atol=1e-5)
+
+
+def test_dropout_works_in_training_alone():
+    minidl.manual_seed(0)
+    layer, x = nn.Dropout(0.25), Tensor(np.ones((100, 100), np.float32))
+    y = layer(x).numpy()
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert abs((y == 0).mean() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / y.size)
+    assert layer.eval()(x) is x and nn.Dropout(0)(x) is x
+
+
+def test_flatten_linear_and_pool_shapes():
+    x = minidl.rand(2, 5, 6, 3)
+    assert nn.Flatten()(x).shape == (2, 90) and nn.Flatten(0, 1)(x).shape == (10, 6, 3)
+    assert nn.Linear(3, 7)(x).shape == (2, 5, 6, 7)
+    assert nn.MaxPool2d((2, 3), stride=1, padding=(0, 1))(x).shape == (2, 4, 6, 3)
+    assert nn.Conv2d(3, 4, (1, 3), stride=(2, 1))(x).shape == (2, 3, 4, 4)
+
+
+@pytest.mark.parametrize("reduction, expected", [("mean", 1.5), ("sum", 3.0), ("none", [1.0, 2.0])])
+def test_cross_entropy_reductions(reduction, expected):
+    first, second = -np.log(np.expm1([1.0, 2.0]))  # log(1 + exp(-z)) = 1 and 2
+    x = Tensor(np.array([[first, 0.0], [0.0, second]]))
+    loss = nn.CrossEntropyLoss(reduction)(x, Tensor(np.array([0, 1])))
+    np.testing.assert_allclose(loss.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "make, error, words",
+    [
+        (lambda: nn.Linear(0, 3), ValueError, "Linear: in_features is 0, but must be at least 1"),
+        (lambda: nn.Linear(3, 2.0), TypeError, "Linear: out_features is 2.0.* whole number"),
+        (lambda: nn.Conv2d(3, True, 3), TypeError, "out_channels is True"),
+        (lambda: nn.Conv2d(3, 4, (3, 0)), ValueError, "kernel_size is 0"),
+        (lambda: nn.Conv2d(3, 4, "3"), TypeError, "kernel_size is '3'.*pair"),
+        (lambda: nn.Conv2d(3, 4, (1, 2, 3)), TypeError, r"kernel_size is \(1, 2, 3\)"),
+        (lambda: nn.MaxPool2d(2, stride=-1), ValueError, "MaxPool2d: stride is -1"),
+        (lambda: nn.BatchNorm2d(3, momentum=None), ValueError, "momentum is None"),
+        (lambda: nn.Dropout(1.5), ValueError, "probability p is 1.5"),
+        (lambda: nn.CrossEntropyLoss("avg"), ValueError, "unknown reduction 'avg'.*known: mean"),
+        (lambda: nn.Sequential(nn.ReLU), TypeError, r"0 is ReLU.*class: write ReLU\(\)"),
+        (lambda: nn.Sequential([nn.ReLU()]), TypeError, r"unpack it: Sequential\(\*layers\)"),
+        (lambda: nn.Sequential(minidl.relu), TypeError, "0 is relu, not a Module"),
+        (lambda: nn.Parameter([1, 2]), TypeError, "floating"),
+        (lambda: nn.Conv2d(1, 1, 3, padding="full")(minidl.rand(1, 4, 4, 1)), ValueError, "'full'"),
+    ],
+)
+def test_bad_input_to_a_layer_is_refused(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+# --- Sequential
+
+
+def test_sequential_is_a_list_of_layers():
+    a, b, c = nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)
+    model = nn.Sequential(a, b).append(c)
+    assert list(model) == [a, b, c] and len(model) == 3
+    assert model[0] is a and model[-1] is c and list(model[1:]) == [b, c]
+    with pytest.raises(IndexError):
+        model[3]
+    assert model[1:](minidl.rand(4, 3)).shape == (4, 1)
+    assert list(model[1:].append(a)) == [b, c, a]
+    model[-1] = nn.Linear(3, 5)
+    assert model(minidl.rand(4, 2)).shape == (4, 5) and len(model) == 3
+    assert list(nn.Sequential(a, b, a, b)) == [a, b, a, b]
+
+
+def test_sequential_takes_names():
+    model = nn.Sequential({"hidden": nn.Linear(2, 3), "act": nn.ReLU()})
+    assert list(model.state_dict()) == ["hidden.weight", "hidden.bias"]
+    assert model.act is model[1] and len(nn.Sequential()) == 0
+
+
+# --- names of other frameworks
+
+
+@pytest.mark.parametrize(
+    "name, right",
+    [
+        ("Conv2D", "Conv2d"), ("Dense", "Linear"), ("MaxPooling2D", "MaxPool2d"),
+        ("MaxPooling2d", "MaxPool2d"), ("Relu", "ReLU"), ("BatchNormalization", "BatchNorm2d"),
+        ("BatchNorm2D", "BatchNorm2d"), ("Sequental", "Sequential"), ("DropOut", "Dropout"),
+        ("Softmax", "CrossEntropyLoss"), ("Model", "Module"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_gets_the_right_one(name, right):
+    with pytest.raises(AttributeError, match=f"no '{name}'; did you mean nn.{right}"):
+        getattr(nn, name)
+
+
+def test_a_name_like_no_other_gets_the_list():
+    with pytest.raises(AttributeError, match=r"no 'zzz'; it has BatchNorm2d, Conv2d"):
+        nn.zzz  # noqa: B018
+    assert not hasattr(nn, "__path_to_nothing__")
+
+
+# --- initial values
+
+
+def test_default_initial_values_are_pytorchs():
+    minidl.manual_seed(3)
+    for layer, fan in ((nn.Linear(400, 100), 400), (nn.Conv2d(16, 64, 5), 400)):
+        bound = 1 / math.sqrt(fan)
+        w, b = layer.weight.numpy_view(), layer.bias.numpy_view()
+        assert abs(w).max() <= bound and abs(w).max() > 0.99 * bound
+        assert abs(w.std() / (bound / math.sqrt(3)) - 1) < 0.02 and abs(w.mean()) < bound / 50
+        assert abs(b).max() <= bound and abs(b).max() > 0.8 * bound
+    norm = nn.BatchNorm2d(3)
+    assert [t.tolist() for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var)] == [
+        [1] * 3, [0] * 3, [0] * 3, [1] * 3,
+    ]  # fmt: skip
+
+
+def test_a_seed_gives_the_same_network():
+    weights = []
+    for seed in (5, 5, 6):
+        minidl.manual_seed(seed)
+        weights.append(nn.Conv2d(2, 3, 3).weight.numpy_view())
+    assert np.array_equal(weights[0], weights[1]) and not np.array_equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("shape, fan_in, fan_out", [((40, 50), 40, 50), ((3, 5, 8, 16), 120, 240)])
+def test_fans_and_the_spread_of_each_initialiser(shape, fan_in, fan_out):
+    minidl.manual_seed(0)
+    assert init.fans(shape) == (fan_in, fan_out)
+    w = nn.Parameter(np.zeros(shape, np.float32))
+    spread = {
+        math.sqrt(2 / fan_in): lambda: init.kaiming_normal_(w, nonlinearity="relu"),
+        math.sqrt(2 / fan_out): lambda: init.kaiming_uniform_(w, mode="fan_out"),
+        math.sqrt(2 / (fan_in + fan_out)) * 3: lambda: init.xavier_uniform_(w, gain=3),
+        0.5: lambda: init.normal_(w, mean=2, std=0.5),
+        0.1 / math.sqrt(12): lambda: init.uniform_(w, 0.3, 0.4),
+    }
+    for std, fill in spread.items():
+        assert fill() is w
+        assert w.numpy_view().std() == pytest.approx(std, rel=5 / math.sqrt(w.size))
+    assert w.numpy_view().min() >= 0.3 and w.numpy_view().max() <= 0.4
+    assert init.constant_(w, 2.5).numpy_view().max() == 2.5
+    assert init.ones_(w).numpy_view().min() == 1 and not init.zeros_(w).numpy_view().any()
+
+
+def test_initialisers_work_in_float64_and_refuse_what_they_do_not_know():
+    w = nn.Parameter(np.zeros((3, 4)))
+    assert init.normal_(w).dtype == np.float64
+    with pytest.raises(ValueError, match="at least 2 axes"):
+        init.xavier_uniform_(nn.Parameter([1.0]))
+    with pytest.raises(ValueError, match="unknown mode 'fan_inn'; did you mean 'fan_in'"):
+        init.kaiming_uniform_(w, mode="fan_inn")
+    with pytest.raises(ValueError, match="unknown nonlinearity 'gelu'"):
+        init.kaiming_normal_(w, nonlinearity="gelu")
