@@ -387,6 +387,7 @@ def test_groups_have_options_of_their_own():
         (lambda p: optim.get("adamw", [p]), ValueError, "did you mean 'adam'"),
         (lambda p: optim.clip_grad_norm_([p], -1), ValueError, "max_norm is -1"),
         (lambda p: optim.StepLR(p, 3), TypeError, "StepLR: optimizer is a Parameter"),
+        (lambda p: optim.OneCycleLR(p, 1.0, 9), TypeError, "OneCycleLR: optimizer is a Parameter"),
         (lambda p: optim.StepLR(optim.SGD([p]), 0), ValueError, "step_size is 0"),
         (lambda p: optim.CosineAnnealingLR(optim.SGD([p]), 0), ValueError, "T_max is 0"),
         (lambda p: optim.OneCycleLR(optim.SGD([p]), 1, epochs=3), ValueError, "give total_steps"),
@@ -398,7 +399,7 @@ def test_groups_have_options_of_their_own():
         (
             lambda p: optim.OneCycleLR(optim.SGD([p]), [1, 2], 9),
             ValueError,
-            "max_lr has 2 values, but the optimizer has 1 group",
+            "OneCycleLR: 2 learning rates for 1 groups",
         ),
         (lambda p: optim.OneCycleLR(optim.SGD([p]), 1, 9, pct_start=2), ValueError, "pct_start"),
     ],
@@ -588,7 +589,7 @@ def test_a_schedule_goes_on_from_its_state():
     assert resumed.get_last_lr() == [0.4]
     resumed.step()
     assert other.param_groups[0]["lr"] == 0.2
-    with pytest.raises(ValueError, match="learning rates of 2 groups"):
+    with pytest.raises(ValueError, match="StepLR: 2 learning rates for 1 groups"):
         resumed.load_state_dict({"last_epoch": 1, "base_lrs": [1.0, 2.0]})
 
 

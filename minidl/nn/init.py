@@ -44,7 +44,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
 @no_grad()
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normally distributed numbers."""
-    return tensor.copy_(default_generator().normal(tensor.shape, tensor.dtype) * std + mean)  # type: ignore[operator]
+    return tensor.copy_(default_generator().normal(tensor.shape, tensor.dtype) * std + mean)
 
 
 @no_grad()

@@ -170,12 +170,12 @@ class BatchNorm2d(Module):
         self,
         num_features: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
     ):
         _count("BatchNorm2d", num_features=num_features)
-        if not (isinstance(momentum, float | int) and 0 <= momentum <= 1):
+        if momentum is None or not 0 <= momentum <= 1:
             raise ValueError(f"BatchNorm2d: momentum is {momentum}, but must lie in [0, 1]")
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.weight = init.ones_(_new(num_features)) if affine else None

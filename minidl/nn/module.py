@@ -2,14 +2,16 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from ..autograd import no_grad
 from ..backend import Array, Device, device
 from ..tensor import Tensor
-from .summary import Summary, summarize
+
+if TYPE_CHECKING:
+    from .summary import Summary
 
 
 class Parameter(Tensor):
@@ -210,7 +212,7 @@ class Module:
             raise TypeError(f"astype: parameters are floats, they cannot be {dtype}")
         for _, tensor in self._tensors(True, "all"):
             if tensor.dtype.kind == "f" and tensor.dtype != dtype:
-                _replace(tensor, tensor.detach().astype(dtype).data, tensor.device)  # type: ignore[attr-defined]
+                _replace(tensor, tensor.detach().astype(dtype).data, tensor.device)
         return self
 
     def double(self) -> "Module":
@@ -255,11 +257,13 @@ class Module:
         """Additions and multiplications of forward(x) = y in evaluation; None: not known."""
         return None
 
-    def summary(self, input: Any) -> Summary:
+    def summary(self, input: Any) -> "Summary":
         """Print and return a table of the layers. input: a shape with its batch axis, or a Tensor.
 
         Runs the network once, in evaluation mode.
         """
+        from .summary import summarize  # on demand: training does not need it
+
         result = summarize(self, input)
         print(result.text)
         return result

@@ -18,7 +18,6 @@ _KNOWN: dict[str, type[Optimizer]] = {"adam": Adam, "sgd": SGD}
 
 def get(name: str, params: Any, **options: Any) -> Optimizer:
     """The optimizer of a name, "sgd" or "adam". ValueError for an unknown one."""
-    key = name.lower() if isinstance(name, str) else name
-    if key not in _KNOWN:
+    if name.lower() not in _KNOWN:
         check.known("optimizer", name, _KNOWN)
-    return _KNOWN[key](params, **options)
+    return _KNOWN[name.lower()](params, **options)

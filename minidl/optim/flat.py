@@ -29,7 +29,8 @@ class Flat:
         widths = (-(-p.size // unit) * unit for p in parameters)
         self.bounds = list(accumulate(widths, initial=0))
         self.data, self.grad = self.zeros(), self.zeros()
-        self.lr, self._lr = k.empty((1,), self.dtype), None
+        self.lr = k.empty((1,), self.dtype)
+        self._lr: float | None = None
         self.t = k.fill(k.empty((len(parameters),), "int64"), 0)
         self.cuts: set[int] = set()
         self._state: dict[str, Array] = {}

@@ -4,6 +4,7 @@ Each value follows from the number of steps alone, so that resuming cannot chang
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from .. import check
@@ -13,15 +14,22 @@ from .optimizer import Optimizer
 class Schedule:
     """Sets the optimizer's learning rates at once, and anew after each step()."""
 
-    def __init__(self, optimizer: Optimizer):
+    def __init__(self, optimizer: Optimizer, base_lrs: Sequence[float] | None = None):
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"{type(self).__name__}: optimizer is a {type(optimizer).__name__}; "
                 "make the optimizer first, and give it here"
             )
         self.optimizer = optimizer
-        self.last_epoch = 0
-        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self._start(0, base_lrs or [group["lr"] for group in optimizer.param_groups])
+
+    def _start(self, last_epoch: int, base_lrs: Sequence[float]) -> None:
+        groups = len(self.optimizer.param_groups)
+        if len(base_lrs) != groups:
+            raise ValueError(
+                f"{type(self).__name__}: {len(base_lrs)} learning rates for {groups} groups"
+            )
+        self.last_epoch, self.base_lrs = last_epoch, list(base_lrs)
         self._set()
 
     def lr(self, base: float, step: int) -> float:
@@ -47,14 +55,7 @@ class Schedule:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state_dict of a schedule made with the same arguments."""
-        groups = len(self.optimizer.param_groups)
-        if len(state["base_lrs"]) != groups:
-            raise ValueError(
-                f"load_state_dict: learning rates of {len(state['base_lrs'])} groups in the "
-                f"state, but the optimizer has {groups}"
-            )
-        self.last_epoch, self.base_lrs = state["last_epoch"], list(state["base_lrs"])
-        self._set()
+        self._start(state["last_epoch"], state["base_lrs"])
 
 
 class StepLR(Schedule):
@@ -97,7 +98,7 @@ class OneCycleLR(Schedule):
     def __init__(
         self,
         optimizer: Optimizer,
-        max_lr: float | list[float],
+        max_lr: float | Sequence[float],
         total_steps: int | None = None,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
@@ -120,19 +121,14 @@ class OneCycleLR(Schedule):
         self.total_steps, self.cycle_momentum = total_steps, cycle_momentum
         self.anneal = _cosine if anneal_strategy == "cos" else _linear
         # (last step of the phase, lr there as a fraction of max_lr, momentum there)
-        groups = len(optimizer.param_groups) if isinstance(optimizer, Optimizer) else 0
-        self.peaks = list(max_lr) if isinstance(max_lr, list | tuple) else [max_lr] * groups
-        if groups and len(self.peaks) != groups:
-            raise ValueError(
-                f"OneCycleLR: max_lr has {len(self.peaks)} values, but the optimizer has "
-                f"{groups} group" + "s" * (groups > 1)
-            )
         start, high, up = 1 / div_factor, max_momentum, pct_start * total_steps - 1
         self.phases = [(0.0, start, high), (up, 1.0, base_momentum)]
         if three_phase:
             self.phases.append((2 * up, start, high))
         self.phases.append((total_steps - 1, start / final_div_factor, high))
-        super().__init__(optimizer)
+        groups = getattr(optimizer, "param_groups", ())
+        peaks = max_lr if isinstance(max_lr, Sequence) else [max_lr for _ in groups]
+        super().__init__(optimizer, peaks)
 
     def _now(self, step: int) -> tuple[float, float]:
         """(fraction of max_lr, momentum) at a step."""
@@ -149,13 +145,17 @@ class OneCycleLR(Schedule):
         fraction, momentum = (self.anneal(x, y, part) for x, y in zip(a, b, strict=True))
         return fraction, momentum
 
+    def lr(self, base: float, step: int) -> float:
+        """base is max_lr."""
+        return base * self._now(step)[0]
+
     def _set(self) -> None:
-        fraction, momentum = self._now(self.last_epoch)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * fraction
-            if self.cycle_momentum and "betas" in group:
+        super()._set()
+        momentum = self._now(self.last_epoch)[1]
+        for group in self.optimizer.param_groups if self.cycle_momentum else ():
+            if "betas" in group:
                 group["betas"] = (momentum, *group["betas"][1:])
-            elif self.cycle_momentum:
+            else:
                 group["momentum"] = momentum
 
 

@@ -41,7 +41,7 @@ class Optimizer:
             raise ValueError(f"{self.name}: there are no parameters to optimize")
         return params if isinstance(params[0], dict) else [{"params": params}]
 
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
+    def add_param_group(self, group: Any) -> None:
         """Optimize more parameters: {"params": tensors, option: value ...}."""
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f'{self.name}: a group is a dict with "params", not {group!r}')
@@ -123,7 +123,7 @@ class Optimizer:
             numbers = list(range(start, start + len(group["params"])))
             groups.append({**group, "params": numbers})
             start += len(numbers)
-        state = {}
+        state: dict[int, dict[str, Any]] = {}
         for number, (flat, i) in enumerate(self._places()):
             state[number] = {
                 name: flat.device.numpy(views[i]).copy() for name, views in flat.states().items()
