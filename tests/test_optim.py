@@ -384,6 +384,7 @@ def test_groups_have_options_of_their_own():
         ),
         (lambda p: optim.Adam([{"parameters": [p]}]), TypeError, 'a dict with "params"'),
         (lambda p: optim.get("nvq", [p]), ValueError, "unknown optimizer 'nvq'; known: adam, sgd"),
+        (lambda p: optim.get(3, [p]), ValueError, "unknown optimizer 3; known"),
         (lambda p: optim.get("adamw", [p]), ValueError, "did you mean 'adam'"),
         (lambda p: optim.clip_grad_norm_([p], -1), ValueError, "max_norm is -1"),
         (lambda p: optim.StepLR(p, 3), TypeError, "StepLR: optimizer is a Parameter"),

@@ -70,13 +70,13 @@ class Module:
 
         Every module that the error passes writes it anew, so that the outermost has the last word.
         """
-        layer, old = getattr(error, "layer", (self, None))
+        layer, old = getattr(error, "_minidl_layer", (self, None))
         path = next((name for name, module in self.named_modules() if module is layer), "")
         note = f"in layer {path} ({type(layer).__name__})" if path else old
         if note != old:
             error.__notes__ = [n for n in getattr(error, "__notes__", []) if n != old]
             error.add_note(note)
-        error.layer = layer, note
+        error._minidl_layer = layer, note
 
     # --- what it holds
 

@@ -18,6 +18,7 @@ _KNOWN: dict[str, type[Optimizer]] = {"adam": Adam, "sgd": SGD}
 
 def get(name: str, params: Any, **options: Any) -> Optimizer:
     """The optimizer of a name, "sgd" or "adam". ValueError for an unknown one."""
-    if name.lower() not in _KNOWN:
+    key = str(name).lower()
+    if key not in _KNOWN:
         check.known("optimizer", name, _KNOWN)
-    return _KNOWN[name.lower()](params, **options)
+    return _KNOWN[key](params, **options)
