@@ -31,6 +31,7 @@ def curves(history: Mapping[str, Sequence[float]], title: str = "") -> "Figure":
         axes.grid(alpha=0.3)
         axes.legend()
     left.set_yscale("log")
+    right.yaxis.set_major_formatter(lambda share, _: f"{share:.1%}")
     figure.suptitle(title)
     return figure
 

@@ -1,0 +1,136 @@
+"""The command `minidl`: train, predict, data.
+
+What a user can put right is one line on stderr and exit code 1 (2 for the command line itself).
+MINIDL_DEBUG=1 shows the traceback.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line. Returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments, argv)
+    except KeyboardInterrupt:
+        print("\nminidl: stopped, nothing was saved", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, TypeError, ArithmeticError, ImportError) as error:
+        if os.environ.get("MINIDL_DEBUG"):
+            raise
+        lines = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
+        print("minidl: " + "; ".join(lines).replace("\n", " "), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(arguments: argparse.Namespace, argv: list[str]) -> None:
+    from .training import train
+
+    train(arguments, argv)
+
+
+def _predict(arguments: argparse.Namespace, argv: list[str]) -> None:
+    from .predicting import predict_images
+
+    predict_images(arguments.model, arguments.images, arguments.invert)
+
+
+def _fetch(arguments: argparse.Namespace, argv: list[str]) -> None:
+    from ..data import fetch
+
+    print(f"{arguments.name}: verified, in {fetch(arguments.name, arguments.root)}")
+
+
+def _list(arguments: argparse.Namespace, argv: list[str]) -> None:
+    from ..data.catalog import FILES, folders
+
+    print(f"{'digits':14} 10,000 + 2,000 images of MNIST, part of minidl")
+    for name, splits in FILES.items():
+        names = [file.name for split in splits.values() for file in split]
+        for folder in folders(name):
+            if all((folder / n).is_file() or (folder / f"{n}.gz").is_file() for n in names):
+                print(f"{name:14} in {folder}")
+                break
+        else:
+            print(f"{name:14} not here; `minidl data fetch {name}` downloads it")
+
+
+def _number(kind: type, what: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:
+    """A type for argparse: numbers that fit."""
+
+    def read(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            if fits(value := kind(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+
+    return read
+
+
+_COUNT = _number(int, "a whole number from 1 on", lambda n: n >= 1)
+_SEED = _number(int, "a whole number from 0 on", lambda n: n >= 0)
+_RATE = _number(float, "a number above 0", lambda x: 0 < x < float("inf"))
+
+
+def _recipe(text: str) -> str:
+    """A type for argparse: the name of a recipe."""
+    from ..check import known
+    from .recipes import RECIPES
+
+    try:
+        known("model", text, RECIPES)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _folder_name(text: str) -> str:
+    if text in ("", ".", "..") or os.path.basename(text) != text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a folder; see --out")
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="minidl", description="Train small networks.")
+    parser.add_argument("--version", action="version", version=f"minidl {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a network and save it")
+    train.set_defaults(run=_train)
+    add = train.add_argument
+    add("model", type=_recipe, metavar="MODEL", help="mnist-cnn, mnist-mlp or cifar10-cnn")
+    add("--data", metavar="digits|full|PATH",
+        help="the digits that come with minidl (default for mnist-*), the full set, or a folder "
+        "with its files")  # fmt: skip
+    add("--epochs", type=_COUNT, metavar="N")
+    add("--batch-size", type=_COUNT, metavar="N")
+    add("--lr", type=_RATE, metavar="RATE", help="learning rate")
+    add("--seed", type=_SEED, default=0, metavar="N", help="default 0")
+    add("--device", default="cpu", help="default cpu")
+    add("--out", default="runs", metavar="FOLDER", help="where runs are saved; default runs")
+    add("--name", type=_folder_name, help="of this run; default: the model. A number is added "
+        "when it is taken")  # fmt: skip
+
+    predict = commands.add_parser("predict", help="name what is on pictures")
+    predict.set_defaults(run=_predict)
+    predict.add_argument("model", metavar="MODEL", help="a run's folder, or a .safetensors file")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help=".png or .npy")
+    predict.add_argument("--invert", action="store_true", help="the pictures are dark on light")
+
+    sets = commands.add_parser("data", help="list and fetch data sets")
+    actions = sets.add_subparsers(required=True, metavar="list|fetch")
+    actions.add_parser("list", help="which sets there are, and where").set_defaults(run=_list)
+    fetch = actions.add_parser("fetch", help="download a set, verified")
+    fetch.set_defaults(run=_fetch)
+    fetch.add_argument("name", metavar="NAME")
+    fetch.add_argument("--root", metavar="FOLDER", help="where to; default: the user's cache")
+    return parser

@@ -1,0 +1,272 @@
+"""Training loops: fit, evaluate, predict. What fit does is no secret:
+
+    model = minidl.models.mnist_cnn()
+    optimizer = minidl.optim.Adam(model.parameters(), lr=1e-3)
+    loader = minidl.data.DataLoader(minidl.data.digits(), 64, shuffle=True)
+    for epoch in range(3):
+        for x, y in loader:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+
+It adds means over all samples, a check of every loss, progress, and a history.
+"""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from . import check, optim
+from .autograd import no_grad
+from .nn import Module
+from .nn import functional as F
+from .tensor import Tensor
+
+Loss = Callable[[Tensor, Any], Tensor]
+Metric = Callable[[np.ndarray, np.ndarray], float]
+Measure = Callable[[Tensor, Any], tuple[Tensor, dict[str, float]]]
+
+
+def accuracy(output: np.ndarray, target: np.ndarray) -> float:
+    """The fraction of rows of output (N, C) whose largest entry stands at target (N,)."""
+    return float((output.argmax(1) == target).mean())
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy}
+METRICS: dict[str, Metric] = {"accuracy": accuracy}
+
+
+class History(dict[str, list[float]]):
+    """A list per quantity, an entry per epoch: loss, accuracy, val_loss, lr, seconds ...
+
+    `batch_loss`, an attribute, has an entry per batch. A part of a checkpoint like any other.
+    """
+
+    def __init__(self) -> None:
+        self.batch_loss: list[float] = []
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were trained."""
+        return len(self.get("loss", ()))
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Append what was measured in one epoch."""
+        for name, value in row.items():
+            self.setdefault(name, []).append(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, for a checkpoint."""
+        return {"batch_loss": self.batch_loss, "epochs": dict(self)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what state_dict returned."""
+        self.clear()
+        self.update(state["epochs"])
+        self.batch_loss = state["batch_loss"]
+
+
+def fit(
+    model: Module,
+    train: Iterable[Any],
+    *,
+    epochs: int,
+    optimizer: Any = "adam",
+    lr: float | None = None,
+    loss: str | Loss = "cross_entropy",
+    metrics: Iterable[str | Metric] = ("accuracy",),
+    validation: Iterable[Any] | None = None,
+    schedule: Any = None,
+    schedule_every: str | None = None,
+    clip_grad_norm: float | None = None,
+    on_epoch: Callable[[History], Any] | None = None,
+    history: History | None = None,
+    progress: bool = True,
+) -> History:
+    """Train a model on batches (x, y) for so many epochs, and return what was measured.
+
+    optimizer: one of minidl.optim, or a name, with lr. loss(output, y) is a mean over the batch;
+    metrics(output, y) get arrays. schedule: stepped after every "batch" or "epoch", as
+    schedule_every says; if it does not, OneCycleLR by the batch, any other by the epoch.
+    on_epoch(history) ends the training by returning True. history: go on with one of an earlier
+    fit.
+
+    FloatingPointError when a loss is not finite: the weights are then as the batch before left
+    them. ValueError for no batches.
+    """
+    check.known("schedule_every", schedule_every or "batch", ("batch", "epoch"))
+    if epochs < 0:
+        raise ValueError(f"fit: epochs is {epochs}, but must be at least 0")
+    optimizer = _optimizer(optimizer, model, lr)
+    default = "batch" if isinstance(schedule, optim.OneCycleLR) else "epoch"
+    by_batch = schedule if (schedule_every or default) == "batch" else None
+    measure, history = _measure(loss, metrics), History() if history is None else history
+    step = _step(model, optimizer, by_batch, clip_grad_norm, history)
+    last = history.epochs + epochs
+    for epoch in range(history.epochs + 1, last + 1):
+        start, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
+        title = f"epoch {epoch:{len(str(last))}}/{last}"
+        model.train()
+        with contextlib.closing(_shown(train, title, history, progress)) as batches:
+            row = _means(model, batches, measure, "fit", step)
+        if schedule is not by_batch:
+            schedule.step()
+        if validation is not None:
+            found = evaluate(model, validation, loss=loss, metrics=metrics)
+            row |= {f"val_{name}": value for name, value in found.items()}
+        history.add(row | {"lr": rate, "seconds": time.perf_counter() - start})
+        if progress:
+            tqdm.write(f"{title}  {_line(row)}  {history['seconds'][-1]:.1f} s")
+        if on_epoch is not None and on_epoch(history):
+            break
+    return history
+
+
+def evaluate(
+    model: Module,
+    data: Iterable[Any],
+    *,
+    loss: str | Loss = "cross_entropy",
+    metrics: Iterable[str | Metric] = ("accuracy",),
+) -> dict[str, float]:
+    """The loss and the metrics of a model over a whole set of batches (x, y).
+
+    In evaluation mode, without gradients; each layer's mode is restored. Every sample counts the
+    same, in a short last batch too.
+    """
+    with evaluating(model):
+        return _means(model, data, _measure(loss, metrics), "evaluate")
+
+
+def predict(model: Module, data: Any, *, batch_size: int = 256) -> np.ndarray:
+    """The probability of each class (N, C): the softmax of the model's output, an array.
+
+    data: samples in one array or Tensor, as the model takes them (scaled as in training), or
+    batches x or (x, y). In evaluation mode, without gradients; each layer's mode is restored.
+    """
+    batches = data
+    if isinstance(data, np.ndarray | Tensor):
+        batches = (Tensor(data[i : i + batch_size]) for i in range(0, len(data), batch_size))
+    rows = []
+    with evaluating(model):
+        for batch in batches:
+            x = batch[0] if isinstance(batch, tuple | list) else batch
+            rows.append(F.exp(F.log_softmax(model(x))).numpy())
+    if not rows:
+        raise ValueError("predict: the data set is empty")
+    return np.concatenate(rows)
+
+
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Within it: evaluation mode, nothing recorded; after it each layer has its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _optimizer(optimizer: Any, model: Module, lr: float | None) -> Any:
+    if isinstance(optimizer, str):
+        return optim.get(optimizer, model.parameters(), **({} if lr is None else {"lr": lr}))
+    if lr is not None:
+        raise ValueError("fit: lr goes with an optimizer given by name; yours has its own")
+    return optimizer
+
+
+def _measure(loss: str | Loss, metrics: Iterable[str | Metric]) -> Measure:
+    """A function (output, y) -> the loss, to differentiate, and the values of loss and metrics."""
+    if isinstance(loss, str):
+        check.known("loss", loss, LOSSES)
+        loss = LOSSES[loss]
+    chosen: dict[str, Metric] = {}
+    for metric in metrics:
+        if isinstance(metric, str):
+            check.known("metric", metric, METRICS)
+            metric = METRICS[metric]
+        chosen[metric.__name__] = metric
+
+    def measure(output: Tensor, y: Any) -> tuple[Tensor, dict[str, float]]:
+        value = loss(output, y)
+        target = y.numpy_view() if isinstance(y, Tensor) else np.asarray(y)
+        found = {name: metric(output.numpy_view(), target) for name, metric in chosen.items()}
+        return value, {"loss": value.item(), **found}
+
+    return measure
+
+
+def _step(
+    model: Module, optimizer: Any, schedule: Any, limit: float | None, history: History
+) -> Callable[[Tensor, int], None]:
+    """A function that takes the loss of batch number so-and-so one step down."""
+
+    def step(loss: Tensor, batch: int) -> None:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"fit: the loss is {value} in epoch {history.epochs + 1}, batch {batch}; try a "
+                "smaller learning rate or clip_grad_norm=1, and look for nan and inf in the data"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        if limit is not None:
+            optim.clip_grad_norm_(model.parameters(), limit)
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        history.batch_loss.append(value)
+
+    return step
+
+
+def _means(
+    model: Module,
+    data: Iterable[Any],
+    measure: Measure,
+    who: str,
+    step: Callable[[Tensor, int], None] | None = None,
+) -> dict[str, float]:
+    """What is measured on all batches, each sample counting the same, with a step after each."""
+    samples, sums = 0, dict[str, float]()
+    for number, batch in enumerate(data, 1):
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            kind = type(batch).__name__
+            raise TypeError(f"{who}: batches are (x, y), got a {kind}; a DataLoader makes them")
+        x, y = batch
+        with np.errstate(all="ignore"):  # the loss tells, better than NumPy's warnings
+            loss, found = measure(model(x), y)
+            if step is not None:
+                step(loss, number)
+        samples += len(y)
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + value * len(y)
+    if not samples:
+        raise ValueError(f"{who}: the data set is empty: there was no batch")
+    return {name: total / samples for name, total in sums.items()}
+
+
+def _shown(data: Iterable[Any], title: str, history: History, progress: bool) -> Iterator[Any]:
+    """The batches, with a bar on a terminal that goes away at the end."""
+    # None: no bar where it would fill a log with fragments of lines
+    hidden = None if progress else True
+    with tqdm(data, title, leave=False, disable=hidden, file=sys.stderr) as bar:
+        for batch in bar:
+            yield batch
+            bar.set_postfix_str(f"loss {history.batch_loss[-1]:.4f}", refresh=False)
+
+
+def _line(row: Mapping[str, float]) -> str:
+    """What was measured, to be read: accuracies as percent."""
+    texts = (f"{value:{'.2%' if 'accuracy' in name else '.4f'}}" for name, value in row.items())
+    return "  ".join(f"{name.replace('_', ' ')} {text}" for name, text in zip(row, texts))
