@@ -29,7 +29,11 @@ def op(
     any_dtype: no check of dtypes. view: the output may share memory with the first input.
     """
     if function is None:
-        return functools.partial(op, integer=integer, any_dtype=any_dtype, view=view)
+        return functools.partial(_make, integer, any_dtype, view)
+    return _make(integer, any_dtype, view, function)
+
+
+def _make(integer: tuple[str, ...], any_dtype: bool, view: bool, function: Callable) -> Callable:
     name = function.__name__
     parameters = list(inspect.signature(function).parameters.values())[1:]
     names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
