@@ -18,7 +18,7 @@ settings.load_profile(os.environ.get("MINIDL_HYPOTHESIS", "fast"))
 REFERENCE = os.environ.get("MINIDL_CPU") == "reference"
 if REFERENCE:
     sys.modules["numba"] = None  # type: ignore[assignment]  # whoever imports it now fails
-    collect_ignore = ["test_emulator.py"]
+    collect_ignore = ["test_cpu_kernels.py", "test_emulator.py"]  # these are all about Numba
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
