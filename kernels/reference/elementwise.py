@@ -133,7 +133,9 @@ def _share(mine: Array, other: Array) -> Array:
 
 def neg(x: Array, y: Out) -> Array:
     """y = -x."""
-    return np.negative(x, out=y)
+    # not np.negative: from x with strides of 16 or 64 bytes to a strided y, NumPy 2.4 with AVX-512
+    # leaves cells unwritten
+    return np.multiply(x, x.dtype.type(-1), out=y)
 
 
 def neg_grad(dy: Array, dx: Out, add: bool) -> Array:
