@@ -47,7 +47,8 @@ class Definition:
     """The reference kernel of a call, with float64 arguments: what a bound is worked out from."""
 
     def __init__(self, call: Call):
-        self.name, self.roles, self.eps = call.kernel, call.roles(), np.finfo(call.dtype).eps
+        self.name, self.roles = call.kernel, call.roles()
+        self.eps, self.tiny = float(np.finfo(call.dtype).eps), 8 * float(np.finfo(call.dtype).tiny)
         self.args = {name: _widen(a) for name, a in call.args.items()}
         arrays = {n: a for n, a in self.args.items() if isinstance(a, np.ndarray)}
         self.floats = {n: a for n, a in arrays.items() if a.dtype.kind == "f"}
@@ -77,7 +78,8 @@ class Definition:
         blanks = {n: a for n, a in results.items() if self.roles[n] == "out"}
         found = bound(SimpleNamespace(**self.args | blanks), self)
         found = found if isinstance(found, dict) else {self.out: found}
-        return {n: self.eps * np.asarray(b, np.float64) for n, b in found.items()}
+        # below the smallest normal number the epsilon no longer counts
+        return {n: self.eps * np.asarray(b) + self.tiny * (b > 0) for n, b in found.items()}
 
 
 def describe(value: Any) -> str:

@@ -1,0 +1,485 @@
+"""The checks can fail: wrong kernels, each with one mistake that people make, and what finds it."""
+
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import Phase
+from numpy.lib.stride_tricks import as_strided
+
+from minidl.kernels import reference as right
+from minidl.kernels.cases import CASES, gradients
+from minidl.kernels.reference.random import words
+from minidl.kernels.testing import DEFINITION, Backend, Mismatch, verify
+
+
+class Mutant(NamedTuple):
+    name: str
+    kernel: str
+    killed_by: str
+    dtype: str
+    function: object
+
+
+MUTANTS: list[Mutant] = []
+
+
+def mutant(kernel, killed_by="value", dtype="float32"):
+    """A function that stands in for a kernel, and the property that notices."""
+
+    def register(function):
+        MUTANTS.append(Mutant(function.__name__, kernel, killed_by, dtype, function))
+        return function
+
+    return register
+
+
+def put(value, out, add=False):
+    return right.copy(np.asarray(value).astype(out.dtype).reshape(out.shape), out, add)
+
+
+# Elementwise
+
+
+@mutant("sub")
+def operands_swapped(a, b, y):
+    return right.sub(b, a, y)
+
+
+@mutant("sub_grad_b")
+def sign_missing(dy, db, add):
+    return right.add_grad_b(dy, db, add)
+
+
+@mutant("mul_grad_a")
+def broadcast_gradient_not_summed(dy, b, da, add):
+    wide = dy * b
+    ones = [slice(n if n < 2 else None) for n in da.shape]  # the first of what should be summed
+    first = wide[tuple([slice(1)] * (wide.ndim - da.ndim) + ones)]
+    return put(first if first.size else np.zeros(da.shape), da, add)
+
+
+@mutant("exp", dtype="float64")
+def computed_in_float32(x, y):
+    return put(np.exp(x.astype(np.float32)), y)
+
+
+@mutant("neg", "returns its outputs")
+def result_in_an_array_of_its_own(x, y):
+    return right.neg(x, y).astype(np.float64)
+
+
+@mutant("log", "runs")
+def warnings_are_errors(x, y):
+    with np.errstate(all="raise"):
+        return put(np.log(x), y)
+
+
+@mutant("relu", "inf and NaN")
+def nan_swallowed(x, y):
+    return put(np.where(x > 0, x, 0), y)
+
+
+@mutant("relu_grad")
+def slope_1_at_0(dy, y, dx, add):
+    return put(np.where(y >= 0, dy, 0), dx, add)
+
+
+@mutant("maximum_grad_a")
+def ties_all_to_a(dy, a, b, da, add):
+    return right.mul_grad_a(dy, (a >= b).astype(dy.dtype), da, add)
+
+
+@mutant("compare")
+def at_most_for_less(a, b, y, relation):
+    return right.compare(a, b, y, "le" if relation == "lt" else relation)
+
+
+@mutant("pow_grad_a")
+def exponent_not_lowered(dy, a, b, da, add):
+    return right.mul_grad_a(dy, b * a**b, da, add)
+
+
+# Reductions
+
+_calls = count()
+
+
+@mutant("sum", "repeat")
+def sums_in_another_order_each_time(x, y):
+    return right.sum(x[:: (-1) ** next(_calls)], y)
+
+
+@mutant("sum", dtype="float64")
+def float32_accumulator(x, y):
+    return put(right.sum(x.astype(np.float32), y.astype(np.float32)), y)
+
+
+@mutant("sum")
+def reads_one_cell_too_many(x, y):
+    if y.size > 1 or x.ndim != 1:
+        return right.sum(x, y)
+    return right.sum(as_strided(x, (len(x) + 1,), x.strides), y)
+
+
+@mutant("sum_rows")
+def last_row_left_out(dy, db, add):
+    return right.sum_rows(dy.reshape(-1, db.size)[:-1], db, add)
+
+
+@mutant("sum_rows", "every cell written")
+def nothing_done_for_an_empty_batch(dy, db, add):
+    return right.sum_rows(dy, db, add) if dy.size else db
+
+
+@mutant("mean")
+def divides_by_one_less(x, y):
+    n = x.size / max(y.size, 1)
+    return put(right.sum(x, y) / y.dtype.type(max(n - 1, 1)), y)
+
+
+@mutant("mean_grad")
+def not_divided(dy, dx, add):
+    return right.sum_grad(dy, dx, add)
+
+
+@mutant("max")
+def last_maximum_wins(x, y, arg):
+    right.max(x, y, arg)
+    flipped = np.flip(x)
+    last = right.max(flipped, np.flip(y.copy()), np.flip(arg.copy()))[1]
+    arg[...] = max(x.size // max(y.size, 1), 1) - 1 - np.flip(last)
+    return y, arg
+
+
+@mutant("max", "inf and NaN")
+def nan_loses(x, y, arg):
+    right.max(np.where(np.isnan(x), -np.inf, x).astype(x.dtype), y, arg)
+    return y, arg
+
+
+@mutant("max_grad", "every cell written")
+def only_winners_written(dy, arg, dx, add):
+    value = right.max_grad(dy, arg, np.empty_like(dx), False)
+    np.add(value, dx if add else 0, out=dx, where=value != 0)
+    return dx
+
+
+@mutant("sum_squares", "add")
+def added_before_the_last_operation(x, y, add):
+    total = y.copy() if add else y.dtype.type(0)
+    for value in np.square(x):
+        total = total + value
+    return put(total, y)
+
+
+# Matrix products
+
+
+@mutant("matmul")
+def last_product_left_out(a, b, y):
+    return right.matmul(a[:, :-1], b[:-1], y)
+
+
+@mutant("matmul_grad_b", "strides")
+def flat_view_of_a_strided_output(dy, a, db, add):
+    if db.flags.c_contiguous:
+        return right.matmul_grad_b(dy, a, db, add)
+    db.reshape(-1)[...] = (a.T @ dy).reshape(-1)  # a copy, when db is strided
+    return db
+
+
+@mutant("linear")
+def bias_missing(x, w, b, y):
+    return right.linear(x, w, None, y)
+
+
+@mutant("linear_grad_w", "add")
+def add_ignored(dy, x, dw, add):
+    return right.linear_grad_w(dy, x, dw, False)
+
+
+@mutant("linear_grad_x", "every cell written")
+def added_to_what_is_there_always(dy, w, dx, add):
+    dx += dy @ w.T
+    return dx
+
+
+# Windows
+
+
+@mutant("conv2d")
+def stride_swapped(x, w, b, y, stride, pad):
+    wide = np.pad(x, ((0, 0), (0, 40), (0, 40), (0, 0)))
+    big = np.empty((len(x), 60, 60, w.shape[3]), y.dtype)
+    sizes = [
+        (n + sum(p) - k) // s + 1
+        for n, p, k, s in zip((wide.shape[1:3]), pad, w.shape, stride[::-1])
+    ]
+    big = right.conv2d(
+        wide, w, b, np.empty((len(x), *sizes, w.shape[3]), y.dtype), stride[::-1], pad
+    )
+    return put(big[:, : y.shape[1], : y.shape[2]], y)
+
+
+@mutant("conv2d")
+def sides_of_the_padding_swapped(x, w, b, y, stride, pad):
+    return right.conv2d(x, w, b, y, stride, tuple(p[::-1] for p in pad))
+
+
+@mutant("conv2d")
+def height_and_width_of_the_padding_swapped(x, w, b, y, stride, pad):
+    (top, bottom), (left, right_) = pad
+    wide = np.pad(x, ((0, 0), (left, top + bottom), (top, left + right_), (0, 0)))
+    windows = wide[:, : x.shape[1] + top + bottom, : x.shape[2] + left + right_]
+    return right.conv2d(windows, w, b, y, stride, ((0, 0), (0, 0)))
+
+
+@mutant("conv2d_grad_w")
+def filter_upside_down(dy, x, dw, stride, pad, add):
+    return put(right.conv2d_grad_w(dy, x, np.empty_like(dw), stride, pad, False)[::-1], dw, add)
+
+
+@mutant("conv2d_grad_x", "every cell written")
+def pixels_that_no_window_saw_left_as_they_were(dy, w, dx, stride, pad, add):
+    seen = right.conv2d_grad_x(np.ones_like(dy), np.ones_like(w), np.empty_like(dx), stride, pad, 0)
+    value = right.conv2d_grad_x(dy, w, np.empty_like(dx), stride, pad, False)
+    np.add(value, dx if add else 0, out=dx, where=seen > 0)
+    return dx
+
+
+@mutant("max_pool2d")
+def padding_is_zero_and_wins(x, y, arg, size, stride, pad):
+    right.max_pool2d(x, y, arg, size, stride, pad)
+    real = np.zeros_like(y)
+    padded = np.pad(x, ((0, 0), *pad, (0, 0)))
+    return put(right.max_pool2d(padded, real, arg.copy(), size, stride, ((0, 0),) * 2)[0], y), arg
+
+
+@mutant("max_pool2d")
+def position_in_columns_first(x, y, arg, size, stride, pad):
+    right.max_pool2d(x, y, arg, size, stride, pad)
+    arg[...] = arg % size[1] * size[0] + arg // size[1]
+    return y, arg
+
+
+@mutant("max_pool2d_grad")
+def windows_overwrite_each_other(dy, arg, dx, size, stride, pad, add):
+    value = right.max_pool2d_grad(dy, arg, np.empty_like(dx), size, stride, pad, False)
+    each = right.max_pool2d_grad(np.ones_like(dy), arg, np.empty_like(dx), size, stride, pad, False)
+    return put(value / np.maximum(each, 1), dx, add)
+
+
+# Normalisation
+
+
+@mutant("batch_norm")
+def variance_unbiased(x, w, b, y, mean, var, eps):
+    right.batch_norm(x, w, b, y, mean, var, eps)
+    rows = x.size // mean.size
+    var *= var.dtype.type(rows / max(rows - 1, 1))
+    return y, mean, var
+
+
+@mutant("batch_norm", "every cell written")
+def running_sums_start_as_they_were(x, w, b, y, mean, var, eps):
+    mean += x.mean(axis=tuple(range(x.ndim - 1)))
+    right.batch_norm(x, w, b, y, mean.copy(), var, eps)
+    return y, mean, var
+
+
+@mutant("batch_norm_eval")
+def eps_outside_the_root(x, w, b, mean, var, y, eps):
+    return right.batch_norm_eval(x, w, b, mean, (np.sqrt(var) + var.dtype.type(eps)) ** 2, y, 0.0)
+
+
+@mutant("batch_norm_eval")
+def eps_missing(x, w, b, mean, var, y, eps):
+    return right.batch_norm_eval(x, w, b, mean, var, y, 0.0)
+
+
+@mutant("batch_norm_grad")
+def statistics_taken_for_constants(dy, x, w, mean, var, dx, dw, db, eps, add):
+    return right.batch_norm_eval_grad(dy, x, w, mean, var, dx, dw, db, eps, add)
+
+
+@mutant("batch_norm_grad", "add")
+def one_add_for_all(dy, x, w, mean, var, dx, dw, db, eps, add):
+    return right.batch_norm_grad(dy, x, w, mean, var, dx, dw, db, eps, (add[0],) * 3)
+
+
+@mutant("batch_norm_track_")
+def variance_biased(mean, var, running_mean, running_var, momentum, rows):
+    return right.batch_norm_track_(mean, var, running_mean, running_var, momentum, 10**9)
+
+
+# Random numbers
+
+
+@mutant("reserve_")
+def blocks_rounded_down(state, key, n):
+    return right.reserve_(state, key, n // 4 * 4)
+
+
+@mutant("uniform")
+def words_of_a_block_in_another_order(key, y, low, high):
+    n = -(-y.size // 4) * 4
+    swapped = words(key, n).reshape(-1, 4)[:, [2, 3, 0, 1]].reshape(-1)[: y.size]
+    return put(low + (high - low) * (swapped >> 8) * 2.0**-24, y)
+
+
+@mutant("uniform")
+def high_half_of_the_counter_ignored(key, y, low, high):
+    first = int(key[1])
+    numbers = [
+        words(np.array([key[0], (first + i) % 2**32], np.uint64), 4) for i in range(-(-y.size // 4))
+    ]
+    unit = np.concatenate([*numbers, np.empty(0, np.uint32)])[: y.size] // 256 * 2.0**-24
+    return put(low + (high - low) * unit, y)
+
+
+@mutant("uniform", "no overrun")
+def writes_one_cell_too_many(key, y, low, high):
+    right.uniform(key, y, low, high)
+    if y.ndim:
+        as_strided(y, (y.shape[-1] + 1,), y.strides[-1:])[-1] = 0
+    return y
+
+
+@mutant("normal")
+def sine_and_cosine_swapped(key, y):
+    pairs = right.normal(key, np.empty((y.size + 1) // 2 * 2, y.dtype)).reshape(-1, 2)
+    return put(pairs[:, ::-1].reshape(-1)[: y.size], y)
+
+
+@mutant("dropout", "strides")
+def mask_follows_memory(x, key, y, p):
+    order = sorted(range(x.ndim), key=lambda a: -abs(x.strides[a]))
+    right.dropout(x.transpose(order), key, y.transpose(order), p)
+    return y
+
+
+@mutant("dropout_grad")
+def not_scaled(dy, key, dx, p, add):
+    kept = right.dropout_grad(dy, key, np.empty_like(dy), p, False) != 0
+    return put(dy * kept, dx, add)
+
+
+@mutant("image_batch")
+def mirrored_upside_down(images, index, scale, shift, y, seed, epoch, pad, flip):
+    turned = [a.swapaxes(1, 2) for a in (images, y)]
+    right.image_batch(turned[0], index, scale, shift, turned[1], seed, epoch, pad, flip)
+    return y
+
+
+# Rows
+
+
+@mutant("take", "runs")
+def negative_numbers_refused(x, index, y):
+    if index.min(initial=0) < 0:
+        raise IndexError("negative row")
+    return right.take(x, index, y)
+
+
+@mutant("take_grad")
+def a_row_taken_twice_gets_one(dy, index, dx, add):
+    rows = np.zeros_like(dx)
+    rows[index] += dy
+    return put(rows, dx, add)
+
+
+# Losses
+
+
+@mutant("log_softmax")
+def exp_overflows(x, y):
+    return put(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)), y)
+
+
+@mutant("cross_entropy")
+def label_off_by_one(x, label, y, lse, scale):
+    return right.cross_entropy(x, (label + 1) % x.shape[1], y, lse, scale)
+
+
+@mutant("cross_entropy", "runs")
+def largest_of_an_empty_batch(x, label, y, lse, scale):
+    x.max()
+    return right.cross_entropy(x, label, y, lse, scale)
+
+
+@mutant("cross_entropy_grad")
+def not_divided_by_the_batch(dy, x, label, lse, dx, scale, add):
+    return right.cross_entropy_grad(dy, x, label, lse, dx, 1.0, add)
+
+
+# Optimizers
+
+
+@mutant("sgd_step_")
+def nesterov_ignored(dp, lr, p, v, momentum, weight_decay, nesterov):
+    return right.sgd_step_(dp, lr, p, v, momentum, weight_decay, False)
+
+
+@mutant("sgd_step_")
+def weight_decay_away_from_zero(dp, lr, p, v, momentum, weight_decay, nesterov):
+    return right.sgd_step_(dp, lr, p, v, momentum, -weight_decay, nesterov)
+
+
+@mutant("adam_step_")
+def bias_correction_of_the_next_step(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay):
+    return right.adam_step_(dp, lr, t + 1, p, m, v, beta1, beta2, eps, weight_decay)
+
+
+@mutant("adam_step_")
+def digits_of_beta_lost(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay):
+    rounded = float(1 - (1 - np.float32(beta2)) * np.float32(1.0001))
+    return right.adam_step_(dp, lr, t, p, m, v, beta1, rounded, eps, weight_decay)
+
+
+@mutant("adam_step_", "inputs untouched")
+def decay_added_to_the_gradient_in_place(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay):
+    dp += dp.dtype.type(weight_decay) * p
+    return right.adam_step_(dp, lr, t, p, m, v, beta1, beta2, eps, 0.0)
+
+
+@mutant("clip_")
+def short_vectors_made_longer(square, x, limit):
+    x *= x.dtype.type(limit) / np.sqrt(square)
+    return x
+
+
+# What finds them
+
+COMPARISONS = {"value", "empty batch", "inf and NaN"}  # which example comes first is chance
+# the first failing example will do: looking for the smallest takes most of the time
+FAST = dict(max_examples=60, derandomize=True, phases=[Phase.generate])
+
+
+def case_of(kernel):
+    return next(case for case in CASES.values() if kernel in (case.name, *gradients(case)))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.kernel}-{mutant.name}")
+def test_a_mutant_is_killed_by_the_property_that_it_breaks(mutant):
+    backend = Backend("mutant", {mutant.kernel: mutant.function})
+    with pytest.raises(Mismatch) as found:
+        verify(case_of(mutant.kernel), backend, mutant.dtype, **FAST)
+    kinds = COMPARISONS if mutant.killed_by == "value" else {mutant.killed_by}
+    assert found.value.property in kinds, str(found.value)
+    assert str(found.value).startswith(f"{mutant.kernel}[mutant, {mutant.dtype}] ")
+
+
+@pytest.mark.parametrize("kernel", sorted({mutant.kernel for mutant in MUTANTS}))
+def test_the_definition_in_its_place_survives(kernel):
+    backend = Backend("definition", {kernel: DEFINITION[kernel]})
+    verify(case_of(kernel), backend, "float32", **FAST)
+
+
+def test_there_are_mutants_of_every_kind():
+    assert len(MUTANTS) >= 50
+    assert {mutant.killed_by for mutant in MUTANTS} == {
+        "runs", "inputs untouched", "no overrun", "returns its outputs", "every cell written",
+        "value", "repeat", "add", "strides", "inf and NaN",
+    }  # fmt: skip
