@@ -5,9 +5,11 @@ import functools
 import importlib
 import os
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
+from minidl import Tensor, ops
 from minidl.kernels.cases import CASES
 from minidl.kernels.testing import DEFINITION, Backend, gradients, verify, verify_gradients
 
@@ -88,3 +90,19 @@ def test_every_kernel_has_a_case():
 @pytest.mark.emulator
 def test_cuda_has_the_kernels_that_are_listed_here():
     assert written("cuda") == CUDA
+
+
+@pytest.mark.parametrize(
+    ("op", "refused"),
+    [
+        pytest.param(case.op or name, refused, id=f"{name}: {refused.words}")
+        for name, case in CASES.items()
+        for refused in case.rejects
+    ],
+)
+def test_an_op_refuses_what_its_case_says(op, refused):
+    inputs = [Tensor(a) if isinstance(a, np.ndarray) else a for a in refused.inputs]
+    with pytest.raises(refused.error) as found:
+        getattr(ops, op)(*inputs, **refused.static)
+    assert str(found.value).startswith(f"{op}: ")
+    assert refused.words in str(found.value)

@@ -128,7 +128,7 @@ class Draw:
     def window(self, pool: bool) -> tuple[Any, Any, Any]:
         """Size, stride and padding of a window. In pooling it reaches past the padding."""
         size = self.pick("size", (2, 2), (1, 1), (3, 3), (3, 2), (1, 4))
-        stride = self.pick("stride", (2, 2), (1, 1), (1, 2), (3, 1))
+        stride = self.pick("stride", (1, 1), (2, 2), (1, 2), (3, 1))
         pads = (0, 0), (1, 1), (0, 1), (1, 0), (2, 1), (0, 3)
         top, left = ([p for p in pads if not pool or max(p) < n] for n in size)
         pad = self.pick("pad", *((a, b) for a in top for b in left))

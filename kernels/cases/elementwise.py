@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import shapes
 from .bounds import elementwise, exact
-from .case import case
+from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
 
 
@@ -17,32 +17,42 @@ def _pow_grad_a(v: SimpleNamespace, run: Any) -> Any:
     return elementwise(v, run) * (1 + np.max(spread, initial=0))
 
 
-@case("add", "sub", "mul", bound=elementwise)
+_REFUSED = (
+    bad("the shapes do not broadcast (a (2, 3), b (2,))", zeros(2, 3), zeros(2)),
+    bad(
+        "b is float64, but the inputs before it are float32",
+        zeros(2), zeros(2, dtype="float64"), error=TypeError,
+    ),
+)  # fmt: skip
+_INTEGERS = (bad("x is int64, but must be float", zeros(2, dtype="int64"), error=TypeError),)
+
+
+@case("add", "sub", "mul", bound=elementwise, rejects=_REFUSED)
 def _binary(d: Draw) -> Values:
     a, b = d.pair(0, 3)
     return dict(a=d.array(a), b=d.array(b), y=Blank(shapes.broadcast(a, b)))
 
 
-@case("div", bound=elementwise)
+@case("div", bound=elementwise, rejects=_REFUSED)
 def _div(d: Draw) -> Values:
     a, b = d.pair(0, 3)
     return dict(a=d.array(a), b=d.array(b, away=0.5), y=Blank(shapes.broadcast(a, b)))
 
 
-@case("pow", bound={"pow_grad_a": _pow_grad_a, "": elementwise})
+@case("pow", bound={"pow_grad_a": _pow_grad_a, "": elementwise}, rejects=_REFUSED)
 def _pow(d: Draw) -> Values:
     a, b = d.pair(0, 3)
     a, b = d.array(a, away=0.5, positive=True), d.array(b)
     return dict(a=a, b=b, y=Blank(np.broadcast_shapes(a.shape, b.shape)))
 
 
-@case("maximum", bound={"maximum": exact, "": elementwise})
+@case("maximum", bound={"maximum": exact, "": elementwise}, rejects=_REFUSED)
 def _maximum(d: Draw) -> Values:
     a, b = (d.array(shape, distinct=True) for shape in d.pair(0, 3))
     return dict(a=a, b=b, y=Blank(np.broadcast_shapes(a.shape, b.shape)))
 
 
-@case("compare", bound=exact)
+@case("compare", bound=exact, rejects=(bad("do not broadcast", zeros(2), zeros(3), relation="lt"),))
 def _compare(d: Draw) -> Values:
     a, b = d.pair(0, 3)
     relation = d.pick("relation", "lt", "le", "gt", "ge", "eq", "ne")
@@ -50,20 +60,20 @@ def _compare(d: Draw) -> Values:
     return dict(a=d.array(a), b=d.array(b), y=y, relation=relation)
 
 
-@case("neg", bound=exact)
-@case("exp", bound=elementwise)
+@case("neg", bound=exact, rejects=_INTEGERS)
+@case("exp", bound=elementwise, rejects=_INTEGERS)
 def _unary(d: Draw) -> Values:
     shape = d.shape(0, 4)
     return dict(x=d.array(shape), y=Blank(shape))
 
 
-@case("log", "sqrt", bound=elementwise)
+@case("log", "sqrt", bound=elementwise, rejects=_INTEGERS)
 def _positive(d: Draw) -> Values:
     shape = d.shape(0, 4)
     return dict(x=d.array(shape, away=0.5, positive=True), y=Blank(shape))
 
 
-@case("relu", bound={"relu": exact, "": elementwise})
+@case("relu", bound={"relu": exact, "": elementwise}, rejects=_INTEGERS)
 def _relu(d: Draw) -> Values:
     shape = d.shape(0, 4)
     return dict(x=d.array(shape, distinct=True), y=Blank(shape))

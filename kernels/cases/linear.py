@@ -1,16 +1,30 @@
 """Cases of matrix products."""
 
-from .case import case
+from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
 
 
-@case("matmul")
+@case(
+    "matmul",
+    rejects=(
+        bad("a has 3 columns, but b has 4 rows (a (2, 3), b (4, 5))", zeros(2, 3), zeros(4, 5)),
+        bad("b has 1 dimensions, but a matrix has 2", zeros(2, 3), zeros(3)),
+    ),
+)
 def _matmul(d: Draw) -> Values:
     m, k, n = d.batch(), d.size(0, 7, 70), d.size(1, 7, 40)
     return dict(a=d.array((m, k)), b=d.array((k, n)), y=Blank((m, n)))
 
 
-@case("linear", grads=("sum_rows",))
+@case(
+    "linear",
+    grads=("sum_rows",),
+    rejects=(
+        bad("x does not have w's 4 features (x (2, 5), w (4, 3))", zeros(2, 5), zeros(4, 3)),
+        bad("put a Flatten before the first Linear", zeros(2, 4, 4, 1), zeros(16, 3)),
+        bad("b needs one number per output", zeros(2, 4), zeros(4, 3), zeros(4)),
+    ),
+)
 def _linear(d: Draw) -> Values:
     r, i, o = d.batch(), d.size(1, 7, 70), d.size(1, 7, 40)
     b = d.pick("b", None, True) and d.array((o,))

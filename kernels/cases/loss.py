@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..roles import Array
-from .case import case
+from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
 
 
@@ -31,7 +31,12 @@ def _log_softmax_grad(v: SimpleNamespace, run: Any) -> Any:
     return (4 + v.dy.shape[-1]) * (np.abs(v.dy) + np.exp(v.y) * total)
 
 
-@case("log_softmax", bound={"log_softmax": _log_softmax, "": _log_softmax_grad}, specials=_specials)
+@case(
+    "log_softmax",
+    bound={"log_softmax": _log_softmax, "": _log_softmax_grad},
+    specials=_specials,
+    rejects=(bad("axis 1 is out of range for 1 dimensions", zeros(3), axis=1),),
+)
 def _log_softmax_case(d: Draw) -> Values:
     shape = (*d.shape(0, 3), d.size(1, 6, 40))
     return dict(x=_logits(d, shape), y=Blank(shape))
@@ -56,7 +61,14 @@ def _cross_entropy_grad(v: SimpleNamespace, run: Any) -> Any:
     "cross_entropy",
     bound={"cross_entropy": _cross_entropy, "": _cross_entropy_grad},
     specials=_specials,
-)
+    rejects=(
+        bad("label 2 is out of range for 2 classes (x (1, 2), label (1,))",
+            zeros(1, 2), np.array([2])),
+        bad("label is one-hot", zeros(3, 4), np.eye(4, dtype=np.int64)[:3]),
+        bad("one label per row of x is needed", zeros(2, 9), np.array([1])),
+        bad("label is float32, but must be integers", zeros(3, 4), zeros(3), error=TypeError),
+    ),
+)  # fmt: skip
 def _cross_entropy_case(d: Draw) -> Values:
     n, c = d.batch(), d.size(1, 6, 40)
     y = Blank(d.pick("y", (), (n,)))

@@ -1,7 +1,9 @@
 """Cases of copies and picked rows."""
 
+import numpy as np
+
 from .bounds import exact, few, products
-from .case import case
+from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
 
 
@@ -18,7 +20,14 @@ def _fill(d: Draw) -> Values:
     return dict(y=Blank(d.shape(0, 4)), value=d.pick("value", 0.0, -1.5, 0.1))
 
 
-@case("take", bound={"take": exact, "": products})
+@case(
+    "take",
+    bound={"take": exact, "": products},
+    rejects=(
+        bad("row 5 is out of range (x (5, 2))", zeros(5, 2), np.array([0, 5]), error=IndexError),
+        bad("index is float32, but must be integers", zeros(5, 2), zeros(1), error=TypeError),
+    ),
+)
 def _take(d: Draw) -> Values:
     rows = d.size(1, 5, 40)
     x = d.array((rows, *d.shape(0, 3)[1:]))

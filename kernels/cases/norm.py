@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..roles import Array
-from .case import case
+from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
 
 
@@ -50,14 +50,26 @@ def _normalised(d: Draw, batch: int) -> Values:
     return dict(x=x, w=w, b=b, y=Blank(shape), eps=d.pick("eps", 1e-5, 0.125))
 
 
-@case("batch_norm", bound={"batch_norm": _batch_norm, "": _batch_norm_grad})
+@case(
+    "batch_norm",
+    bound={"batch_norm": _batch_norm, "": _batch_norm_grad},
+    rejects=(
+        bad("training needs more than one value per channel", zeros(1, 3), training=True),
+        bad("w needs one number per channel", zeros(4, 3), zeros(4), training=True),
+    ),
+)
 def _batch_norm_case(d: Draw) -> Values:
     v = _normalised(d, d.size(1, 6, 30))  # never empty: the op wants two rows
     channels = v["x"].shape[-1:]
     return v | dict(mean=Blank(channels), var=Blank(channels))
 
 
-@case("batch_norm_eval", bound={"batch_norm_eval": _batch_norm_eval, "": _batch_norm_grad})
+@case(
+    "batch_norm_eval",
+    bound={"batch_norm_eval": _batch_norm_eval, "": _batch_norm_grad},
+    op="batch_norm",
+    rejects=(bad("evaluation needs the running statistics", zeros(4, 3), training=False),),
+)
 def _batch_norm_eval_case(d: Draw) -> Values:
     v = _normalised(d, d.batch())
     channels = v["x"].shape[-1:]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .bounds import exact, few
-from .case import case
+from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
 
 
@@ -24,7 +24,11 @@ def _normal(d: Draw) -> Values:
     return dict(key=d.key(), y=Blank(d.shape(0, 4)))
 
 
-@case("dropout", bound=few)
+@case(
+    "dropout",
+    bound=few,
+    rejects=(bad("p is 1.5, but must lie in [0, 1]", zeros(3), zeros(2, dtype="uint64"), p=1.5),),
+)
 def _dropout(d: Draw) -> Values:
     shape = d.shape(0, 4)
     p = d.pick("p", 0.5, 0.0, 0.1, 1.0)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .bounds import exact, magnitudes
-from .case import case
+from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
 
 
@@ -21,14 +21,17 @@ def _mean(v: SimpleNamespace, run: Any) -> Any:
     return (4 + v.x.size / max(v.y.size, 1)) * run(x=np.abs(v.x))  # it sums before it divides
 
 
-@case("sum")
-@case("mean", bound={"mean": _mean, "": magnitudes})
+_AXIS = bad("axis 2 is out of range for 2 dimensions", zeros(2, 3), axis=2)
+
+
+@case("sum", rejects=(_AXIS,))
+@case("mean", bound={"mean": _mean, "": magnitudes}, rejects=(_AXIS,))
 def _reduction(d: Draw) -> Values:
     shape, kept = _reduced(d)
     return dict(x=d.array(shape), y=Blank(kept))
 
 
-@case("max", bound=exact)
+@case("max", bound=exact, rejects=(_AXIS, bad("no maximum of nothing", zeros(0, 3))))
 def _max(d: Draw) -> Values:
     shape, kept = _reduced(d)
     if 0 in shape:  # there is no maximum of nothing

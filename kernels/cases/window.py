@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import shapes
 from .bounds import exact, products
-from .case import case
+from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
 
 
@@ -13,7 +13,21 @@ def _conv2d_specials(v: Values) -> list[str]:
     return ["x", "b"] if np.any(v["pad"]) else ["x", "w", "b", "dy"]
 
 
-@case("conv2d", grads=("sum_rows",), specials=_conv2d_specials)
+@case(
+    "conv2d",
+    grads=("sum_rows",),
+    specials=_conv2d_specials,
+    rejects=(
+        bad("x has 3 channels, but w expects 4 (x (8, 9, 9, 3), w (3, 3, 4, 16)); images are (N,",
+            zeros(8, 9, 9, 3), zeros(3, 3, 4, 16)),
+        bad("add a batch axis", zeros(9, 9, 3), zeros(3, 3, 3, 8)),
+        bad("b needs one number per filter, 8", zeros(1, 9, 9, 3), zeros(3, 3, 3, 8), zeros(3)),
+        bad("the window (3, 3) is larger than the padded image (2, 2)",
+            zeros(1, 2, 2, 3), zeros(3, 3, 3, 8)),
+        bad("must be at least 1", zeros(1, 9, 9, 3), zeros(3, 3, 3, 8), stride=0),
+        bad("padding is at least 0", zeros(1, 9, 9, 3), zeros(3, 3, 3, 8), padding=-1),
+    ),
+)  # fmt: skip
 def _conv2d(d: Draw) -> Values:
     size, stride, pad = d.window(pool=False)
     channels, filters = d.size(1, 4, 35), d.size(1, 4, 35)
@@ -24,7 +38,14 @@ def _conv2d(d: Draw) -> Values:
     return dict(x=x, w=w, b=b, y=y, stride=stride, pad=pad)
 
 
-@case("max_pool2d", bound={"max_pool2d": exact, "": products})
+@case(
+    "max_pool2d",
+    bound={"max_pool2d": exact, "": products},
+    rejects=(
+        bad("must be smaller than the window (2, 2)", zeros(1, 4, 4, 3), size=2, padding=2),
+        bad("x has 2 dimensions", zeros(4, 4), size=2),
+    ),
+)
 def _max_pool2d(d: Draw) -> Values:
     size, stride, pad = d.window(pool=True)
     x = d.image(size, pad, d.size(1, 4, 35), distinct=True)

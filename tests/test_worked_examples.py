@@ -1,0 +1,455 @@
+"""The definition pinned by numbers that were worked out by hand, and by formulas of other code."""
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+
+from minidl.kernels import reference as k
+from minidl.kernels.cases import Blank, example
+from minidl.kernels.reference.random import philox4x32, words
+from minidl.kernels.shapes import padding
+
+NAN, INF = math.nan, math.inf
+
+
+def arrays(*values):
+    return [np.array(v, np.float64) for v in values]
+
+
+def like(*values):
+    return [np.empty_like(v) for v in values]
+
+
+def same(got, want):
+    np.testing.assert_array_equal(got, np.array(want))
+
+
+# Elementwise
+
+
+@pytest.mark.parametrize(
+    ("op", "a", "b", "y"),
+    [
+        ("add", [1, 2], [10, 20], [11, 22]),
+        ("sub", [1, 2], [10, 20], [-9, -18]),
+        ("mul", [3, -2], [4, 5], [12, -10]),
+        ("div", [1, -1, 0], [2, 0, 0], [0.5, -INF, NAN]),
+        ("pow", [2, 4, 0, -1], [3, 0.5, 0, 0.5], [8, 2, 1, NAN]),
+        ("maximum", [1, NAN, 0], [2, 5, NAN], [2, NAN, NAN]),
+    ],
+)
+def test_two_operands(op, a, b, y):
+    a, b = arrays(a, b)
+    same(getattr(k, op)(a, b, np.empty(a.shape)), y)
+
+
+def test_operands_broadcast_and_gradients_are_summed_back():
+    a, b = arrays([[1], [2]], [10, 20, 30])
+    same(k.mul(a, b, np.empty((2, 3))), [[10, 20, 30], [20, 40, 60]])
+    dy = np.array([[1.0, 2, 3], [4, 5, 6]])
+    same(k.mul_grad_a(dy, b, np.empty((2, 1)), False), [[10 + 40 + 90], [40 + 100 + 180]])
+    same(k.mul_grad_b(dy, a, np.empty(3), False), [1 + 8, 2 + 10, 3 + 12])
+    same(k.sub_grad_b(dy, np.ones(3), True), [1 - 5, 1 - 7, 1 - 9])
+
+
+def test_one_operand():
+    same(k.neg(np.array([1.0, -0.0, NAN]), np.empty(3)), [-1, 0, NAN])
+    same(k.exp(np.array([0.0, -INF, INF]), np.empty(3)), [1, 0, INF])
+    same(k.log(np.array([1.0, 0, -1]), np.empty(3)), [0, -INF, NAN])
+    same(k.sqrt(np.array([9.0, 0, -1]), np.empty(3)), [3, 0, NAN])
+    same(k.sqrt_grad(np.ones(2), np.array([3.0, 0]), np.empty(2), False), [1 / 6, INF])
+
+
+def test_relu_has_slope_0_at_0_and_lets_nan_through():
+    x = np.array([-1.0, 0, 2, NAN, -INF])
+    y = k.relu(x, np.empty(5))
+    same(y, [0, 0, 2, NAN, 0])
+    same(k.relu_grad(np.full(5, 7.0), y, np.empty(5), False), [0, 0, 7, 7, 0])
+
+
+def test_equal_operands_of_maximum_share_the_gradient():
+    dy, a, b = arrays([6, 6, 6], [1, 2, 3], [3, 2, 1])
+    same(k.maximum_grad_a(dy, a, b, np.empty(3), False), [0, 3, 6])
+    same(k.maximum_grad_b(dy, a, b, np.empty(3), False), [6, 3, 0])
+
+
+def test_the_gradient_of_a_power_at_0():
+    a, b = arrays([0, 0, 3], [2, 0, 2])
+    y = k.pow(a, b, np.empty(3))
+    same(k.pow_grad_a(np.ones(3), a, b, np.empty(3), False), [0, 0, 6])
+    got = k.pow_grad_b(np.ones(3), a, y, np.empty(3), False)
+    np.testing.assert_allclose(got, [0, -INF, 9 * math.log(3)])
+
+
+@pytest.mark.parametrize(
+    ("relation", "y"),
+    [
+        ("lt", [1, 0, 0, 0]),
+        ("le", [1, 1, 0, 0]),
+        ("gt", [0, 0, 1, 0]),
+        ("ge", [0, 1, 1, 0]),
+        ("eq", [0, 1, 0, 0]),
+        ("ne", [1, 0, 1, 1]),
+    ],
+)
+def test_comparisons_of_less_equal_more_and_nan(relation, y):
+    a, b = arrays([1, 2, 3, NAN], [2, 2, 2, NAN])
+    same(k.compare(a, b, np.empty(4, bool), relation), np.array(y, bool))
+
+
+# Reductions
+
+
+def test_sums_and_means_over_the_axes_of_length_1():
+    x = np.array([[1.0, 2, 3], [4, 5, 6]])
+    same(k.sum(x, np.empty((2, 1))), [[6], [15]])
+    same(k.mean(x, np.empty((1, 3))), [[2.5, 3.5, 4.5]])
+    same(k.mean_grad(np.array([[6.0]]), np.empty((2, 3)), False), np.ones((2, 3)))
+    same(k.sum_rows(x, np.empty(3), False), [5, 7, 9])
+    same(k.sum_squares(x, np.array(9.0), True), 100)
+
+
+def test_nothing_sums_to_0_and_has_no_mean():
+    same(k.sum(np.empty((0, 2)), np.empty((1, 2))), [[0, 0]])
+    same(k.mean(np.empty((0, 2)), np.empty((1, 2))), [[NAN, NAN]])
+    same(k.sum_rows(np.empty((0, 2)), np.empty(2), False), [0, 0])
+
+
+def test_the_first_maximum_wins_and_the_first_nan_before_all():
+    x = np.array([[1.0, 3, 3], [NAN, 9, NAN], [-INF, -INF, -INF]])
+    y, arg = k.max(x, np.empty((3, 1)), np.empty((3, 1), np.int64))
+    same(y, [[3], [NAN], [-INF]])
+    same(arg, [[1], [0], [0]])
+    same(
+        k.max_grad(np.array([[5.0], [6], [7]]), arg, np.empty((3, 3)), False),
+        [[0, 5, 0], [6, 0, 0], [7, 0, 0]],
+    )
+
+
+def test_the_place_of_a_maximum_counts_the_reduced_elements_in_c_order():
+    x = np.zeros((2, 3, 2))
+    x[1, 0, 1] = x[0, 2, 0] = 1
+    arg = k.max(x, np.empty((1, 1, 2)), np.empty((1, 1, 2), np.int64))[1]
+    same(arg, [[[2, 3]]])
+
+
+# Products, windows
+
+
+def test_a_dense_layer():
+    x, w, b = arrays([[1, 2]], [[1, 0, -1], [2, 1, 0]], [10, 20, 30])
+    same(k.matmul(x, w, np.empty((1, 3))), [[5, 2, -1]])
+    same(k.linear(x, w, b, np.empty((1, 3))), [[15, 22, 29]])
+    dy = np.array([[1.0, 10, 100]])
+    same(k.linear_grad_x(dy, w, np.empty((1, 2)), False), [[-99, 12]])
+    same(k.linear_grad_w(dy, x, np.ones((2, 3)), True), [[2, 11, 101], [3, 21, 201]])
+    same(k.matmul(np.empty((2, 0)), np.empty((0, 1)), np.full((2, 1), 7.0)), [[0], [0]])
+
+
+SAME = padding("same", (3, 3), (2, 2), (1, 1))
+
+
+def test_same_padding_puts_the_odd_one_at_the_bottom_right():
+    assert SAME == ((0, 1), (0, 1))
+    x = np.arange(1.0, 10).reshape(1, 3, 3, 1)
+    y = k.conv2d(x, np.ones((2, 2, 1, 1)), None, np.empty((1, 3, 3, 1)), (1, 1), SAME)
+    same(y[0, :, :, 0], [[12, 16, 9], [24, 28, 15], [15, 17, 9]])
+
+
+def test_a_convolution_does_not_turn_its_filter_and_mixes_channels():
+    x = np.array([[1.0, 10], [2, 20], [3, 30]]).reshape(1, 1, 3, 2)
+    w = np.array([[[1.0], [0]], [[0], [1]]]).reshape(1, 2, 2, 1)  # left of channel 0 + right of 1
+    y = k.conv2d(x, w, np.array([100.0]), np.empty((1, 1, 2, 1)), (1, 1), ((0, 0), (0, 0)))
+    same(y.reshape(-1), [121, 132])
+    dy = np.array([1.0, 5]).reshape(1, 1, 2, 1)
+    dx = k.conv2d_grad_x(dy, w, np.empty_like(x), (1, 1), ((0, 0), (0, 0)), False)
+    same(dx.reshape(3, 2), [[1, 0], [5, 1], [0, 5]])
+    dw = k.conv2d_grad_w(dy, x, np.empty_like(w), (1, 1), ((0, 0), (0, 0)), False)
+    same(dw.reshape(2, 2), [[1 + 10, 10 + 100], [2 + 15, 20 + 150]])
+
+
+def test_a_stride_of_2_by_1():
+    x = np.arange(12.0).reshape(1, 4, 3, 1)
+    y = k.conv2d(x, np.ones((1, 1, 1, 1)), None, np.empty((1, 2, 3, 1)), (2, 1), ((0, 0), (0, 0)))
+    same(y[0, :, :, 0], [[0, 1, 2], [6, 7, 8]])
+
+
+def test_pooling_the_first_maximum_wins_and_padding_never():
+    x = np.array([[-1.0, -1], [-1, -2]]).reshape(1, 2, 2, 1)
+    y, arg = np.empty((1, 2, 2, 1)), np.empty((1, 2, 2, 1), np.int32)
+    k.max_pool2d(x, y, arg, (2, 2), (1, 1), ((1, 0), (1, 0)))
+    same(y[0, :, :, 0], [[-1, -1], [-1, -1]])
+    same(arg[0, :, :, 0], [[3, 2], [1, 0]])
+    dx = k.max_pool2d_grad(
+        np.array([[1.0, 10], [100, 1000]]).reshape(1, 2, 2, 1),
+        arg, np.empty_like(x), (2, 2), (1, 1), ((1, 0), (1, 0)), False,
+    )  # fmt: skip
+    same(dx[0, :, :, 0], [[1111, 0], [0, 0]])
+
+
+def test_pooling_nan_wins_and_where_all_is_minus_inf_the_first_real_cell():
+    y, arg = np.empty((1, 1, 1, 1)), np.empty((1, 1, 1, 1), np.int32)
+    x = np.array([5.0, NAN, NAN, 9]).reshape(1, 2, 2, 1)
+    k.max_pool2d(x, y, arg, (2, 2), (1, 1), ((0, 0), (0, 0)))
+    assert (np.isnan(y).all(), arg.item()) == (True, 1)
+    k.max_pool2d(np.full((1, 1, 1, 1), -INF), y, arg, (2, 2), (1, 1), ((1, 0), (0, 1)))
+    assert (y.item(), arg.item()) == (-INF, 2)
+
+
+# Normalisation
+
+
+def test_batch_norm_divides_by_the_biased_deviation():
+    x, w, b = arrays([[1], [3], [5], [7]], [2], [10])
+    y, mean, var = k.batch_norm(x, w, b, *like(x, w, w), 4.0)
+    same(mean, [4])
+    same(var, [5])
+    same(y, 10 + 2 * (x - 4) / 3)
+    same(k.batch_norm_eval(x, None, None, np.array([1.0]), np.array([3.0]), y, 1.0), (x - 1) / 2)
+
+
+def test_the_gradient_of_batch_norm_has_no_part_along_1_and_x():
+    x, dy = arrays([[1], [3], [5], [7]], [[1], [0], [0], [0]])
+    mean, var = np.array([4.0]), np.array([5.0])
+    dx, dw, db = np.empty((4, 1)), np.empty(1), np.empty(1)
+    k.batch_norm_grad(dy, x, None, mean, var, dx, dw, db, 0.0, (False, False, False))
+    np.testing.assert_allclose(dx * math.sqrt(5), [[0.3], [-0.4], [-0.1], [0.2]], atol=1e-15)
+    np.testing.assert_allclose([dw[0], db[0]], [-3 / math.sqrt(5), 1])
+
+
+def test_running_statistics_follow_the_unbiased_variance():
+    mean, var, running_mean, running_var = arrays([4], [5], [0], [1])
+    k.batch_norm_track_(mean, var, running_mean, running_var, 0.25, 5)
+    assert (running_mean[0], running_var[0]) == (1, 1 + 0.25 * (6.25 - 1))
+
+
+# Random numbers
+
+
+def test_philox_gives_the_known_answers_of_its_authors():
+    zero, ones = np.zeros(1, np.uint64), np.full(1, 0xFFFFFFFF, np.uint64)
+    pi = [np.array([n], np.uint64) for n in (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)]
+    answers = [
+        (philox4x32(zero, zero, zero, zero, 0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        (philox4x32(*[ones] * 4, 2**32 - 1, 2**32 - 1), "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (philox4x32(*pi, 0xA4093822, 0x299F31D0), "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    ]  # fmt: skip
+    for four, known in answers:
+        assert " ".join(f"{int(w[0]):08x}" for w in four) == known
+
+
+def test_element_i_takes_word_i_mod_4_of_block_offset_plus_i_div_4():
+    key = np.array([7, 2**32 - 1], np.uint64)
+    stream = words(key, 10)
+    for block in range(3):
+        counter = 2**32 - 1 + block
+        c = [np.array([n], np.uint64) for n in (counter % 2**32, counter >> 32, 0, 0)]
+        four = [int(w[0]) for w in philox4x32(*c, 7, 0)]
+        assert stream[4 * block : 4 * block + 4].tolist() == four[: 10 - 4 * block]
+    same(k.uniform(key, np.empty((2, 5)), 0.0, 1.0).reshape(-1), (stream >> 8) / 2**24)
+
+
+def test_a_generator_moves_on_by_whole_blocks():
+    state, key = np.array([3, 10], np.uint64), np.empty(2, np.uint64)
+    for n, offset in ((0, 10), (1, 11), (4, 12), (5, 14)):
+        before = state.copy()
+        k.reserve_(state, key, n)
+        assert (key.tolist(), state.tolist()) == (before.tolist(), [3, offset])
+
+
+def test_dropout_scales_what_it_keeps():
+    x, key = np.arange(1.0, 9), np.array([0, 0], np.uint64)
+    kept = words(key, 8) >= 2**30  # p = 1/4
+    y = k.dropout(x, key, np.empty(8), 0.25)
+    np.testing.assert_allclose(y, np.where(kept, x / 0.75, 0))
+    same(k.dropout_grad(np.ones(8), key, np.ones(8), 0.25, True), 1 + kept / 0.75)
+    same(k.dropout(x, key, y, 0.0), x)
+    same(k.dropout(x, key, y, 1.0), np.zeros(8))
+
+
+def test_random_numbers_are_distributed_as_they_should_be():
+    key = np.array([5, 0], np.uint64)
+    u, z = k.uniform(key, np.empty(40000), -1.0, 3.0), k.normal(key, np.empty(40001))
+    assert u.min() >= -1
+    assert u.max() < 3
+    assert abs(u.mean() - 1) < 0.03
+    assert abs(u.var() - 16 / 12) < 0.03
+    assert abs(z.mean()) < 0.02
+    assert abs(z.var() - 1) < 0.03
+    assert abs((z**4).mean() - 3) < 0.2
+    assert abs(np.corrcoef(z[:-1], z[1:])[0, 1]) < 0.02
+
+
+def test_a_batch_of_images_is_scaled_and_mirrored_whole():
+    images = np.arange(12, dtype=np.uint8).reshape(2, 1, 3, 2)
+    scale, shift = arrays([1, 2], [0, 100])
+    y = np.empty((3, 1, 3, 2))
+    k.image_batch(images, np.array([1, 0, 1]), scale, shift, y, 0, 0, 0, False)
+    same(y[0, 0], [[6, 114], [8, 118], [10, 122]])
+    same(y[2], y[0])
+    flips = set()
+    for seed in range(20):
+        k.image_batch(images, np.array([1, 0, 1]), scale, shift, y, seed, 3, 0, True)
+        same(y[2], y[0])
+        flips.add(tuple(y[0, 0, :, 0]))
+    assert flips == {(6, 8, 10), (10, 8, 6)}
+
+
+# Rows
+
+
+def test_rows_picked_twice_get_both_gradients():
+    x, index = np.array([[1.0, 2], [3, 4], [5, 6]]), np.array([2, 0, -1])
+    same(k.take(x, index, np.empty((3, 2))), [[5, 6], [1, 2], [5, 6]])
+    dy = np.array([[1.0, 1], [10, 10], [100, 100]])
+    same(k.take_grad(dy, index, np.ones((3, 2)), True), [[11, 11], [1, 1], [102, 102]])
+    same(k.copy(np.array([1.9, -1.9]), np.empty(2, np.int64), False), [1, -1])
+    same(k.fill(np.empty((2, 1)), 0.5), [[0.5], [0.5]])
+
+
+# Losses
+
+
+def test_cross_entropy_of_logits_that_would_overflow():
+    x, label = np.array([[1000.0, 1000], [0, math.log(3)]]), np.array([0, 1])
+    each, lse = k.cross_entropy(x, label, *like(x[0], x[0]), 1.0)
+    np.testing.assert_allclose(each, [math.log(2), math.log(4 / 3)])
+    np.testing.assert_allclose(lse, [1000 + math.log(2), math.log(4)])
+    total = k.cross_entropy(x, label, np.empty(()), lse, 0.5)[0]
+    np.testing.assert_allclose(total, 0.5 * math.log(8 / 3))
+    dx = k.cross_entropy_grad(np.array(2.0), x, label, lse, np.empty((2, 2)), 0.5, False)
+    np.testing.assert_allclose(dx, [[-0.5, 0.5], [0.25, -0.25]])
+    np.testing.assert_allclose(
+        k.log_softmax(x, np.empty((2, 2)))[:, 0], [-math.log(2), -math.log(4)]
+    )
+
+
+def test_logits_of_minus_inf_are_impossible_classes():
+    x = np.array([[-INF, 0.0, 0.0]])
+    y = k.log_softmax(x, np.empty((1, 3)))
+    np.testing.assert_allclose(y, [[-INF, -math.log(2), -math.log(2)]])
+    dx = k.log_softmax_grad(np.array([[0.0, 1, 0]]), y, np.empty((1, 3)), False)
+    np.testing.assert_allclose(dx, [[0, 0.5, -0.5]])
+
+
+# Optimizers
+
+
+def test_two_steps_of_sgd_with_momentum_and_nesterov():
+    for nesterov, steps in ((False, (-1, -2.5)), (True, (-1.5, -3.25))):
+        p, v, dp, lr = arrays([0], [0], [1], [1])
+        for step in steps:
+            k.sgd_step_(dp, lr, p, v, 0.5, 0.0, nesterov)
+            assert p[0] == step
+    p, dp, lr = arrays([10], [1], [0.1])
+    k.sgd_step_(dp, lr, p, None, 0.0, 0.5, False)
+    assert p[0] == 10 - 0.1 * (1 + 0.5 * 10)
+
+
+def test_the_first_step_of_adam_is_as_long_as_the_learning_rate():
+    dp, lr, p, m, v = arrays([4, -0.01], [0.1], [0, 0], [0, 0], [0, 0])
+    t = np.array([1])
+    k.adam_step_(dp, lr, t, p, m, v, 0.9, 0.999, 0.0, 0.0)
+    np.testing.assert_allclose(p, [-0.1, 0.1])
+    np.testing.assert_allclose(m, [0.4, -0.001])
+    np.testing.assert_allclose(v, [0.016, 1e-7])
+    same(k.count_(t), [2])
+    k.adam_step_(np.zeros(2), lr, t, p, m, v, 0.9, 0.999, 0.0, 0.0)
+    second = 0.1 / 0.19 * 0.36 / math.sqrt(0.015984 / 0.001999)
+    np.testing.assert_allclose(p[0], -0.1 - second)
+
+
+def test_clipping_shortens_and_never_lengthens():
+    x = np.array([3.0, 4])
+    k.clip_(np.array(25.0), x, 10.0)
+    same(x, [3, 4])
+    k.clip_(np.array(25.0), x, 1.0)
+    np.testing.assert_allclose(x, np.array([0.6, 0.8]) / (1 + 2e-7))
+
+
+# The same in other words: formulas that share no code with the definition, on drawn arguments
+
+
+def loops_conv2d(x, w, b, y, stride, pad):
+    result = np.zeros(y.shape) + (0 if b is None else b)
+    for n, i, j, r, s in np.ndindex(*y.shape[:3], *w.shape[:2]):
+        h, v = i * stride[0] + r - pad[0][0], j * stride[1] + s - pad[1][0]
+        if 0 <= h < x.shape[1] and 0 <= v < x.shape[2]:
+            result[n, i, j] += np.einsum("c,cf->f", x[n, h, v], w[r, s])
+    return result
+
+
+def loops_max_pool2d(x, y, arg, size, stride, pad):
+    result = np.full(y.shape, -INF)
+    for n, i, j, r, s in np.ndindex(*y.shape[:3], *size):
+        h, v = i * stride[0] + r - pad[0][0], j * stride[1] + s - pad[1][0]
+        if 0 <= h < x.shape[1] and 0 <= v < x.shape[2]:
+            result[n, i, j] = np.maximum(result[n, i, j], x[n, h, v])
+    return result
+
+
+def in_groups(combine):
+    def reduced(x, y, arg=None):
+        groups = {at: [] for at in np.ndindex(y.shape)}
+        for at in np.ndindex(x.shape):
+            groups[tuple(min(i, n - 1) for i, n in zip(at, y.shape))].append(float(x[at]))
+        return [combine(group) for group in groups.values()]
+
+    return reduced
+
+
+def einsum_linear(x, w, b, y):
+    return np.einsum("ri,io->ro", x, w) + (0 if b is None else b)
+
+
+def batch_norm_by_var(x, w, b, y, mean, var, eps):
+    rows = x.reshape(-1, x.shape[-1])
+    z = (rows - rows.mean(0)) * (rows.var(0) + eps) ** -0.5
+    return z * (1 if w is None else w) + (0 if b is None else b)
+
+
+def cross_entropy_by_logaddexp(x, label, y, lse, scale):
+    picked = [float(row[at]) for row, at in zip(x, label)]
+    each = scale * (np.logaddexp.reduce(x, axis=-1) - picked)
+    return each if y.shape else each.sum()
+
+
+def textbook_adam(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay):
+    g = dp + weight_decay * p
+    m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+    return p - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
+
+
+OTHER_WORDS = {
+    "conv2d": loops_conv2d,
+    "max_pool2d": loops_max_pool2d,
+    "matmul": lambda a, b, y: np.einsum("mk,kn->mn", a, b),
+    "linear": einsum_linear,
+    "sum": in_groups(math.fsum),
+    "mean": in_groups(statistics.fmean),
+    "max": in_groups(max),
+    "batch_norm": batch_norm_by_var,
+    "log_softmax": lambda x, y: x - np.logaddexp.reduce(x, axis=-1, keepdims=True),
+    "cross_entropy": cross_entropy_by_logaddexp,
+    "adam_step_": textbook_adam,
+}
+
+
+@pytest.mark.parametrize("name", OTHER_WORDS)
+def test_the_definition_agrees_with_the_same_in_other_words(name):
+    for seed in range(20):
+        values = example(name, seed=seed, mode="smooth")
+        expected = OTHER_WORDS[name](**values)
+        blanks = {
+            n: np.empty(v.shape, v.dtype or float)
+            for n, v in values.items()
+            if isinstance(v, Blank)
+        }
+        filled = values | blanks
+        getattr(k, name)(**filled)
+        got = filled["p" if name == "adam_step_" else "y"]
+        np.testing.assert_allclose(
+            got.reshape(-1), np.reshape(expected, -1), rtol=1e-10, atol=1e-12
+        )
