@@ -28,18 +28,17 @@ def image_batch(
     if images.dtype not in (np.uint8, np.float32) or y.dtype != np.float32 or not y.size:
         return reference.image_batch(images, index, scale, shift, y, seed, epoch, pad, flip)
     out, width = target(y), y.shape[2]
-    picked = canonical(images[index]).reshape(len(index), y.shape[1], -1)
+    picked = canonical(images[index])
     # a factor for each number of a row of pixels, so that the inner loop has no channels
     factors, terms = (np.tile(v.astype(np.float32), width) for v in (scale, shift))
     draws = np.array([seed, epoch, pad, flip], np.uint64)
-    rows = out.reshape(picked.shape)
-    _batch(y.size, picked, index.astype(np.uint64), factors, terms, rows, draws, y.shape[3])
+    _batch(4 * y.size, picked, index.astype(np.uint64), factors, terms, out, draws)
     return settle(out, y)
 
 
 @loop
-def _batch(x, index, factors, terms, y, draws, c):
-    images, height, numbers = x.shape
+def _batch(x, index, factors, terms, y, draws):
+    images, height, width, c = x.shape
     seed, epoch, pad, flip = draws
     choices, low, half = np.uint64(2) * pad + np.uint64(1), np.uint64(0xFFFFFFFF), np.uint64(32)
     for n in prange(images):
@@ -50,13 +49,12 @@ def _batch(x, index, factors, terms, y, draws, c):
         left = np.int64(words[1] * choices >> half) - np.int64(pad)
         mirror = flip and words[2] & np.uint64(1)
         for i in range(height):
-            out, h, begin = y[n, i], i + top, left * c
-            if h < 0 or h >= height:
-                for k in range(numbers):
-                    out[k] = np.float32(0) * factors[k] + terms[k]
-                continue
-            row = x[n, h]
-            for k in range(numbers):
-                at = numbers - c - (begin + k) // c * c + (begin + k) % c if mirror else begin + k
-                value = np.float32(row[at]) if 0 <= at < numbers else np.float32(0)
-                out[k] = value * factors[k] + terms[k]
+            out, line = y[n, i], y[n, i].reshape(-1)
+            line[:] = 0
+            if 0 <= i + top < height:
+                for j in range(max(0, -left), min(width, width - left)):
+                    cell = x[n, i + top, width - 1 - (j + left) if mirror else j + left]
+                    for k in range(c):
+                        out[j, k] = cell[k]
+            for k in range(line.size):
+                line[k] = line[k] * factors[k] + terms[k]

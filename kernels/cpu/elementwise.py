@@ -7,13 +7,11 @@ from ..roles import Array, Out
 from ._numba import loop
 from .memory import ZERO, rare
 
-_SMALL = 1 << 10  # elements below which NumPy is as fast: benchmarks/kernels_cpu.py
-
 
 def relu_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = 0 where y <= 0, else dy: the slope at 0 is 0, and NaN lets the gradient through."""
     plain = dy.flags.carray and y.flags.carray and dx.flags.carray
-    if add or not plain or dx.size < _SMALL or rare(dy, y, dx):
+    if add or not plain or rare(dy, y, dx):
         return reference.relu_grad(dy, y, dx, add)
     _relu_grad(dx.size, dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
     return dx

@@ -9,14 +9,10 @@ from ..roles import Array, Out
 from ._numba import jit
 from .memory import ZERO, canonical, rare, settle, target
 
-# Logits up to which one compiled pass beats NumPy's eight: NumPy's exp is the faster one, Numba's
-# calls cost less. Measured by benchmarks/kernels_cpu.py.
-_LARGE = 1 << 13
-
 
 def log_softmax(x: Array, y: Out) -> Array:
     """y = x - log(sum of exp x) along the last axis."""
-    if x.size > _LARGE or rare(x, y):
+    if rare(x, y):
         return reference.log_softmax(x, y)
     out = target(y)
     _log_softmax(canonical(x).reshape(-1, x.shape[-1]), out.reshape(-1, x.shape[-1]))
@@ -28,7 +24,7 @@ def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tup
 
     x (N, C) logits, label (N,) integers in [0, C) -> y (N,) or (), lse (N,) = log(sum of exp x)
     """
-    if x.size > _LARGE or rare(x, y, lse) or label.dtype != np.int64:
+    if rare(x, y, lse) or label.dtype != np.int64:
         return reference.cross_entropy(x, label, y, lse, scale)
     out, kept = target(y), target(lse, nth=1)
     each = out.reshape(-1)
@@ -40,7 +36,7 @@ def cross_entropy_grad(
     dy: Array, x: Array, label: Array, lse: Array, dx: Out, scale: float, add: bool
 ) -> Array:
     """dx = scale dy (softmax of x - 1 at the label)."""
-    if x.size > _LARGE or rare(dy, x, lse, dx) or label.dtype != np.int64:
+    if rare(dy, x, lse, dx) or label.dtype != np.int64:
         return reference.cross_entropy_grad(dy, x, label, lse, dx, scale, add)
     out = target(dx, add)
     slope = canonical(dy).reshape(-1)

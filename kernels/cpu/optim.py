@@ -29,7 +29,7 @@ def sgd_step_(
     kept = _NONE if v is None else v.reshape(-1)
     real = np.float32
     flat = canonical(dp).reshape(-1), p.reshape(-1), kept
-    _sgd(p.size, *flat, lr[0], real(momentum), real(weight_decay), nesterov)
+    _sgd(4 * p.size, *flat, lr[0], real(momentum), real(weight_decay), nesterov)
     return p, v
 
 
@@ -58,7 +58,7 @@ def adam_step_(
     # 1 - beta**t; as expm1, since 1 - 0.999 in float32 has four digits
     c1, c2 = (-np.expm1(real(t[0]) * real(math.log(b))) if b else real(1) for b in (beta1, beta2))
     rates = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2)
-    _adam(p.size, *flat, *rates, lr[0] / c1, np.sqrt(c2), real(eps), real(weight_decay))
+    _adam(4 * p.size, *flat, *rates, lr[0] / c1, np.sqrt(c2), real(eps), real(weight_decay))
     return p, m, v
 
 

@@ -15,9 +15,9 @@ from ..shapes import Padding, Pair
 from ._numba import loop
 from .memory import ZERO, canonical, rare, scratch, settle, target
 
-# Bytes of windows at a time: half of one core's second-level cache. From 0.5 to 8 MiB the times of
-# benchmarks/kernels_cpu.py differ by less than 15 %; fewer blocks are fewer threads woken.
-_BLOCK = 1 << 20
+# Bytes of windows at a time, about a second-level cache. From 0.5 to 8 MiB the times of
+# `python -m benchmarks.kernels_cpu` hardly differ; fewer blocks wake threads less often.
+_BLOCK = 1 << 21
 
 
 def conv2d(x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding) -> Array:
@@ -85,7 +85,7 @@ def max_pool2d_grad(
     if rare(dy, dx):
         return reference.max_pool2d_grad(dy, arg, dx, size, stride, pad, add)
     out, layout = target(dx, add), _layout(size, dy.shape, stride, pad)
-    _max_grad(dx.size, canonical(dy), canonical(arg), out, *layout)
+    _max_grad(4 * dx.size, canonical(dy), canonical(arg), out, *layout)
     return settle(out, dx, add)
 
 
