@@ -55,6 +55,7 @@ class Definition:
         self.outputs = call.outputs()
         self.out = self.outputs[0]
 
+    @np.errstate(all="ignore")  # inf and NaN are results like others
     def all(self, **changes: Any) -> dict[str, Array]:
         """All results, by name."""
         args = self.args | changes
@@ -70,6 +71,7 @@ class Definition:
         """The first result."""
         return self.all(**changes)[self.out]
 
+    @np.errstate(all="ignore")
     def bounds(self, case: Case, results: dict[str, Array]) -> dict[str, Array]:
         """How far each float result may be off."""
         bound = case.bound
