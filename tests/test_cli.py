@@ -277,8 +277,8 @@ def test_predict_refuses_what_is_no_picture_for_it(trained, run, tmp_path):
         ("ints.npy", "pixels are bytes (uint8) or floats from 0 to 1"),
         ("nan.npy", "pixels are bytes"),
         ("broken.png", "broken.png: not a picture that can be read"),
-        ("broken.npy", "broken.npy: not a whole .npy file"),
-        ("objects.npy", "objects.npy: not a whole .npy file"),
+        ("broken.npy", "broken.npy: not a .npy file"),
+        ("objects.npy", "objects.npy: not a .npy file"),
         ("nowhere.png", "nowhere.png: no such file"),
     ):
         fails(run("predict", "runs/mnist-cnn", name), text)

@@ -8,6 +8,8 @@ import os
 import platform
 import shlex
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,80 +25,70 @@ from .recipes import Recipe, find
 
 def train(arguments: argparse.Namespace, argv: list[str]) -> None:
     """Train one network as the command line says, and save what came out."""
-    start = time.perf_counter()
+    start, name, seed = time.perf_counter(), arguments.model, arguments.seed
     device(arguments.device)
-    recipe, training, test = find(arguments.model, arguments.data)
-    with _new_folder(Path(arguments.out), arguments.name or arguments.model) as folder:
-        manual_seed(arguments.seed)
-        model = models.build(arguments.model, **recipe.network)
+    recipe, training, test = find(name, arguments.data)
+    flags = {flag: getattr(arguments, flag) for flag in ("epochs", "batch_size", "lr")}
+    recipe = replace(recipe, **{flag: value for flag, value in flags.items() if value})
+    with _new_folder(Path(arguments.out), arguments.name or name) as folder:
+        manual_seed(seed)
+        model = models.build(name, **recipe.network)
         model.config |= {
             "shape": training.images.shape[1:],
             "mean": recipe.normalize.mean,
             "std": recipe.normalize.std,
             "classes": training.classes,
         }
-        batch_size = arguments.batch_size or recipe.batch_size
-        loader = data.DataLoader(
-            training, batch_size, shuffle=True, seed=arguments.seed,
-            transform=[*recipe.augment, recipe.normalize],
-        )  # fmt: skip
+        steps = [*recipe.augment, recipe.normalize]
+        loader = data.DataLoader(training, recipe.batch_size, True, seed=seed, transform=steps)
         test_loader = data.DataLoader(test, 256, transform=recipe.normalize)
-        history = _learn(model, recipe, arguments, loader, test_loader)
+        history = _learn(model, recipe, loader, test_loader)
         probabilities = predict(model, test_loader)
         io.save(model, folder / "model.safetensors")
-        title = f"{arguments.model}, seed {arguments.seed}"
-        pictures = _save_pictures(folder, title, history, test, probabilities)
+        pictures = _save_pictures(folder, f"{name}, seed {seed}", history, test, probabilities)
         result = {
-            "model": arguments.model,
+            "model": name,
             "test_accuracy": history["val_accuracy"][-1],
             "test_loss": history["val_loss"][-1],
             "seconds": round(time.perf_counter() - start, 2),
-            "seed": arguments.seed,
+            "seed": seed,
             "command": shlex.join(["minidl", *argv]),
             "versions": _versions(),
             **pictures,
             "history": history,
         }
         io.write(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
-    _tell(folder, result, probabilities, test)
+    _tell(folder, result, int((probabilities.argmax(1) != test.labels).sum()), len(test))
 
 
 def _learn(
-    model: Module,
-    recipe: Recipe,
-    arguments: argparse.Namespace,
-    loader: data.DataLoader,
-    test_loader: data.DataLoader,
+    model: Module, recipe: Recipe, loader: data.DataLoader, test_loader: data.DataLoader
 ) -> History:
-    epochs, lr = arguments.epochs or recipe.epochs, arguments.lr or recipe.lr
-    count = sum(p.numel() for p in model.parameters())
     print(
-        f"{arguments.model}: {count:,} parameters; {loader.samples:,} images to learn from, "
-        f"{test_loader.samples:,} to test; {epochs} epochs of {len(loader)} batches",
+        f"{sum(p.numel() for p in model.parameters()):,} parameters; {loader.samples:,} images to "
+        f"learn from, {test_loader.samples:,} to test; {recipe.epochs} epochs of {len(loader)} "
+        f"batches of {recipe.batch_size}",
         flush=True,
     )
-    optimizer = optim.get(recipe.optimizer, model.parameters(), lr=lr)
-    schedule = None
+    optimizer, schedule = optim.get(recipe.optimizer, model.parameters(), lr=recipe.lr), None
     if recipe.one_cycle:
-        schedule = optim.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * len(loader))
-    return fit(
-        model, loader, epochs=epochs, optimizer=optimizer, schedule=schedule,
-        validation=test_loader,
-    )  # fmt: skip
+        schedule = optim.OneCycleLR(optimizer, recipe.lr, recipe.epochs * len(loader))
+    options = {"optimizer": optimizer, "schedule": schedule, "validation": test_loader}
+    return fit(model, loader, epochs=recipe.epochs, **options)
 
 
 @contextlib.contextmanager
-def _new_folder(out: Path, name: str):
+def _new_folder(out: Path, name: str) -> Iterator[Path]:
     """Make the folder of a run; a taken name gets a number. It goes again if nothing is saved."""
     out.mkdir(parents=True, exist_ok=True)
-    number = 1
+    folder, number = out / name, 1
     while True:
-        folder = out / (name if number == 1 else f"{name}-{number}")
         try:
             folder.mkdir()
             break
         except FileExistsError:
             number += 1
+            folder = out / f"{name}-{number}"
     try:
         yield folder
     finally:
@@ -110,52 +102,44 @@ def _save_pictures(
     """Write the two pictures. Returns what result.json says about them."""
     from .. import plot
 
+    wrong = test.images, test.labels, probabilities, test.classes, title
     try:
-        figures = {
-            "curves.png": plot.curves(history, title),
-            "mistakes.png": plot.mistakes(
-                test.images, test.labels, probabilities, test.classes, title
-            ),
-        }
+        drawn = {"curves.png": plot.curves(history, title), "mistakes.png": plot.mistakes(*wrong)}
     except ImportError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
         note = 'no pictures: Matplotlib is not installed; pip install "minidl[plot]" brings it'
         return {"pictures": [], "note": note}
-    for name, figure in figures.items():
+    for name, figure in drawn.items():
         io.write(folder / name, plot.png(figure))
-    return {"pictures": list(figures)}
+    return {"pictures": list(drawn)}
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: importlib.metadata.version(name) for name in ("numpy", "safetensors")}
     kernels = os.environ.get("MINIDL_CPU", "numba")
-    if kernels == "numba":
-        packages["numba"] = importlib.metadata.version("numba")
+    packages = ["numpy", "safetensors", *(["numba"] if kernels == "numba" else [])]
     return {
         "minidl": __version__,
         "python": platform.python_version(),
-        **packages,
+        **{name: importlib.metadata.version(name) for name in packages},
         "kernels": kernels,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
 
 
-def _tell(
-    folder: Path, result: dict[str, Any], probabilities: np.ndarray, test: data.Dataset
-) -> None:
-    wrong = int((probabilities.argmax(1) != test.labels).sum())
+def _tell(folder: Path, result: dict[str, Any], wrong: int, tested: int) -> None:
+    """Print how well it went, and what lies where."""
     print(
-        f"test accuracy {result['test_accuracy']:.2%} ({wrong} of {len(test):,} wrong), "
+        f"test accuracy {result['test_accuracy']:.2%} ({wrong} of {tested:,} wrong), "
         f"loss {result['test_loss']:.4f}, {result['seconds']:.1f} s"
     )
-    for name, what in (
-        ("model.safetensors", f"the network: minidl predict {shlex.quote(str(folder))} IMAGE"),
-        ("result.json", "these numbers, all epochs, versions"),
-        ("curves.png", "loss and accuracy by epoch"),
-        ("mistakes.png", "what it got wrong"),
-    ):
-        if (folder / name).exists():
-            print(f"  {folder / name}: {what}")
+    about = {
+        "model.safetensors": f"the network: minidl predict {shlex.quote(str(folder))} IMAGE",
+        "result.json": "these numbers, every epoch, versions",
+        "curves.png": "loss and accuracy by epoch",
+        "mistakes.png": "what it got wrong",
+    }
+    for name in ("model.safetensors", "result.json", *result["pictures"]):
+        print(f"  {folder / name}: {about[name]}")
     if "note" in result:
         print(result["note"])

@@ -7,7 +7,6 @@
 One safetensors file: the tensors of every part, and the rest of its state as JSON.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +28,7 @@ def save_checkpoint(path: str | os.PathLike, **parts: Any) -> None:
     states[_RANDOM] = {"state": list(default_generator().get_state())}
     tensors: dict[str, Any] = {}
     tree = {name: _pack(state, name, tensors) for name, state in states.items()}
-    save_tensors(tensors, path, {"checkpoint": json.dumps(tree)})
+    save_tensors(tensors, path, {"checkpoint": tree})
 
 
 def load_checkpoint(path: str | os.PathLike, **parts: Any) -> None:
@@ -38,11 +37,11 @@ def load_checkpoint(path: str | os.PathLike, **parts: Any) -> None:
     The names must be those it was saved with. ValueError for a damaged file and for parts of
     another shape.
     """
-    tensors, text = read(path)
-    if "checkpoint" not in text:
+    tensors, metadata = read(path)
+    if "checkpoint" not in metadata:
         raise ValueError(f"{path}: not a training checkpoint; weights are read by minidl.load")
     try:
-        tree = json.loads(text["checkpoint"])
+        tree = metadata["checkpoint"]
         states = {name: _unpack(tree[name], tensors) for name in tree}
         random = states.pop(_RANDOM)["state"]
     except (ValueError, TypeError, LookupError, AttributeError) as error:

@@ -1,6 +1,7 @@
 """Tensors by name in one safetensors file. Nothing is ever unpickled."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +14,20 @@ from safetensors import numpy as safetensors
 from ..tensor import Tensor
 from .atomic import write
 
-_SUM = "sha256"  # metadata key: the SHA-256 of all else in the file
+# One entry of the file's own metadata, for safetensors writes several in any order.
+_ENTRY = "minidl"
 
 
 def save_tensors(
-    tensors: Mapping[str, Any], path: str | os.PathLike, metadata: Mapping[str, str] | None = None
+    tensors: Mapping[str, Any], path: str | os.PathLike, metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write tensors or arrays, and some text, to a safetensors file, whole or not at all."""
+    """Write tensors or arrays, and what JSON can hold, to a safetensors file.
+
+    Whole or not at all, and the same bytes for the same content.
+    """
     arrays = {name: _array(t) for name, t in tensors.items()}
-    text = dict(metadata or {})
-    text[_SUM] = _digest(arrays, text)
-    write(path, safetensors.save(arrays, text))
+    notes = json.dumps(metadata or {}, sort_keys=True)
+    write(path, safetensors.save(arrays, {_ENTRY: f"{_digest(arrays, notes)} {notes}"}))
 
 
 def load_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -31,8 +35,8 @@ def load_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     return read(path)[0]
 
 
-def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the tensors and the text of a safetensors file, checked against its SHA-256.
+def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and the metadata of a safetensors file, checked against its SHA-256.
 
     Files of other programs carry no such sum: of those only the layout is checked.
     """
@@ -41,16 +45,19 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileNotFoundError(f"{path}: {_what_is_there(path)}")
     try:
         with safe_open(path, framework="numpy") as file:
-            text = dict(file.metadata() or {})
+            text = (file.metadata() or {}).get(_ENTRY)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a whole safetensors file ({path.stat().st_size:,} bytes): {error}"
         ) from error
-    expected = text.pop(_SUM, None)
-    if expected not in (None, _digest(arrays, text)):
+    tensors = {name: Tensor(array) for name, array in arrays.items()}
+    if text is None:
+        return tensors, {}
+    sha256, _, notes = text.partition(" ")
+    if sha256 != _digest(arrays, notes):
         raise ValueError(f"{path}: damaged, its content does not have the SHA-256 noted in it")
-    return {name: Tensor(array) for name, array in arrays.items()}, text
+    return tensors, json.loads(notes)
 
 
 def _array(tensor: Any) -> np.ndarray:
@@ -58,9 +65,9 @@ def _array(tensor: Any) -> np.ndarray:
     return np.asarray(array, order="C")  # safetensors writes memory as it lies
 
 
-def _digest(arrays: Mapping[str, np.ndarray], text: Mapping[str, str]) -> str:
-    """The SHA-256 of names, types, shapes, values and text, whatever their order in the file."""
-    sha = hashlib.sha256(repr(sorted(text.items())).encode())
+def _digest(arrays: Mapping[str, np.ndarray], notes: str) -> str:
+    """The SHA-256 of names, types, shapes, values and notes, whatever their order in the file."""
+    sha = hashlib.sha256(notes.encode())
     for name in sorted(arrays):
         array = arrays[name]
         sha.update(repr((name, array.dtype.str, array.shape)).encode())

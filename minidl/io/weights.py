@@ -1,6 +1,5 @@
 """A network in a file: its weights, and its name and arguments to build it again."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ def save(model: Module, path: str | os.PathLike) -> None:
     A network of minidl.models carries `config`, which is written too: load then needs no model.
     """
     config = getattr(model, "config", None)
-    text = {} if config is None else {"config": json.dumps(config)}
-    save_tensors(model.state_dict(), path, text)
+    save_tensors(model.state_dict(), path, {} if config is None else {"config": config})
 
 
 def load(path: str | os.PathLike, model: Module | None = None) -> Module:
@@ -28,9 +26,9 @@ def load(path: str | os.PathLike, model: Module | None = None) -> Module:
     """
     path = Path(path)
     path = path / "model.safetensors" if path.is_dir() else path
-    tensors, text = read(path)
+    tensors, metadata = read(path)
     if model is None:
-        model = _build(path, text)
+        model = _build(path, metadata)
     try:
         model.load_state_dict(tensors)
     except ValueError as error:
@@ -38,14 +36,14 @@ def load(path: str | os.PathLike, model: Module | None = None) -> Module:
     return model
 
 
-def _build(path: Path, text: dict[str, str]) -> Module:
-    if "config" not in text:
+def _build(path: Path, metadata: dict[str, Any]) -> Module:
+    if "config" not in metadata:
         raise ValueError(
             f"{path}: holds weights, but not which network they are of; build it yourself: "
             "minidl.load(path, model)"
         )
     try:
-        config: dict[str, Any] = json.loads(text["config"])
+        config = metadata["config"]
         model = models.build(config["name"], **config["args"])
     except (ValueError, TypeError, LookupError) as error:
         raise ValueError(f"{path}: cannot build the network it names: {error}") from error
