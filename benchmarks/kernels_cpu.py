@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minidl.kernels import cpu, reference, shapes
-from minidl.kernels.cpu import elementwise, reduce
+from minidl.kernels.cpu import _numba, reduce
 
 try:
     import torch
@@ -156,19 +156,23 @@ def table() -> None:
 
 
 def threads() -> None:
-    """One thread against all, over sizes."""
+    """The calling thread alone against all, over sizes."""
     print("elements  relu_grad: one thread, many   sum_rows: one, many   (microseconds)")
-    loops = [elementwise._relu_grad, reduce._sum_parts]
+    measured = _numba.PARALLEL
     for size in (1 << n for n in range(12, 21)):
-        x, y = draw(size), np.empty(size, np.float32)
-        parts = np.empty((max(1, size // 32 // reduce.ROWS), 32), np.float32)
-        given = [(x, x, y), (x.reshape(-1, 32), parts)]
-        runs = [
-            lambda f=f, a=a, work=work: f(work, *a)
-            for f, a in zip(loops, given, strict=True)
-            for work in (0, 1 << 40)
+        x, y, db = draw(size // 32, 32), np.empty((size // 32, 32), np.float32), np.empty(32, "f")
+
+        def limited(limit: int, call: Run) -> None:
+            _numba.PARALLEL = limit
+            call()
+
+        calls = [
+            functools.partial(cpu.relu_grad, x, x, y, False),
+            functools.partial(cpu.sum_rows, x, db, False),
         ]
-        print(f"{size:8}", *(f"{1000 * t:15.1f}" for t in best(runs, 60)))
+        runs = [functools.partial(limited, n, call) for call in calls for n in (1 << 40, 0)]
+        print(f"{size:8}", *(f"{1000 * t:15.1f}" for t in best(runs, 100)))
+    _numba.PARALLEL = measured
 
 
 def small() -> None:

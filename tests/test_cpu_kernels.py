@@ -14,6 +14,7 @@ import pytest
 
 import minidl.kernels
 from minidl.kernels import cpu, reference, shapes
+from minidl.kernels.cpu import _threads
 from minidl.kernels.roles import roles
 
 KERNELS = Path(minidl.kernels.__file__).parent
@@ -290,9 +291,11 @@ def test_processes_may_race_for_the_folder(checkout: Path) -> None:
 
 
 def test_numba_itself_is_left_alone() -> None:
-    """The user's own jitted functions keep Numba's settings, and other libraries OpenMP's."""
-    seen = child("import minidl.kernels.cpu, numba, os; print(numba.config.CACHE_DIR, *os.environ)")
-    assert "OMP_WAIT_POLICY" not in seen.stdout and "NUMBA_CACHE_DIR" not in seen.stdout
+    """The user's own jitted functions keep Numba's settings and its threads."""
+    code = "import minidl.kernels.cpu, numba, os; print(numba.config.CACHE_DIR, *os.environ)"
+    assert not {"NUMBA_CACHE_DIR", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS"} & set(
+        child(code).stdout.split()
+    )
 
 
 # ---- threads
@@ -334,3 +337,38 @@ def test_one_and_two_threads_give_the_same_bits() -> None:
     one, two, again = (child(BITS, NUMBA_NUM_THREADS=n).stdout for n in ("1", "2", "2"))
     assert len(one.splitlines()) == 18
     assert one == two == again
+
+
+def test_tasks_are_done_once_each_and_errors_come_through() -> None:
+    done: list[int] = []
+    _threads.share(1000, done.append)
+    assert sorted(done) == list(range(1000))
+
+    def fails(number: int) -> None:
+        if number == 500:
+            raise KeyError(number)
+
+    with pytest.raises(KeyError, match="500"):
+        _threads.share(1000, fails)
+
+
+def test_a_forked_child_can_share_work() -> None:
+    code = BITS.split("for name, result")[0] + "\n".join(
+        [
+            "import os, warnings",
+            "warnings.simplefilter('ignore')",
+            "child = os.fork()",
+            "cpu.conv2d(x, w, None, np.empty_like(dy), (1, 1), one)",
+            "os._exit(0) if child == 0 else sys.exit(os.waitpid(child, 0)[1])",
+        ]
+    )
+    if hasattr(os, "fork"):
+        child(code, NUMBA_NUM_THREADS="2")
+
+
+def test_blas_gets_its_threads_back() -> None:
+    before = _threads._blas[0]() if _threads._blas else None
+    with _threads.single_blas() as alone, _threads.single_blas():
+        assert alone == (before is not None)
+        assert not alone or _threads._blas[0]() == 1
+    assert before is None or _threads._blas[0]() == before

@@ -11,13 +11,12 @@ It begins with its own hash: a damaged file is compiled again, never run.
 import contextlib
 import functools
 import hashlib
-import importlib
 import os
 import pickle
 import platform
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,38 +28,43 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-PARALLEL = (
-    1 << 18
-)  # elements from which threads pay, at 35 us to wake them (benchmarks.kernels_cpu)
+from ._threads import share, threads
+
+# Elements from which threads pay: `python -m benchmarks.kernels_cpu --threads`.
+PARALLEL = 1 << 17
 _DIGEST = 32  # bytes of a SHA-256
 
 
-def jit(function: Callable[..., Any] | None = None, *, fast=(), parallel: bool = False) -> Any:
+def jit(function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = ()) -> Any:
     """Compile a function when it is first called, or load what an earlier process compiled.
 
     fast: the freedoms LLVM gets in float arithmetic, of "contract" (fused multiply-add), "reassoc"
     and "nsz". Never "nnan" or "ninf": NaN and infinity are results.
     """
     if function is None:
-        return functools.partial(jit, fast=fast, parallel=parallel)
-    options = {"fastmath": set(fast), "parallel": parallel}
-    kernel = numba.njit(function, nogil=True, error_model="numpy", **options)
-    kernel._cache = KernelCache(function, options)  # where njit(cache=True) puts Numba's own
+        return functools.partial(jit, fast=fast)
+    kernel = numba.njit(function, nogil=True, error_model="numpy", fastmath=set(fast))
+    kernel._cache = KernelCache(function)  # where njit(cache=True) puts Numba's own
     return kernel
 
 
-def loop(function: Callable[..., Any] | None = None, *, fast=()) -> Any:
-    """Compile a function with `prange` twice: run(work, *args) takes threads where they pay.
+def loop(function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = ()) -> Any:
+    """Compile f(start, stop, *args) for run(n, work, *args), which calls it on parts of range(n).
 
-    work is the number of elements that pass through, times four where much is done to each. What
-    an iteration does must not depend on who runs it: the bits do not depend on the threads.
+    work is the number of elements that pass through, times four where much is done to each: it
+    decides whether threads share the parts. What the function does for a number must not depend
+    on the part it stands in: then the bits do not depend on the threads.
     """
     if function is None:
         return functools.partial(loop, fast=fast)
-    one, many = jit(function, fast=fast), jit(function, fast=fast, parallel=True)
+    kernel = jit(function, fast=fast)
 
-    def run(work: int, *args: Any) -> None:
-        (many if work >= PARALLEL else one)(*args)
+    def run(n: int, work: int, *args: Any) -> None:
+        parts = min(n, 4 * threads())
+        if work < PARALLEL or parts < 2:
+            kernel(0, n, *args)
+        else:
+            share(parts, lambda i: kernel(i * n // parts, (i + 1) * n // parts, *args))
 
     return run
 
@@ -70,9 +74,8 @@ class KernelCache(NullCache):
 
     broken = False  # of all: one warning is enough
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]):
+    def __init__(self, function: Callable[..., Any]):
         self.function = function
-        self.options = repr(sorted(options.items()))
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         """The code for a signature, or None where it has to be compiled."""
@@ -108,7 +111,7 @@ class KernelCache(NullCache):
         """File of a signature: its name says which function, its hash all that differs within."""
         function = self.function
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
-        key = repr((function.__module__, function.__code__.co_firstlineno, self.options, sig))
+        key = repr((function.__module__, function.__code__.co_firstlineno, sig))
         key += repr(codegen.magic_tuple())  # CPU and features, as Numba was told to see them
         digest = hashlib.sha256(key.encode() + dumps(cells)).hexdigest()
         return folder() / f"{function.__qualname__.replace('<locals>', '')}-{digest[:16]}.code"
@@ -153,20 +156,4 @@ def announce() -> None:
         print("minidl: compiling CPU kernels for this machine (once) ...", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def _environment(**settings: str) -> Iterator[None]:
-    """Environment variables that hold inside the block, where the user has not set them."""
-    new = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(new)
-    yield
-    for name in new:
-        del os.environ[name]
-
-
 _LOADED = fingerprint()
-
-# GNU OpenMP's idle threads spin, and then OpenBLAS's threads find no core: on two cores a product
-# of 120 us and an empty parallel loop take 6,200 us together, 130 us where they sleep. OpenMP reads
-# the setting when its library is loaded, which is here, so that no other library sees it.
-with _environment(OMP_WAIT_POLICY="passive"), contextlib.suppress(ImportError):
-    importlib.import_module("numba.np.ufunc.omppool")

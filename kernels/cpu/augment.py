@@ -1,7 +1,6 @@
 """Batches of images for training, made in one pass."""
 
 import numpy as np
-from numba import prange
 
 from .. import reference
 from ..roles import Array, Out
@@ -32,16 +31,16 @@ def image_batch(
     # a factor for each number of a row of pixels, so that the inner loop has no channels
     factors, terms = (np.tile(v.astype(np.float32), width) for v in (scale, shift))
     draws = np.array([seed, epoch, pad, flip], np.uint64)
-    _batch(4 * y.size, picked, index.astype(np.uint64), factors, terms, out, draws)
+    _batch(len(index), 4 * y.size, picked, index.astype(np.uint64), factors, terms, out, draws)
     return settle(out, y)
 
 
 @loop
-def _batch(x, index, factors, terms, y, draws):
-    images, height, width, c = x.shape
+def _batch(start, stop, x, index, factors, terms, y, draws):
+    _, height, width, c = x.shape
     seed, epoch, pad, flip = draws
     choices, low, half = np.uint64(2) * pad + np.uint64(1), np.uint64(0xFFFFFFFF), np.uint64(32)
-    for n in prange(images):
+    for n in range(start, stop):
         words = philox(
             index[n] & low, index[n] >> half, epoch, np.uint64(1), seed & low, seed >> half
         )

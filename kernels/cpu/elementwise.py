@@ -1,7 +1,5 @@
 """Elementwise kernels that NumPy does in several passes. All others are its own."""
 
-from numba import prange
-
 from .. import reference
 from ..roles import Array, Out
 from ._numba import loop
@@ -13,11 +11,12 @@ def relu_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     plain = dy.flags.carray and y.flags.carray and dx.flags.carray
     if add or not plain or rare(dy, y, dx):
         return reference.relu_grad(dy, y, dx, add)
-    _relu_grad(dx.size, dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
+    _relu_grad(dx.size, dx.size, dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
     return dx
 
 
 @loop
-def _relu_grad(dy, y, dx):
-    for i in prange(dx.size):
+def _relu_grad(start, stop, dy, y, dx):
+    dy, y, dx = dy[start:stop], y[start:stop], dx[start:stop]
+    for i in range(dx.size):
         dx[i] = ZERO if y[i] <= 0 else dy[i]

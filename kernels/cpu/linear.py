@@ -1,29 +1,35 @@
-"""Matrix products by BLAS, straight into the output."""
+"""Matrix products by BLAS, straight into the output, its rows shared by threads."""
+
+import itertools
 
 import numpy as np
 
-from ..reference.elementwise import store
 from ..roles import Array, Out
+from ._threads import share, single_blas
+from .memory import settle, target
+
+_SINGLE = 1 << 18  # multiplications up to which OpenBLAS uses no threads anyway
+_PART = 1 << 22  # multiplications worth a helper: about 50 us
 
 
 def matmul(a: Array, b: Array, y: Out) -> Array:
     """y (M, N) = a (M, K) b (K, N)."""
-    return np.matmul(a, b, out=y)
+    return _product(a, b, y)
 
 
 def matmul_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
     """da (M, K) = dy (M, N) b' (N, K)."""
-    return store(dy @ b.T, da, True) if add else np.matmul(dy, b.T, out=da)
+    return _filled(dy, b.T, da, add)
 
 
 def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     """db (K, N) = a' (K, M) dy (M, N)."""
-    return store(a.T @ dy, db, True) if add else np.matmul(a.T, dy, out=db)
+    return _filled(a.T, dy, db, add)
 
 
 def linear(x: Array, w: Array, b: Array | None, y: Out) -> Array:
     """y (R, O) = x (R, I) w (I, O) + b (O,)."""
-    np.matmul(x, w, out=y)
+    _product(x, w, y)
     return y if b is None else np.add(y, b, out=y)
 
 
@@ -35,3 +41,23 @@ def linear_grad_x(dy: Array, w: Array, dx: Out, add: bool) -> Array:
 def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
     """dw (I, O) = x' (I, R) dy (R, O)."""
     return matmul_grad_b(dy, x, dw, add)
+
+
+def _filled(a: Array, b: Array, out: Array, add: bool) -> Array:
+    value = target(out, add) if add else out
+    return settle(_product(a, b, value), out, add)
+
+
+def _product(a: Array, b: Array, y: Array) -> Array:
+    work, rows = a.size * b.shape[1], len(a)
+    if work <= _SINGLE:
+        return np.matmul(a, b, out=y)
+    with single_blas() as alone:
+        # by the shape alone: the sums inside BLAS may depend on the number of rows
+        parts = min(16, rows, work // _PART) if alone else 1
+        if parts < 2:
+            return np.matmul(a, b, out=y)
+        ends = [i * rows // parts for i in range(parts + 1)]
+        spans = [slice(*pair) for pair in itertools.pairwise(ends)]
+        share(parts, lambda i: np.matmul(a[spans[i]], b, out=y[spans[i]]))
+    return y

@@ -1,5 +1,7 @@
 """The one form of array that compiled kernels see, so that each has one signature per dtype."""
 
+import math
+
 import numpy as np
 
 from ..reference.elementwise import store
@@ -19,14 +21,14 @@ def canonical(x: Array) -> Array:
     return x if x.flags.carray else np.array(x, order="C")
 
 
-def target(out: Array, add: bool = False, nth: int = 0) -> Array:
-    """Where a kernel writes: out, or working space of its shape where `settle` has to finish.
+def space(nth: int, shape: tuple[int, ...], dtype=np.float32) -> Array:
+    """Working space of a launcher: nth is a number of its own for each that it holds at once."""
+    return scratch((1,) * nth + (math.prod(shape),), dtype).reshape(shape)
 
-    nth: a number of its own for each output of one shape and dtype, or they get the same space.
-    """
-    if out.flags.carray and not add:
-        return out
-    return scratch((1,) * nth + out.shape, out.dtype).reshape(out.shape)
+
+def target(out: Array, add: bool = False, nth: int = 0) -> Array:
+    """Where a kernel writes: out, or working space where `settle` has to finish."""
+    return out if out.flags.carray and not add else space(nth, out.shape, out.dtype)
 
 
 def settle(value: Array, out: Array, add: bool = False) -> Array:

@@ -1,13 +1,12 @@
 """Batch normalisation over every axis but the last, in passes over rows of channels."""
 
 import numpy as np
-from numba import prange
 
 from .. import reference
 from ..reference.elementwise import store
 from ..roles import Array, Out
 from ._numba import loop
-from .memory import canonical, rare, scratch, settle, target
+from .memory import canonical, rare, settle, space, target
 from .reduce import ROWS, column_sums
 
 
@@ -23,7 +22,7 @@ def batch_norm(
     rows = canonical(x).reshape(-1, x.shape[-1])
     mean[...] = column_sums(rows) / len(rows)
     parts = _parts(1, rows)
-    _square_parts(x.size, rows, canonical(mean), parts)
+    _square_parts(parts.shape[1], x.size, rows, canonical(mean), parts)
     var[...] = parts[0].sum(axis=0, dtype=np.float64) / len(rows)
     return batch_norm_eval(x, w, b, mean, var, y, eps), mean, var
 
@@ -36,8 +35,8 @@ def batch_norm_eval(
         return reference.batch_norm_eval(x, w, b, mean, var, y, eps)
     out, c = target(y), x.shape[-1]
     shift = np.zeros(c, np.float32) if b is None else canonical(b)
-    rows = canonical(x).reshape(-1, c)
-    _affine(x.size, rows, canonical(mean), _scale(w, var, eps), shift, out.reshape(-1, c))
+    rows, scale = canonical(x).reshape(-1, c), _scale(w, var, eps)
+    _affine(len(rows), x.size, rows, canonical(mean), scale, shift, out.reshape(-1, c))
     return settle(out, y)
 
 
@@ -63,13 +62,13 @@ def batch_norm_grad(
     c = x.shape[-1]
     slope, rows, mean = canonical(dy).reshape(-1, c), canonical(x).reshape(-1, c), canonical(mean)
     parts, rstd = _parts(2, rows), _scale(None, var, eps)
-    _dot_parts(x.size, slope, rows, mean, parts)
+    _dot_parts(parts.shape[1], x.size, slope, rows, mean, parts)
     total, dot = parts.sum(axis=1, dtype=np.float64)  # of dy, of dy (x - mean)
     if dx is not None:
         out = target(dx, add[0])
         flat, of_all = (total / len(rows)).astype(np.float32), dot * rstd * rstd / len(rows)
         lean, scale = of_all.astype(np.float32), _scale(w, var, eps)
-        _slope(x.size, slope, rows, mean, scale, flat, lean, out.reshape(-1, c))
+        _slope(len(rows), x.size, slope, rows, mean, scale, flat, lean, out.reshape(-1, c))
         settle(out, dx, add[0])
     if dw is not None:
         store((dot * rstd).astype(np.float32), dw, add[1])
@@ -79,7 +78,7 @@ def batch_norm_grad(
 
 
 def _parts(n: int, rows: Array) -> Array:
-    return scratch((n, -(-len(rows) // ROWS), rows.shape[1]), np.float32)
+    return space(2, (n, -(-len(rows) // ROWS), rows.shape[1]))
 
 
 def _scale(w: Array | None, var: Array, eps: float) -> Array:
@@ -88,9 +87,9 @@ def _scale(w: Array | None, var: Array, eps: float) -> Array:
 
 
 @loop(fast=("contract",))
-def _square_parts(x, mean, parts):
+def _square_parts(start, stop, x, mean, parts):
     rows, c = x.shape
-    for task in prange(parts.shape[1]):
+    for task in range(start, stop):
         total = parts[0, task]
         total[:] = 0
         for i in range(task * ROWS, min(rows, (task + 1) * ROWS)):
@@ -100,18 +99,18 @@ def _square_parts(x, mean, parts):
 
 
 @loop(fast=("contract",))
-def _affine(x, mean, scale, shift, y):
-    rows, c = x.shape
-    for i in prange(rows):
+def _affine(start, stop, x, mean, scale, shift, y):
+    c = x.shape[1]
+    for i in range(start, stop):
         row, out = x[i], y[i]
         for k in range(c):
             out[k] = (row[k] - mean[k]) * scale[k] + shift[k]
 
 
 @loop(fast=("contract",))
-def _dot_parts(dy, x, mean, parts):
+def _dot_parts(start, stop, dy, x, mean, parts):
     rows, c = x.shape
-    for task in prange(parts.shape[1]):
+    for task in range(start, stop):
         total, dot = parts[0, task], parts[1, task]
         total[:] = 0
         dot[:] = 0
@@ -123,9 +122,9 @@ def _dot_parts(dy, x, mean, parts):
 
 
 @loop(fast=("contract",))
-def _slope(dy, x, mean, scale, flat, lean, dx):
-    rows, c = x.shape
-    for i in prange(rows):
+def _slope(start, stop, dy, x, mean, scale, flat, lean, dx):
+    c = x.shape[1]
+    for i in range(start, stop):
         slope, row, out = dy[i], x[i], dx[i]
         for k in range(c):
             out[k] = scale[k] * (slope[k] - flat[k] - (row[k] - mean[k]) * lean[k])

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from numba import prange
 
 from .. import reference
 from ..roles import Array, InOut
@@ -29,7 +28,7 @@ def sgd_step_(
     kept = _NONE if v is None else v.reshape(-1)
     real = np.float32
     flat = canonical(dp).reshape(-1), p.reshape(-1), kept
-    _sgd(4 * p.size, *flat, lr[0], real(momentum), real(weight_decay), nesterov)
+    _sgd(p.size, 4 * p.size, *flat, lr[0], real(momentum), real(weight_decay), nesterov)
     return p, v
 
 
@@ -58,7 +57,7 @@ def adam_step_(
     # 1 - beta**t; as expm1, since 1 - 0.999 in float32 has four digits
     c1, c2 = (-np.expm1(real(t[0]) * real(math.log(b))) if b else real(1) for b in (beta1, beta2))
     rates = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2)
-    _adam(4 * p.size, *flat, *rates, lr[0] / c1, np.sqrt(c2), real(eps), real(weight_decay))
+    _adam(p.size, 4 * p.size, *flat, *rates, lr[0] / c1, np.sqrt(c2), real(eps), real(weight_decay))
     return p, m, v
 
 
@@ -66,8 +65,9 @@ _NONE = np.empty(0, np.float32)
 
 
 @loop(fast=("contract",))
-def _sgd(dp, p, v, lr, momentum, decay, nesterov):
-    for i in prange(p.size):
+def _sgd(start, stop, dp, p, v, lr, momentum, decay, nesterov):
+    dp, p, v = dp[start:stop], p[start:stop], v[start:stop]
+    for i in range(p.size):
         step = dp[i]
         if decay != 0:
             step += decay * p[i]
@@ -78,8 +78,9 @@ def _sgd(dp, p, v, lr, momentum, decay, nesterov):
 
 
 @loop(fast=("contract",))
-def _adam(dp, p, m, v, beta1, rest1, beta2, rest2, step, root, eps, decay):
-    for i in prange(p.size):
+def _adam(start, stop, dp, p, m, v, beta1, rest1, beta2, rest2, step, root, eps, decay):
+    dp, p, m, v = dp[start:stop], p[start:stop], m[start:stop], v[start:stop]
+    for i in range(p.size):
         g = dp[i]
         if decay != 0:
             g += decay * p[i]

@@ -1,7 +1,6 @@
 """Dropout, with the random words of the definition made where they are used."""
 
 import numpy as np
-from numba import prange
 
 from .. import reference
 from ..roles import Array, Out
@@ -25,7 +24,8 @@ def dropout_grad(dy: Array, key: Array, dx: Out, p: float, add: bool) -> Array:
         return reference.dropout_grad(dy, key, dx, p, add)
     out, scale = target(dx, add), np.float32(1 / (1 - p) if p < 1 else 0)
     limit = np.uint64(p * 2**32)
-    _drop(4 * dx.size, canonical(dy).reshape(-1), canonical(key), out.reshape(-1), limit, scale)
+    parts, flat = -(-dx.size // (4 * _BLOCKS)), canonical(dy).reshape(-1)
+    _drop(parts, 4 * dx.size, flat, canonical(key), out.reshape(-1), limit, scale)
     return settle(out, dx, add)
 
 
@@ -50,9 +50,9 @@ def _words(words, seed, first):
 
 
 @loop
-def _drop(x, key, y, limit, scale):
-    for part in prange(-(-x.size // (4 * _BLOCKS))):
-        words = np.empty((4, _BLOCKS), np.uint32)
+def _drop(start, stop, x, key, y, limit, scale):
+    words = np.empty((4, _BLOCKS), np.uint32)
+    for part in range(start, stop):
         _words(words, key[0], key[1] + np.uint64(part * _BLOCKS))
         a, b = x[part * 4 * _BLOCKS :], y[part * 4 * _BLOCKS :]
         if a.size >= 4 * _BLOCKS:

@@ -1,13 +1,12 @@
 """Sums over rows, in parts whose number depends on the shape alone."""
 
 import numpy as np
-from numba import prange
 
 from .. import reference
 from ..reference.elementwise import store
 from ..roles import Array, Out
 from ._numba import loop
-from .memory import canonical, rare, scratch
+from .memory import canonical, rare, space
 
 ROWS = 256  # that one task sums in float32; the sums of the tasks are added in float64
 
@@ -21,8 +20,8 @@ def sum_rows(dy: Array, db: Out, add: bool) -> Array:
 
 def column_sums(x: Array) -> Array:
     """Sum of each column of x (R, C), float64 (C,)."""
-    parts = scratch((1, -(-len(x) // ROWS), x.shape[1]), x.dtype)[0]
-    _sum_parts(x.size, x, parts)
+    parts = space(2, (-(-len(x) // ROWS), x.shape[1]))
+    _sum_parts(len(parts), x.size, x, parts)
     return parts.sum(axis=0, dtype=np.float64)
 
 
@@ -30,9 +29,9 @@ _SMALL = 1 << 11  # elements below which NumPy is as fast: benchmarks.kernels_cp
 
 
 @loop
-def _sum_parts(x, parts):
+def _sum_parts(start, stop, x, parts):
     rows, c = x.shape
-    for task in prange(parts.shape[0]):
+    for task in range(start, stop):
         total = parts[task]
         total[:] = 0
         for i in range(task * ROWS, min(rows, (task + 1) * ROWS)):

@@ -4,20 +4,21 @@ A block of images is spread out so that each window is a row of a matrix (`im2co
 multiplies with the filters while it is still in the cache.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
-from numba import prange
 
 from .. import reference
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
-from ._numba import loop
-from .memory import ZERO, canonical, rare, scratch, settle, target
+from ._numba import jit, loop
+from ._threads import share, single_blas
+from .memory import ZERO, canonical, rare, settle, space, target
 
 # Bytes of windows at a time, about a second-level cache. From 0.5 to 8 MiB the times of
-# `python -m benchmarks.kernels_cpu` hardly differ; fewer blocks wake threads less often.
-_BLOCK = 1 << 21
+# `python -m benchmarks.kernels_cpu` hardly differ; several blocks are work for several threads.
+_BLOCK = 1 << 20
+_PARTIAL = 32 << 20  # bytes of partial sums of dw, of which there are 2 to 16
 
 
 def conv2d(x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding) -> Array:
@@ -27,14 +28,18 @@ def conv2d(x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Paddi
     """
     if rare(x, w, y):
         return reference.conv2d(x, w, b, y, stride, pad)
-    out, filters = target(y), canonical(w).reshape(-1, w.shape[3])
+    x, filters, out = canonical(x), canonical(w).reshape(-1, w.shape[3]), target(y)
     if b is not None:  # one more filter row, met by a 1 at the end of each window
-        both = scratch((1, len(filters) + 1, w.shape[3]), w.dtype)[0]
+        both = space(2, (len(filters) + 1, w.shape[3]))
         both[:-1], both[-1] = filters, b
         filters = both
-    rows = out.reshape(-1, w.shape[3])
-    for block, windows in _spread(x, w.shape, y.shape, len(filters), stride, pad):
-        np.matmul(windows, filters, out=rows[block])
+    rows, layout = out.reshape(-1, w.shape[3]), _layout(w.shape, y.shape, stride, pad)
+
+    def block(number: int, first: int, span: slice, windows: Array) -> None:
+        _im2col(x, windows, first, *layout)
+        np.matmul(windows, filters, out=rows[span])
+
+    _by_blocks(y.shape, len(filters), block)
     return settle(out, y)
 
 
@@ -42,11 +47,14 @@ def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add:
     """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s]."""
     if rare(dx, w, dy):
         return reference.conv2d_grad_x(dy, w, dx, stride, pad, add)
-    out, filters = target(dx, add), canonical(w).reshape(-1, w.shape[3])
+    filters, out = canonical(w).reshape(-1, w.shape[3]), target(dx, add)
     rows, layout = canonical(dy).reshape(-1, w.shape[3]), _layout(w.shape, dy.shape, stride, pad)
-    for first, block, windows in _blocks(dy.shape, len(filters), dx.dtype):
-        np.matmul(rows[block], filters.T, out=windows)
-        _gather(windows.size, windows, out, first, *layout)
+
+    def block(number: int, first: int, span: slice, windows: Array) -> None:
+        np.matmul(rows[span], filters.T, out=windows)
+        _gather(windows, out, first, *layout)
+
+    _by_blocks(dy.shape, len(filters), block)
     return settle(out, dx, add)
 
 
@@ -54,13 +62,51 @@ def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add:
     """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
     if rare(x, dw, dy):
         return reference.conv2d_grad_w(dy, x, dw, stride, pad, add)
-    out, rows = target(dw, add), canonical(dy).reshape(-1, dw.shape[3])
-    total = out.reshape(-1, dw.shape[3])
-    part = scratch((1, *total.shape), dw.dtype)[0]
-    total[...] = 0
-    for block, windows in _spread(x, dw.shape, dy.shape, len(total), stride, pad):
-        total += np.matmul(windows.T, rows[block], out=part)
+    x, rows, out = canonical(x), canonical(dy).reshape(-1, dw.shape[3]), target(dw, add)
+    total, layout = out.reshape(-1, dw.shape[3]), _layout(dw.shape, dy.shape, stride, pad)
+    most = max(2, min(16, _PARTIAL // total.nbytes))
+    parts = space(2, (min(most, len(_starts(dy.shape, len(total)))), *total.shape))
+    parts[...] = 0
+
+    def block(number: int, first: int, span: slice, windows: Array) -> None:
+        _im2col(x, windows, first, *layout)
+        parts[number] += np.matmul(windows.T, rows[span], out=space(4, total.shape))
+
+    _by_blocks(dy.shape, len(total), block, len(parts))
+    parts.sum(axis=0, out=total)
     return settle(out, dw, add)
+
+
+def _starts(y: tuple[int, ...], width: int) -> range:
+    """First image of each block. By the shape alone, so that sums come out the same everywhere."""
+    return range(0, y[0], min(max(1, _BLOCK // (4 * y[1] * y[2] * width)), y[0]))
+
+
+def _by_blocks(
+    y: tuple[int, ...],
+    width: int,
+    block: Callable[[int, int, slice, Array], None],
+    groups: int | None = None,
+) -> None:
+    """Call block(group, first image, its rows of y, space for their windows) for all images.
+
+    Threads share the groups of neighbouring blocks; without groups, the blocks.
+    """
+    per_image, starts = y[1] * y[2], _starts(y, width)
+    groups = groups or len(starts)
+
+    def run(group: int) -> None:
+        windows = space(3, (starts.step * per_image, width))
+        for first in starts[group * len(starts) // groups : (group + 1) * len(starts) // groups]:
+            span = slice(first * per_image, min(first + starts.step, y[0]) * per_image)
+            block(group, first, span, windows[: span.stop - span.start])
+
+    with single_blas() as alone:
+        if alone:
+            share(groups, run)
+        else:
+            for group in range(groups):
+                run(group)
 
 
 def max_pool2d(
@@ -73,8 +119,8 @@ def max_pool2d(
     """
     if rare(x, y):
         return reference.max_pool2d(x, y, arg, size, stride, pad)
-    out, where = target(y), target(arg)
-    _max(x.size, canonical(x), out, where, *_layout(size, y.shape, stride, pad))
+    out, where, layout = target(y), target(arg), _layout(size, y.shape, stride, pad)
+    _max(y.shape[0] * y.shape[1], x.size, canonical(x), out, where, *layout)
     return settle(out, y), settle(where, arg)
 
 
@@ -85,7 +131,7 @@ def max_pool2d_grad(
     if rare(dy, dx):
         return reference.max_pool2d_grad(dy, arg, dx, size, stride, pad, add)
     out, layout = target(dx, add), _layout(size, dy.shape, stride, pad)
-    _max_grad(4 * dx.size, canonical(dy), canonical(arg), out, *layout)
+    _max_grad(dx.shape[0] * dx.shape[1], 4 * dx.size, canonical(dy), canonical(arg), out, *layout)
     return settle(out, dx, add)
 
 
@@ -94,28 +140,7 @@ def _layout(w: tuple[int, ...], y: tuple[int, ...], stride: Pair, pad: Padding):
     return y[1], y[2], w[0], w[1], *stride, pad[0][0], pad[1][0]
 
 
-def _blocks(y: tuple[int, ...], width: int, dtype) -> Iterator[tuple[int, slice, Array]]:
-    """Pass over the images in blocks: the first one, their rows of y, space for their windows.
-
-    The blocks depend on the shape alone, so sums over them come out the same everywhere.
-    """
-    per_image = y[1] * y[2]
-    step = max(1, _BLOCK // (per_image * width * dtype.itemsize))
-    space = scratch((min(step, y[0]) * per_image, width), dtype)
-    for first in range(0, y[0], step):
-        block = slice(first * per_image, min(first + step, y[0]) * per_image)
-        yield first, block, space[: block.stop - block.start]
-
-
-def _spread(x: Array, w, y, width: int, stride: Pair, pad: Padding):
-    """The windows of x block by block: rows of y, and a matrix with a row for each."""
-    x, layout = canonical(x), _layout(w, y, stride, pad)
-    for first, block, windows in _blocks(y, width, x.dtype):
-        _im2col(windows.size, x, windows, first, *layout)
-        yield block, windows
-
-
-@loop
+@jit
 def _im2col(x, windows, first, oh, ow, kh, kw, sh, sw, top, left):
     """windows[(n, i, j)] = the cells of x (KH KW C) that window (i, j) of image first + n covers.
 
@@ -123,7 +148,7 @@ def _im2col(x, windows, first, oh, ow, kh, kw, sh, sw, top, left):
     """
     _, height, width, c = x.shape
     run = kw * c  # the cells of one row of a window lie side by side in x
-    for row in prange(windows.shape[0] // ow):
+    for row in range(windows.shape[0] // ow):
         n, i = first + row // oh, row % oh
         for r in range(kh):
             h = i * sh + r - top
@@ -146,12 +171,12 @@ def _im2col(x, windows, first, oh, ow, kh, kw, sh, sw, top, left):
                 windows[j, k] = 1
 
 
-@loop
+@jit
 def _gather(windows, x, first, oh, ow, kh, kw, sh, sw, top, left):
     """x[n] = every window put back where `_im2col` read it, summed in a fixed order."""
     _, height, width, c = x.shape
     run = kw * c
-    for row in prange(windows.shape[0] // (oh * ow) * height):
+    for row in range(windows.shape[0] // (oh * ow) * height):
         n, h = row // height, row % height
         line = x[first + n, h].reshape(-1)
         line[:] = 0
@@ -170,9 +195,9 @@ def _gather(windows, x, first, oh, ow, kh, kw, sh, sw, top, left):
 
 
 @loop
-def _max(x, y, arg, oh, ow, kh, kw, sh, sw, top, left):
+def _max(start, stop, x, y, arg, oh, ow, kh, kw, sh, sw, top, left):
     _, height, width, c = x.shape
-    for row in prange(y.shape[0] * oh):
+    for row in range(start, stop):
         n, i = row // oh, row % oh
         for j in range(ow):
             best, winner = y[n, i, j], arg[n, i, j]
@@ -198,9 +223,9 @@ def _max(x, y, arg, oh, ow, kh, kw, sh, sw, top, left):
 
 
 @loop
-def _max_grad(dy, arg, dx, oh, ow, kh, kw, sh, sw, top, left):
+def _max_grad(start, stop, dy, arg, dx, oh, ow, kh, kw, sh, sw, top, left):
     _, height, width, c = dx.shape
-    for row in prange(dx.shape[0] * height):
+    for row in range(start, stop):
         n, h = row // height, row % height
         line = dx[n, h]
         line[:] = 0
