@@ -17,7 +17,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from .tensor import Tensor
 Loss = Callable[[Tensor, Any], Tensor]
 Metric = Callable[[np.ndarray, np.ndarray], float]
 Measure = Callable[[Tensor, Any], tuple[Tensor, dict[str, float]]]
+Step = Callable[[Tensor, int], None]
 
 
 def accuracy(output: np.ndarray, target: np.ndarray) -> float:
@@ -101,26 +102,20 @@ def fit(
     FloatingPointError when a loss is not finite: the weights are then as the batch before left
     them. ValueError for no batches.
     """
-    check.known("schedule_every", schedule_every or "batch", ("batch", "epoch"))
     if epochs < 0:
         raise ValueError(f"fit: epochs is {epochs}, but must be at least 0")
     optimizer = _optimizer(optimizer, model, lr)
-    default = "batch" if isinstance(schedule, optim.OneCycleLR) else "epoch"
-    by_batch = schedule if (schedule_every or default) == "batch" else None
+    by_batch = _by_batch(schedule, schedule_every)
     measure, history = _measure(loss, metrics), History() if history is None else history
     step = _step(model, optimizer, by_batch, clip_grad_norm, history)
     last = history.epochs + epochs
     for epoch in range(history.epochs + 1, last + 1):
         start, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
         title = f"epoch {epoch:{len(str(last))}}/{last}"
-        model.train()
         with contextlib.closing(_shown(train, title, history, progress)) as batches:
-            row = _means(model, batches, measure, "fit", step)
+            row = _epoch(model, batches, measure, step, validation)
         if schedule is not by_batch:
             schedule.step()
-        if validation is not None:
-            found = evaluate(model, validation, loss=loss, metrics=metrics)
-            row |= {f"val_{name}": value for name, value in found.items()}
         history.add(row | {"lr": rate, "seconds": time.perf_counter() - start})
         if progress:
             tqdm.write(f"{title}  {_line(row)}  {history['seconds'][-1]:.1f} s")
@@ -208,7 +203,7 @@ def _measure(loss: str | Loss, metrics: Iterable[str | Metric]) -> Measure:
 
 def _step(
     model: Module, optimizer: Any, schedule: Any, limit: float | None, history: History
-) -> Callable[[Tensor, int], None]:
+) -> Step:
     """A function that takes the loss of batch number so-and-so one step down."""
 
     def step(loss: Tensor, batch: int) -> None:
@@ -230,12 +225,33 @@ def _step(
     return step
 
 
+def _by_batch(schedule: Any, every: str | None) -> Any:
+    """The schedule if it is stepped after every batch, else None."""
+    if every is None:
+        every = "batch" if isinstance(schedule, optim.OneCycleLR) else "epoch"
+    check.known("schedule_every", every, ("batch", "epoch"))
+    return schedule if every == "batch" else None
+
+
+def _epoch(
+    model: Module, batches: Iterable[Any], measure: Measure, step: Step, validation: Any
+) -> dict[str, float]:
+    """Train on all batches once. Returns what was measured, and `val_...` on other data."""
+    model.train()
+    row = _means(model, batches, measure, "fit", step)
+    if validation is None:
+        return row
+    with evaluating(model):
+        found = _means(model, validation, measure, "fit")
+    return row | {f"val_{name}": value for name, value in found.items()}
+
+
 def _means(
     model: Module,
     data: Iterable[Any],
     measure: Measure,
     who: str,
-    step: Callable[[Tensor, int], None] | None = None,
+    step: Step | None = None,
 ) -> dict[str, float]:
     """What is measured on all batches, each sample counting the same, with a step after each."""
     samples, sums = 0, dict[str, float]()
@@ -256,7 +272,9 @@ def _means(
     return {name: total / samples for name, total in sums.items()}
 
 
-def _shown(data: Iterable[Any], title: str, history: History, progress: bool) -> Iterator[Any]:
+def _shown(
+    data: Iterable[Any], title: str, history: History, progress: bool
+) -> Generator[Any, None, None]:
     """The batches, with a bar on a terminal that goes away at the end."""
     # None: no bar where it would fill a log with fragments of lines
     hidden = None if progress else True

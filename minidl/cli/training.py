@@ -33,7 +33,7 @@ def train(arguments: argparse.Namespace, argv: list[str]) -> None:
     with _new_folder(Path(arguments.out), arguments.name or name) as folder:
         manual_seed(seed)
         model = models.build(name, **recipe.network)
-        model.config |= {
+        vars(model)["config"] |= {
             "shape": training.images.shape[1:],
             "mean": recipe.normalize.mean,
             "std": recipe.normalize.std,
@@ -73,8 +73,10 @@ def _learn(
     optimizer, schedule = optim.get(recipe.optimizer, model.parameters(), lr=recipe.lr), None
     if recipe.one_cycle:
         schedule = optim.OneCycleLR(optimizer, recipe.lr, recipe.epochs * len(loader))
-    options = {"optimizer": optimizer, "schedule": schedule, "validation": test_loader}
-    return fit(model, loader, epochs=recipe.epochs, **options)
+    return fit(
+        model, loader, epochs=recipe.epochs, optimizer=optimizer, schedule=schedule,
+        validation=test_loader,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
