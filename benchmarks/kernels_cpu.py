@@ -90,7 +90,8 @@ def others() -> list[Case]:
     arg, slope = np.empty(small.shape, np.int32), draw(*small.shape)
     mean, var, w = draw(32), np.square(draw(32)), draw(32)
     logits, label, lse = draw(BATCH, 10), np.arange(BATCH) % 10, np.empty(BATCH, np.float32)
-    p, m, v, lr, t = draw(170_000), draw(170_000), np.abs(draw(170_000)), c[:1] * 0, np.array([3])
+    g, p, m, v = draw(170_000), draw(170_000) + 1, draw(170_000) + 2, np.abs(draw(170_000))
+    lr, t = np.zeros(1, np.float32), np.array([3])
     pixels = np.zeros((1000, 32, 32, 3), np.uint8)
     batch = np.empty((BATCH, 32, 32, 3), np.float32)
     norm = draw(3), draw(3), batch, 1, 2, 4, True
@@ -113,8 +114,8 @@ def others() -> list[Case]:
         "cross_entropy_grad": lambda k: k.cross_entropy_grad(
             lse[0], logits, label, lse, np.empty_like(logits), 1 / BATCH, False
         ),
-        "adam_step_ 170k": lambda k: k.adam_step_(m, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.0),
-        "sgd_step_ 170k": lambda k: k.sgd_step_(m, lr, p, v, 0.9, 0.0, False),
+        "adam_step_ 170k": lambda k: k.adam_step_(g, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.0),
+        "sgd_step_ 170k": lambda k: k.sgd_step_(g, lr, p, v, 0.9, 0.0, False),
         "image_batch 32x32x3": lambda k: k.image_batch(pixels, label, *norm),
     }
     return [(name, call, theirs.get(name)) for name, call in calls.items()]
