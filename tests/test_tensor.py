@@ -160,11 +160,11 @@ def test_what_needs_gradients_does_not_leave_silently():
 def test_numpy_and_dlpack_share_memory():
     x = Tensor(np.zeros(3, np.float32))
     np.asarray(x)[0] = 1
-    np.from_dlpack(x)[1] = 2
-    assert x.tolist() == [1, 2, 0]
-    y = md.from_dlpack(x.data)
-    y[2] = 3
-    assert x.tolist() == [1, 2, 3]
+    assert x.tolist() == [1, 0, 0]
+    lent = np.from_dlpack(x)  # writable from NumPy 2.2 on
+    assert np.shares_memory(lent, x.data)
+    back = md.from_dlpack(lent)
+    assert np.shares_memory(back.data, x.data)
     assert np.asarray(x, np.float64).dtype == np.float64
 
 

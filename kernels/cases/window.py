@@ -49,6 +49,6 @@ def _conv2d(d: Draw) -> Values:
 def _max_pool2d(d: Draw) -> Values:
     size, stride, pad = d.window(pool=True)
     x = d.image(size, pad, d.size(1, 4, 35), distinct=True)
-    y = shapes.pool2d(x.shape, size, stride, pad)
-    y, arg = Blank(y), Blank(y, "int32")
+    shape = shapes.pool2d(x.shape, size, stride, pad)
+    y, arg = Blank(shape), Blank(shape, "int32")
     return dict(x=x, y=y, arg=arg, size=size, stride=stride, pad=pad)

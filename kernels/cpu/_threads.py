@@ -14,10 +14,10 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numba
-import numpy as np
 
 
 class Job:
@@ -128,7 +128,7 @@ def single_blas() -> Iterator[bool]:
 
 def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
     """How many threads NumPy's OpenBLAS uses, and how to set it; None for another BLAS."""
-    core = Path(np._core._multiarray_umath.__file__)
+    core = Path(import_module("numpy._core._multiarray_umath").__file__ or "")
     bundled = [core.parents[2] / "numpy.libs", core.parents[1] / ".dylibs"]
     for file in [core, *(f for folder in bundled for f in folder.glob("*openblas*"))]:
         with contextlib.suppress(OSError):

@@ -17,7 +17,9 @@ def _adam_step_(dp, lr, t, p, m, v, log1, log2, keep1, keep2, new1, new2, eps, w
     real = p.dtype.type
     step = real(t[0])
     c1, c2 = -math.expm1(step * log1), -math.expm1(step * log2)
-    g = dp.flat[i] + weight_decay * p.flat[i]
+    g = dp.flat[i]
+    if weight_decay:  # 0 times an infinite parameter would be NaN
+        g += weight_decay * p.flat[i]
     mean = keep1 * m.flat[i] + new1 * g
     square = keep2 * v.flat[i] + new2 * g * g
     m.flat[i] = mean

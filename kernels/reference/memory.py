@@ -45,7 +45,7 @@ def scratch(shape: tuple[int, ...], dtype) -> Array:
     Two calls of one kernel get the same memory when shape and dtype agree: ask once per shape.
     """
     key = shape, np.dtype(dtype).char
-    held = _arena.__dict__
+    held: dict = _arena.__dict__
     if key not in held:
         if len(held) > 64:  # shapes that are gone for good must not pile up
             held.clear()
