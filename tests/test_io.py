@@ -51,7 +51,7 @@ def test_arguments_of_a_model_come_back(tmp_path):
     config = io.load(tmp_path / "m.safetensors").config
     assert config == {
         "name": "mnist-cnn",
-        "args": {"channels": [2, 3], "dropout": 0.25, "classes": 7},
+        "args": {"channels": [2, 3], "dropout": 0.25, "batch_norm": False, "classes": 7},
     }
 
 

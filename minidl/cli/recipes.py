@@ -29,9 +29,9 @@ class Recipe:
 RECIPES: dict[str, dict[str, Recipe]] = {
     "mnist-cnn": {
         "digits": Recipe(
-            "mnist", 8, 64, "adam", 4e-3, True,
+            "mnist", 12, 32, "adam", 4e-3, True,
             augment=(PadCrop(2),),
-            network={"channels": (16, 32, 64), "dropout": 0.3},
+            network={"channels": (16, 32, 64), "dropout": 0.2, "batch_norm": True},
         ),
         "full": Recipe("mnist", 5, 64, "adam", 1e-3),
     },
