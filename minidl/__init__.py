@@ -44,15 +44,17 @@ __all__ = [
     "sum", "take", "Tensor", "tensor",
 ]  # fmt: skip
 
-_LATER = ("data", "io", "kernels", "models", "nn", "optim", "train")
+_LATER = ("data", "io", "kernels", "models", "nn", "optim", "plot", "train")
 
 
 def __getattr__(name: str) -> _Any:
     """minidl.nn, minidl.data ...: imported when first used, so that `import minidl` is quick."""
     if name in _LATER:
         return _importlib.import_module(f"minidl.{name}")
+    if name in ("load", "save"):
+        return getattr(_importlib.import_module("minidl.io"), name)
     raise AttributeError(f"module 'minidl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LATER, "load", "save"})

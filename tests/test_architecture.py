@@ -277,8 +277,12 @@ def loaded(code: str, **env: str) -> set[str]:
 @pytest.mark.numba
 def test_what_trains_the_digits_network_is_small():
     used = MODULES.keys() & loaded(TRAINING, MINIDL_CPU="numba")
-    assert "minidl.kernels.cpu" in used
-    assert sum(len(code_lines(MODULES[name])) for name in used) <= 3000
+    kernels = {name for name in used if name.startswith("minidl.kernels")}
+    assert "minidl.kernels.cpu" in kernels
+    lines = {name: len(code_lines(MODULES[name])) for name in used}
+    assert sum(lines[name] for name in used - kernels) <= 3000
+    # the definitions and their CPU versions, read beside the framework one family at a time
+    assert sum(lines[name] for name in kernels) <= 1500
 
 
 def test_training_on_the_reference_never_loads_numba():

@@ -230,3 +230,11 @@ def test_devices():
 def test_refused_inputs_name_the_op_and_both_sides(call, error, words):
     with pytest.raises(error, match=words):
         call(Tensor([1.0, 2.0]))
+
+
+def test_submodules_and_files_are_there_without_importing_them():
+    assert md.nn.functional.relu is md.relu
+    assert md.load is md.io.load
+    assert {"nn", "optim", "data", "load", "save"} <= set(dir(md))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        md.nonsense  # noqa: B018
