@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl import data, io, models
+from minidl import atomic, data, io, models
 from minidl.cli import main, recipes, training
 
 ROOT = Path(__file__).parent.parent
@@ -188,7 +188,7 @@ def test_a_full_disk_is_told_and_earlier_runs_stay(run, tmp_path, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(io.atomic.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     fails(run("train", "mnist-mlp", "--epochs", "1"), "No space left on device")
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["mnist-mlp"]
     assert (tmp_path / "runs" / "mnist-mlp" / RUN[0]).read_bytes() == before

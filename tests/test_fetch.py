@@ -305,7 +305,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, mirror, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="file size limits are set as POSIX does")
 def test_a_write_that_stops_halfway_leaves_the_old_file(tmp_path):
     code = (
-        "import resource, sys; from pathlib import Path; from minidl.data.sources import write; "
+        "import resource, sys; from pathlib import Path; from minidl.atomic import write; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
         "write(Path(sys.argv[1]), bytes(100_000))"
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl import io, models, nn, optim
+from minidl import atomic, io, models, nn, optim
 from minidl.data import DataLoader, PadCrop
 from minidl.train import History, fit
 
@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(model, step, tmp_path,
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if step == "write":
-        real = io.atomic.Path.open
+        real = atomic.Path.open
 
         def opens(self, *args):
             stream = real(self, *args)
@@ -193,9 +193,9 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(model, step, tmp_path,
                 "__enter__": lambda s: s, "__exit__": lambda s, *e: None, "write": full,
             })()  # fmt: skip
 
-        monkeypatch.setattr(io.atomic.Path, "open", opens)
+        monkeypatch.setattr(atomic.Path, "open", opens)
     else:
-        monkeypatch.setattr(io.atomic.os, step, full)
+        monkeypatch.setattr(atomic.os, step, full)
     with pytest.raises(OSError, match="No space left"):
         io.save(models.mnist_mlp(hidden=5), path)
     monkeypatch.undo()

@@ -8,7 +8,6 @@ import http.client
 import io
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import tarfile
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..atomic import write
 from . import formats
 from .catalog import File, files, folders, gunzip, read, verify
 
@@ -59,20 +59,6 @@ def fetch(name: str, root: str | os.PathLike | None = None) -> Path:
             + f"\nput {', '.join(file.name for file in missing)} (raw or .gz) into {folder}"
         )  # fmt: skip
     return folder
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary name beside it, fsync, replace."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _intact(name: str, file: File, folder: Path) -> bool:

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors
 
+from ..atomic import write
 from ..tensor import Tensor
-from .atomic import write
 
 # One entry of the file's own metadata, for safetensors writes several in any order.
 _ENTRY = "minidl"
