@@ -269,6 +269,14 @@ def test_a_damaged_file_is_compiled_again(checkout: Path, harm: str) -> None:
     assert child(step, MINIDL_CACHE=home).stderr == ""
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have owners on POSIX only")
+def test_the_code_of_another_user_is_not_run(checkout: Path) -> None:
+    home, step = str(checkout / "cache"), STEP.format(root=str(checkout))
+    child(step, MINIDL_CACHE=home)
+    somebody_else = "import os\nos.getuid = lambda: -1\n" + step
+    assert child(somebody_else, MINIDL_CACHE=home).stderr == NOTICE
+
+
 def test_a_folder_that_cannot_be_written_costs_one_warning(checkout: Path) -> None:
     (checkout / "file").write_text("in the way")
     done = child(STEP.format(root=str(checkout)), MINIDL_CACHE=str(checkout / "file"))

@@ -5,7 +5,8 @@ calls from another file it would go on running the old one. Ours keeps everythin
 named after all that the code depends on: `<cache>/<hash of every file of kernels/ that this folder
 may import, of the versions of numba, llvmlite and numpy, and of this CPU>/`. One file per function
 and signature, written under a temporary name and then renamed, so that processes may race for it.
-It begins with its own hash: a damaged file is compiled again, never run.
+It begins with its own hash: a damaged file is compiled again, never run, and so is a file that
+another user owns: machine code, in Numba's pickled form, is the one thing here that is trusted.
 """
 
 import contextlib
@@ -81,8 +82,10 @@ class KernelCache(NullCache):
         """The code for a signature, or None where it has to be compiled."""
         target_context.refresh()
         with contextlib.suppress(OSError):
-            data = self.path(sig, target_context.codegen()).read_bytes()
-            if hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]:
+            path = self.path(sig, target_context.codegen())
+            data = path.read_bytes()
+            intact = hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]
+            if intact and _mine(path):
                 return CompileResult._rebuild(target_context, *pickle.loads(data[_DIGEST:]))
         announce()
         return None
@@ -115,6 +118,11 @@ class KernelCache(NullCache):
         key += repr(codegen.magic_tuple())  # CPU and features, as Numba was told to see them
         digest = hashlib.sha256(key.encode() + dumps(cells)).hexdigest()
         return folder() / f"{function.__qualname__.replace('<locals>', '')}-{digest[:16]}.code"
+
+
+def _mine(path: Path) -> bool:
+    """Whether this user wrote a file: code of anybody else must not run."""
+    return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
 
 
 def folder() -> Path:
