@@ -1,9 +1,9 @@
 """Every kernel of every backend against its definition: the properties of kernels/testing.py."""
 
-import contextlib
 import functools
 import importlib
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -37,13 +37,9 @@ MARKS = {"cpu": [pytest.mark.numba], "cuda": [pytest.mark.emulator], "gpu": [pyt
 ASKED = os.environ.get("MINIDL_TEST_BACKENDS", ",".join(KERNELS)).split(",")
 
 
-@contextlib.contextmanager
 def threads(n):
-    numba = importlib.import_module("numba")
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))
-    yield
-    numba.set_num_threads(before)
+    config = importlib.import_module("numba").config  # where the kernels look
+    return mock.patch.object(config, "NUMBA_NUM_THREADS", n)
 
 
 @functools.cache
