@@ -122,6 +122,9 @@ class Example:
         given = self.calls[0].args.items()
         return f"{self.case.name}: " + " ".join(f"{name} {describe(a)}" for name, a in given)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))  # or Hypothesis spells out every array
+
 
 def draw_example(case: Case, draw: Draw) -> Example:
     """Draw what a Case needs, and a gradient dy of its first output."""
