@@ -17,16 +17,16 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from . import check, optim
-from .autograd import no_grad
 from .nn import Module
 from .nn import functional as F
+from .nn.module import evaluating
 from .tensor import Tensor
 
 Loss = Callable[[Tensor, Any], Tensor]
@@ -157,19 +157,6 @@ def predict(model: Module, data: Any, *, batch_size: int = 256) -> np.ndarray:
     if not rows:
         raise ValueError("predict: the data set is empty")
     return np.concatenate(rows)
-
-
-@contextlib.contextmanager
-def evaluating(model: Module) -> Iterator[None]:
-    """Within it: evaluation mode, nothing recorded; after it each layer has its own mode again."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _optimizer(optimizer: Any, model: Module, lr: float | None) -> Any:

@@ -1,5 +1,6 @@
 """Module: parameters, buffers and layers inside layers, found by looking at the attributes."""
 
+import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -284,6 +285,19 @@ class Module:
     def float(self) -> "Module":
         """Convert to float32."""
         return self.astype(np.float32)
+
+
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Within it: evaluation mode, nothing recorded; after it each layer has its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _replace(tensor: Tensor, array: Array, where: Device) -> None:

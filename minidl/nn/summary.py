@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..autograd import no_grad
 from ..tensor import Tensor
+from .module import evaluating
 
 
 class Row(NamedTuple):
@@ -46,7 +46,7 @@ def summarize(model: Any, input: Any) -> Summary:
         like = floats[0] if floats else Tensor(0.0)
         input = Tensor(np.zeros(input, like.dtype), device=like.device)
     rows: list[Row] = []
-    with _evaluation(model), _watched(model, rows), no_grad():
+    with evaluating(model), _watched(model, rows):
         model(input)
     result = Summary(
         rows,
@@ -59,17 +59,6 @@ def summarize(model: Any, input: Any) -> Summary:
     )
     result.text = _table(result, input.shape)
     return result
-
-
-@contextmanager
-def _evaluation(model: Any) -> Any:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager
