@@ -175,10 +175,14 @@ def _with_specials(case: Case, values: Values, dy: Array | None, variant: int) -
     """The same arguments with NaN, inf, -inf and 0 here and there."""
     rng = np.random.default_rng(variant)
     values = values | ({} if dy is None else {"dy": dy})
+    odd = [np.nan, np.inf, -np.inf] + [0.0] * (not case.blas)
+    for name, a in values.items() if case.blas else ():
+        if isinstance(a, np.ndarray):
+            values[name] = np.where(a == 0, a.dtype.type(1), a)
     for name in case.specials(values) if case.specials else [*values]:
         a = values.get(name)
         if isinstance(a, np.ndarray) and a.dtype.kind == "f" and rng.integers(0, 3):
             a = values[name] = a.copy()
             for i in rng.integers(0, max(a.size, 1), 1 + a.size // 16)[: a.size]:
-                a.flat[i] = rng.choice([np.nan, np.inf, -np.inf, 0])
+                a.flat[i] = rng.choice(odd)
     return values, None if dy is None else values["dy"]

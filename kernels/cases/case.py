@@ -36,7 +36,8 @@ class Case:
 
     bound: how far a result may be off, in units of the dtype's epsilon; one for all kernels of the
     op, or by the kernel's name ("": for the others). specials: names of what may hold inf and NaN
-    (None: everything). op: the name of the op where it is not the kernel's.
+    (None: everything). blas: BLAS may compute it, which leaves out some products with a factor 0;
+    so 0 times inf may be 0. op: the name of the op where it is not the kernel's.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Case:
     bound: Bound | dict[str, Bound]
     grads: tuple[str, ...] = ()
     specials: Callable[[Values], Iterable[str]] | None = None
+    blas: bool = False
     op: str = ""
     rejects: tuple[Reject, ...] = ()
 

@@ -6,6 +6,7 @@ from .draw import Blank, Draw, Values
 
 @case(
     "matmul",
+    blas=True,
     rejects=(
         bad("a has 3 columns, but b has 4 rows (a (2, 3), b (4, 5))", zeros(2, 3), zeros(4, 5)),
         bad("b has 1 dimensions, but a matrix has 2", zeros(2, 3), zeros(3)),
@@ -19,6 +20,7 @@ def _matmul(d: Draw) -> Values:
 @case(
     "linear",
     grads=("sum_rows",),
+    blas=True,
     rejects=(
         bad("x does not have w's 4 features (x (2, 5), w (4, 3))", zeros(2, 5), zeros(4, 3)),
         bad("put a Flatten before the first Linear", zeros(2, 4, 4, 1), zeros(16, 3)),

@@ -16,6 +16,7 @@ def _conv2d_specials(v: Values) -> list[str]:
 @case(
     "conv2d",
     grads=("sum_rows",),
+    blas=True,
     specials=_conv2d_specials,
     rejects=(
         bad("x has 3 channels, but w expects 4 (x (8, 9, 9, 3), w (3, 3, 4, 16)); images are (N,",
