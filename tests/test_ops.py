@@ -51,7 +51,7 @@ def test_every_case_with_gradients_is_wired_here():
         for name in vars(md.device().kernels)
         if "_grad" in name and not name.startswith("_")
     }
-    assert with_gradients == DIFFERENTIABLE & with_gradients
+    assert with_gradients <= DIFFERENTIABLE
     assert set(WIRING) <= set(CASES)
 
 

@@ -453,3 +453,12 @@ def test_the_definition_agrees_with_the_same_in_other_words(name):
         np.testing.assert_allclose(
             got.reshape(-1), np.reshape(expected, -1), rtol=1e-10, atol=1e-12
         )
+
+
+def test_infinite_logits_are_results_and_no_warnings():
+    x, label = np.full((1, 3), -np.inf), np.array([0])
+    with np.errstate(all="raise"):
+        y, _ = k.cross_entropy(x, label, np.empty(()), np.empty(1), 1.0)
+        z = k.log_softmax(x, np.empty((1, 3)))
+    assert np.isnan(y)
+    assert np.isnan(z).all()

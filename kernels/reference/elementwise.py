@@ -4,7 +4,7 @@ import numpy as np
 
 from ..roles import Array, Out
 
-_quiet = np.errstate(all="ignore")  # inf and NaN are results here, as on every other device
+quiet = np.errstate(all="ignore")  # inf and NaN are results here, as on every other device
 _RELATIONS = {
     "lt": np.less,
     "le": np.less_equal,
@@ -73,38 +73,38 @@ def mul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     return store(dy * a, db, add)
 
 
-@_quiet
+@quiet
 def div(a: Array, b: Array, y: Out) -> Array:
     """y = a / b."""
     return np.divide(a, b, out=y)
 
 
-@_quiet
+@quiet
 def div_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
     """da = dy / b."""
     return store(dy / b, da, add)
 
 
-@_quiet
+@quiet
 def div_grad_b(dy: Array, b: Array, y: Array, db: Out, add: bool) -> Array:
     """db = -dy y / b."""
     return store(-dy * y / b, db, add)
 
 
-@_quiet
+@quiet
 def pow(a: Array, b: Array, y: Out) -> Array:
     """y = a ** b."""
     return np.power(a, b, out=y)
 
 
-@_quiet
+@quiet
 def pow_grad_a(dy: Array, a: Array, b: Array, da: Out, add: bool) -> Array:
     """da = dy b a ** (b - 1), and 0 where b is 0, at a = 0 too."""
     slope = np.where(b == 0, a.dtype.type(0), b * np.power(a, b - 1))
     return store(dy * slope, da, add)
 
 
-@_quiet
+@quiet
 def pow_grad_b(dy: Array, a: Array, y: Array, db: Out, add: bool) -> Array:
     """db = dy y log a, and 0 where a and y are 0: the limit for positive b."""
     slope = np.where((a == 0) & (y == 0), a.dtype.type(0), y * np.log(a))
@@ -143,7 +143,7 @@ def neg_grad(dy: Array, dx: Out, add: bool) -> Array:
     return store(-dy, dx, add)
 
 
-@_quiet
+@quiet
 def exp(x: Array, y: Out) -> Array:
     """y = e ** x."""
     return np.exp(x, out=y)
@@ -154,25 +154,25 @@ def exp_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     return store(dy * y, dx, add)
 
 
-@_quiet
+@quiet
 def log(x: Array, y: Out) -> Array:
     """y = natural logarithm of x: -inf at 0, NaN below."""
     return np.log(x, out=y)
 
 
-@_quiet
+@quiet
 def log_grad(dy: Array, x: Array, dx: Out, add: bool) -> Array:
     """dx = dy / x."""
     return store(dy / x, dx, add)
 
 
-@_quiet
+@quiet
 def sqrt(x: Array, y: Out) -> Array:
     """y = square root of x: NaN below 0."""
     return np.sqrt(x, out=y)
 
 
-@_quiet
+@quiet
 def sqrt_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy / (2 y)."""
     return store(dy / (y + y), dx, add)

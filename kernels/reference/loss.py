@@ -3,20 +3,23 @@
 import numpy as np
 
 from ..roles import Array, Out
-from .elementwise import store
+from .elementwise import quiet, store
 
 
+@quiet
 def log_softmax(x: Array, y: Out) -> Array:
     """y = x - log(sum of exp x) along the last axis."""
     shifted = x - _largest(x)
     return store(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), y, False)
 
 
+@quiet
 def log_softmax_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy - exp(y) (sum of dy along the last axis)."""
     return store(dy - np.exp(y) * dy.sum(axis=-1, keepdims=True), dx, add)
 
 
+@quiet
 def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tuple[Array, Array]:
     """y = scale (log(sum of exp x) - x[label]) of each row, or the sum of these where y is ().
 
@@ -29,6 +32,7 @@ def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tup
     return y, lse
 
 
+@quiet
 def cross_entropy_grad(
     dy: Array, x: Array, label: Array, lse: Array, dx: Out, scale: float, add: bool
 ) -> Array:
