@@ -51,6 +51,7 @@ KERNELS = {
     "cuda": ({"numpy"}, {"roles", "shapes", "scalars"}),
     "cuda.memory": ({"numpy", "cupy"}, {"roles"}),
     "cuda._numba": ({"numpy", "numba", "cupy"}, {"roles", "cuda"}),
+    "cuda.arguments": ({"numpy", "numba"}, {"cuda"}),
     "cuda.emulator": ({"numpy", "numba", "llvmlite"}, {"roles", "cuda"}),
     "cases": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "testing"}),
     "testing": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "cpu", "cuda", "cases"}),

@@ -20,7 +20,7 @@ os.environ.setdefault("MINIDL_CUDA", "emulate")
 
 import minidl.kernels.cuda as k
 from minidl.kernels import reference
-from minidl.kernels.cuda import _numba, emulator, loss, optim, reduce, window
+from minidl.kernels.cuda import _numba, arguments, emulator, loss, optim, reduce, window
 from minidl.kernels.cuda._numba import Kernel, cuda, jit
 from minidl.kernels.cuda.emulator import schedule
 
@@ -315,7 +315,7 @@ def test_limits_of_a_gpu():
     [
         ([1.0], "x is a list; kernels take arrays and numbers"),
         (None, "x is a NoneType"),
-        (np.zeros(1, object), "x is object; floats are float32 or float64"),
+        (np.zeros(1, object), "x is object; kernels take bool, int and float"),
         (np.zeros(1, ">i4"), "not in native byte order"),
         (np.zeros(1, np.float64), "mixed float dtypes .x float64, y float32."),
     ],
@@ -412,7 +412,7 @@ def test_float32_kernels_contain_no_float64():
 
 
 def test_a_float64_leak_would_be_seen():
-    kinds = emulator.signature(axpy, (f32(3), f32(3), 0.1))  # a Python float is float64
+    kinds = arguments.signature(axpy, (f32(3), f32(3), 0.1))  # a Python float is float64
     ptx, _ = cuda.compile(axpy.function, kinds, device=False, abi="numba", cc=(8, 0))
     assert ".f64" in ptx
 
@@ -422,7 +422,7 @@ def test_a_float64_leak_would_be_seen():
 
 def test_the_private_compiler_entry_is_where_we_think():
     """If this fails, numba-cuda was updated: read the message and edit compile_ir."""
-    kinds = emulator.signature(axpy, (f32(3), f32(3), np.float32(1)))
+    kinds = arguments.signature(axpy, (f32(3), f32(3), np.float32(1)))
     text = _numba.compile_ir(axpy.function, kinds, (9, 0))
     assert "llvm.nvvm.read.ptx.sreg.tid.x" in text
     assert "nvptx64" in text

@@ -6,30 +6,16 @@ an error that names the file to edit, never a silent fallback.
 
 from typing import Any
 
-from .loss import cross_entropy, cross_entropy_grad
-from .memory import empty, empty_image, empty_like, scratch
-from .optim import adam_step_, count_
-from .reduce import sum_rows
-from .window import conv2d, conv2d_grad_w, conv2d_grad_x
+from ..roles import kernels_of
+from . import augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
+from .memory import empty, empty_image, empty_like, scratch  # noqa: F401
 
-__all__ = [
-    "adam_step_",
-    "conv2d",
-    "conv2d_grad_w",
-    "conv2d_grad_x",
-    "count_",
-    "cross_entropy",
-    "cross_entropy_grad",
-    "empty",
-    "empty_image",
-    "empty_like",
-    "scratch",
-    "sum_rows",
-]
+_families = augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
+globals().update(kernels_of(*_families))
 
 
 def __getattr__(name: str) -> Any:
     raise AttributeError(
         f"there is no CUDA kernel {name!r} yet: write it in kernels/cuda/, in the file that "
-        "defines it in kernels/reference/, and export it in kernels/cuda/__init__.py"
+        "defines it in kernels/reference/"
     )

@@ -40,44 +40,55 @@ device = cuda.jit(device=True, inline="always")
 class Kernel:
     """A CUDA kernel: `kernel[grid, block](*args)` runs it where its arrays are.
 
-    NumPy arrays: the emulator runs the compiled kernel on the CPU. Arrays on the GPU: numba-cuda
-    launches it there. A grid with a 0 launches nothing. A Python float takes the dtype of the
-    first float array, so that it cannot turn a float32 kernel into a float64 one.
+    NumPy arrays: the emulator runs the compiled kernel on the CPU. Arrays on the GPU: it is
+    launched there. A grid with a 0 launches nothing. A third number, `kernel[grid, block, n]`, is
+    the size of its dynamic shared memory in bytes.
     """
 
-    def __init__(self, function: Callable[..., None]) -> None:
+    def __init__(self, function: Callable[..., None], mixed: bool, min_cc: tuple[int, int]) -> None:
         self.function = self.__wrapped__ = function  # inspect.getsource finds it there
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
+        self.mixed, self.min_cc = mixed, min_cc
         self.on_gpu = cuda.jit(function)
 
-    def __getitem__(self, launch: tuple[Any, Any]) -> Callable[..., None]:
-        grid, block = (_triple(n) for n in launch)
-        return functools.partial(self._launch, grid, block)
+    def __repr__(self) -> str:
+        return f"Kernel({self.function.__module__}.{self.__name__})"
 
-    def _launch(self, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
-        if len(args) != len(self.parameters):
-            names = ", ".join(self.parameters)
-            raise TypeError(f"{self.__name__}: got {len(args)} arguments for ({names})")
+    def __getitem__(self, launch: tuple[Any, ...]) -> Callable[..., None]:
+        grid, block, *shared = launch
+        return functools.partial(self._launch, _triple(grid), _triple(block), *shared or (0,))
+
+    def _launch(
+        self, grid: tuple[int, ...], block: tuple[int, ...], shared: int, *args: Any
+    ) -> None:
+        from . import arguments
+
+        args = arguments.checked(self, args)
         if 0 in grid:
             return
-        floats = [a.dtype for a in args if hasattr(a, "strides") and a.dtype.kind == "f"]
-        if len(set(floats)) > 1:
-            found = [
-                f"{n} {a.dtype}" for n, a in zip(self.parameters, args) if hasattr(a, "strides")
-            ]
-            raise TypeError(f"{self.__name__}: mixed float dtypes ({', '.join(found)})")
-        if floats:
-            args = tuple(floats[0].type(a) if type(a) is float else a for a in args)
         if any(hasattr(a, "__cuda_array_interface__") for a in args):
-            _launch_on_gpu(self, grid, block, args)
+            _launch_on_gpu(self, grid, block, shared, args)
         else:
             from . import emulator  # only here: a machine with a GPU may lack what it needs
 
-            emulator.launch(self, grid, block, args)
+            emulator.launch(self, grid, block, shared, args)
 
 
-jit = Kernel
+def jit(
+    function: Callable[..., None] | None = None,
+    *,
+    mixed: bool = False,
+    min_cc: tuple[int, int] = (7, 5),
+) -> Any:
+    """Make a kernel of a function: `@jit`, or `@jit(min_cc=(8, 0))`.
+
+    mixed: it may be given float arrays of different dtypes. min_cc: the compute capability from
+    which on it can be compiled.
+    """
+    if function is None:
+        return functools.partial(jit, mixed=mixed, min_cc=min_cc)
+    return Kernel(function, mixed, min_cc)
 
 
 def blocks(count: int, size: int) -> int:
@@ -90,7 +101,9 @@ def _triple(n: int | tuple[int, ...]) -> tuple[int, ...]:
     return n + (1,) * (3 - len(n))
 
 
-def _launch_on_gpu(kernel: Kernel, grid: Any, block: Any, args: tuple[Any, ...]) -> None:
+def _launch_on_gpu(
+    kernel: Kernel, grid: Any, block: Any, shared: int, args: tuple[Any, ...]
+) -> None:
     import cupy
 
     for name, a in zip(kernel.parameters, args):
@@ -100,7 +113,7 @@ def _launch_on_gpu(kernel: Kernel, grid: Any, block: Any, args: tuple[Any, ...])
             )
     stream = cuda.external_stream(cupy.cuda.get_current_stream().ptr)
     views = [cuda.as_cuda_array(a, sync=False) if hasattr(a, "strides") else a for a in args]
-    kernel.on_gpu[grid, block, stream](*views)
+    kernel.on_gpu[grid, block, stream, shared](*views)
 
 
 def compile_ir(kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[int, int]) -> str:

@@ -28,14 +28,14 @@ import platform
 import re
 import threading
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import llvmlite.binding as ll
 import numpy as np
 from numba import njit, types
-from numba.np import numpy_support
 
 from ._numba import Kernel, compile_ir
+from .arguments import signature
 
 if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     raise RuntimeError(
@@ -375,31 +375,6 @@ def _ordered(n: int) -> np.ndarray:
     return line[::-1].copy() if order == "reverse" else line
 
 
-def _type_of(kernel: Kernel, name: str, value: Any, layout: Literal["C", "A"]) -> types.Type:
-    """The Numba type of an argument. Raises TypeError where the kernel could not take it."""
-    if not isinstance(value, (np.ndarray, np.generic, int, float)):
-        kind = type(value).__name__
-        raise TypeError(f"{kernel.__name__}: {name} is a {kind}; kernels take arrays and numbers")
-    if isinstance(value, np.ndarray) and not (value.flags.aligned and value.dtype.isnative):
-        raise TypeError(f"{kernel.__name__}: {name} is not aligned or not in native byte order")
-    dtype = np.result_type(value)
-    if dtype.kind not in "biu" and dtype not in (np.float32, np.float64):
-        raise TypeError(f"{kernel.__name__}: {name} is {dtype}; floats are float32 or float64")
-    scalar = numpy_support.from_dtype(dtype)
-    return types.Array(scalar, value.ndim, layout) if isinstance(value, np.ndarray) else scalar
-
-
-def signature(kernel: Kernel, args: tuple[Any, ...]) -> tuple[types.Type, ...]:
-    """The Numba types under which a kernel is compiled for these arguments.
-
-    All arrays contiguous is one specialisation, any other strides are a second one: that keeps
-    the number of compilations at two per dtype, where typing each array alone would give 2**n.
-    """
-    arrays = [a for a in args if isinstance(a, np.ndarray)]
-    layout: Literal["C", "A"] = "C" if all(a.flags.c_contiguous for a in arrays) else "A"
-    return tuple(_type_of(kernel, n, a, layout) for n, a in zip(kernel.parameters, args))
-
-
 def specialisations(kernel: Kernel) -> list[tuple[types.Type, ...]]:
     """The argument types under which a kernel has run in this process."""
     return [kinds for k, kinds in _compiled if k is kernel]
@@ -427,7 +402,9 @@ def _start_fibers(n: int, entry: int) -> None:
     TOPS[:n] = STACKS.ctypes.data + np.arange(n) * STACK + 8 * (top - frame)
 
 
-def launch(kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], args: Any) -> None:
+def launch(
+    kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], shared: int, args: Any
+) -> None:
     """Run a kernel on NumPy arrays. Raises RuntimeError where its threads wait for ever."""
     for what, size, limit in (("grid", grid, MAX_GRID), ("block", block, MAX_BLOCK)):
         if any(not 1 <= n <= most for n, most in zip(size, limit)):

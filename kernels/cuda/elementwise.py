@@ -1,0 +1,1 @@
+"""Elementwise maths with broadcasting, and the gradients."""

@@ -1,0 +1,1 @@
+"""Batch normalisation over every axis but the last (Ioffe and Szegedy 2015, Algorithm 1)."""
