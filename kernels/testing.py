@@ -13,9 +13,10 @@ know of an op is its Case (`cases/`).
 """
 
 import contextlib
+import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ from .cases import (
     draw_example,
     gradients,
 )
+from .cases.bounds import Bound, products
 from .cases.calls import describe
 from .roles import Array, roles
 
@@ -410,32 +412,78 @@ def _numeric(forward: Call, call: Call, name: str, gradient: Array) -> None:
 
 def check(
     mine: Callable,
-    against: str,
+    against: str | Callable,
     names: Mapping[str, str] | None = None,
     dtype: str | tuple[str, ...] = ("float32", "float64"),
     examples: int = 200,
     to_device: Callable[[np.ndarray], Array] = np.asarray,
     to_host: Callable[[Array], np.ndarray] = np.asarray,
+    draw: Callable[[Draw], Values] | None = None,
+    bound: Bound = products,
 ) -> None:
     """Check a kernel of yours against a kernel of `minidl.kernels.reference`, by all properties.
 
-    mine: fills its outputs, or returns them. names: its parameters' names for ours, {"inp": "x"};
-    it may lack the statics and optional inputs of ours, and have others with defaults. A mismatch
-    is an AssertionError whose first line tells the smallest failing input.
+    mine: fills its outputs, or returns them; launches of CUDA kernels on the emulator are run in
+    several orders of threads and blocks, with the same bits. names: its parameters' names for
+    ours, {"inp": "x"}; it may lack the statics and optional inputs of ours, and have others with
+    defaults. A mismatch is an AssertionError whose first line tells the smallest failing input.
+
+    against: or a definition of your own, a NumPy function that fills its outputs (annotated `Out`);
+    then draw makes its arguments, as a Case does, and bound says how far a result may be off.
 
         >>> check(mine, against="max_pool2d", names={"inp": "x"}, dtype="float32")
+        >>> def double(x, y: Out):
+        ...     y[...] = x + x
+        >>> def draw(d):
+        ...     n = d.size(0, 300)
+        ...     return dict(x=d.array((n,)), y=Blank((n,)))
+        >>> check(mine, against=double, draw=draw)
     """
-    cases = [case for case in CASES.values() if against in (case.name, *gradients(case))]
-    cases.sort(key=lambda case: case.name != against)
-    if not cases:
-        known = ", ".join(sorted(DEFINITION))
-        raise ValueError(f"check: there is no kernel {against!r} to check against; known: {known}")
-    kernel, without = _adapted(mine, against, names or {})
-    label = getattr(mine, "__name__", "mine")
-    backend = Backend(label, {against: kernel}, to_device, to_host, without=without)
-    _refuse_what_needs(cases[0], against, without, label)
-    for each in (dtype,) if isinstance(dtype, str) else dtype:
-        verify(cases[0], backend, each, max_examples=examples, derandomize=True)
+    with _defined(against, draw, bound) as name:
+        cases = [case for case in CASES.values() if name in (case.name, *gradients(case))]
+        cases.sort(key=lambda case: case.name != name)
+        if not cases:
+            known = ", ".join(sorted(DEFINITION))
+            raise ValueError(f"check: there is no kernel {name!r} to check against; known: {known}")
+        kernel, without = _adapted(mine, name, names or {})
+        label = getattr(mine, "__name__", "mine")
+        backend = Backend(label, {name: kernel}, to_device, to_host, _SCHEDULES, without)
+        _refuse_what_needs(cases[0], name, without, label)
+        for each in (dtype,) if isinstance(dtype, str) else dtype:
+            verify(cases[0], backend, each, max_examples=examples, derandomize=True)
+
+
+@contextlib.contextmanager
+def _defined(against: str | Callable, draw: Any, bound: Bound) -> Iterator[str]:
+    """The name of a kernel to check against; a definition of the user's stands there meanwhile."""
+    if isinstance(against, str):
+        yield against
+        return
+    name = against.__name__
+    if draw is None or not {"out", "inout"} & set(roles(against).values()):
+        raise TypeError(
+            f"check: to check against {name}, give draw=..., and annotate its outputs: `y: Out`"
+        )
+    if name in DEFINITION:
+        raise ValueError(
+            f"check: {name!r} is a kernel of minidl; give your definition another name"
+        )
+    DEFINITION[name], CASES[name] = against, Case(name, draw, bound)
+    try:
+        yield name
+    finally:
+        del DEFINITION[name], CASES[name]
+
+
+def _in_order(order: str) -> Any:
+    """Run CUDA kernels that the emulator executes in an order of threads and blocks."""
+    emulator = sys.modules.get("minidl.kernels.cuda.emulator")  # nothing is loaded for its sake
+    return emulator.schedule(order) if emulator else contextlib.nullcontext()
+
+
+_SCHEDULES = tuple(
+    functools.partial(_in_order, order) for order in ("forward", "reverse", "shuffled")
+)
 
 
 def _adapted(mine: Callable, against: str, names: Mapping[str, str]) -> tuple[Callable, frozenset]:

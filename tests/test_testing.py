@@ -14,6 +14,7 @@ import pytest
 
 from minidl.kernels import reference
 from minidl.kernels.cases import CASES, Blank, Draw, Seeded, draw_example, example
+from minidl.kernels.roles import Out
 from minidl.kernels.testing import (
     DEFINITION,
     LAYOUTS,
@@ -276,3 +277,36 @@ def test_layouts_are_what_they_are_called():
     assert strides["transposed"][0] < strides["transposed"][1]
     assert strides["stepped"][1] == 16
     assert strides["broadcast"][1] == 0 < strides["broadcast"][0]
+
+
+# ---- a definition of the user's own ----
+
+
+def neighbours(x, y: Out):
+    y[...] = x[:-1] * x[1:]
+
+
+def some_numbers(d: Draw):
+    n = d.size(1, 40)
+    return dict(x=d.array((n,)), y=Blank((n - 1,)))
+
+
+def test_a_definition_of_your_own():
+    check(lambda x: x[1:] * x[:-1], against=neighbours, draw=some_numbers, examples=30)
+    with pytest.raises(AssertionError, match=r"neighbours\[<lambda>, float32\] y\[\d+\] = "):
+        check(lambda x: x[1:] + x[:-1], against=neighbours, draw=some_numbers, examples=30)
+    assert "neighbours" not in DEFINITION  # it was there for the check alone
+    assert "neighbours" not in CASES
+
+
+def test_what_a_definition_of_your_own_needs():
+    with pytest.raises(TypeError, match=r"against neighbours, give draw=\.\.\."):
+        check(lambda x: x, against=neighbours)
+    with pytest.raises(TypeError, match="annotate its outputs: `y: Out`"):
+        check(lambda x: x, against=lambda x, y: y, draw=some_numbers)
+
+    def relu(x, y: Out):
+        y[...] = x
+
+    with pytest.raises(ValueError, match="'relu' is a kernel of minidl"):
+        check(lambda x: x, against=relu, draw=some_numbers)
