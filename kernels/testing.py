@@ -368,7 +368,7 @@ def verify(case: Case, backend: Backend, dtype: str, **options: Any) -> None:
 
     _search(examples(), test, **options)
     for seed in (0, 1):  # what a search may miss, and would take long to shrink
-        for mode in ("empty", "large"):
+        for mode in ("empty", "large", "edges"):
             hold(draw_example(case, Draw(Seeded(seed), dtype, mode, backend.without)), backend)
 
 

@@ -45,15 +45,17 @@ def _numbers() -> Array:
 
 
 _NUMBERS = _numbers()
+# Just below, on and just past the tiles, warps and blocks of kernels.
+_EDGES = tuple(n + d for n in (8, 16, 32, 64, 128, 256) for d in (-1, 0, 1))
 _MOST = 509  # bytes drawn for one array; prime, so that rows of a longer one do not repeat
 
 
 class Draw:
     """Draws arguments: `size`, `pick`, `array` ... over a source of choices.
 
-    mode: "any"; "empty" (no batch); "large" (sizes past the tiles of fast kernels); "smooth" (no
-    ties, so that numeric differences converge). without: parameters that the kernel under test
-    does not have, which get their first, simplest value.
+    mode: "any"; "empty" (no batch); "large" (sizes past the tiles of fast kernels); "edges" (sizes
+    around those of tiles); "smooth" (no ties, so that numeric differences converge). without:
+    parameters that the kernel under test does not have, which get their first, simplest value.
     """
 
     def __init__(
@@ -64,6 +66,10 @@ class Draw:
 
     def size(self, low: int, high: int, large: int | None = None) -> int:
         """A length from low to high, or up to `large` in that mode."""
+        if self.mode == "edges" and self.source.integer(0, 1):
+            return self.pick(
+                "", *[n for n in _EDGES if low <= n <= 2 * (large or 3 * high)] or [low]
+            )
         if self.mode == "large":
             low, high = high, large or 3 * high
         return self.source.integer(low, high)
