@@ -58,7 +58,7 @@ def convolution(side: int, c: int, f: int, p: int) -> list[Case]:
     forward, grad_x, grad_w = torch_convolution(x, w, b, dy, p)
     back = (1, 1), pad, False
     return [
-        (f"conv2d {where}", lambda k: k.conv2d(x, w, b, y, (1, 1), pad), forward),
+        (f"conv2d {where}", lambda k: k.conv2d(x, w, b, y, (1, 1), pad, False), forward),
         (f"conv2d_grad_x {where}", lambda k: k.conv2d_grad_x(dy, w, dx, *back), grad_x),
         (f"conv2d_grad_w {where}", lambda k: k.conv2d_grad_w(dy, x, dw, *back), grad_w),
     ]

@@ -35,8 +35,8 @@ def image_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
         ((40, 30, 30, 8), (3, 3, 8, 8), (1, 1), VALID),  # several blocks, threads
     ]:
         y = shapes.conv2d(x, w, stride, pad)
-        yield "conv2d", (draw(*x), draw(*w), draw(w[3]), y, stride, pad)
-        yield "conv2d", (draw(*x), draw(*w), None, y, stride, pad)
+        yield "conv2d", (draw(*x), draw(*w), draw(w[3]), y, stride, pad, True)
+        yield "conv2d", (draw(*x), draw(*w), None, y, stride, pad, False)
         yield "conv2d_grad_x", (draw(*y), draw(*w), x, stride, pad, False)
         yield "conv2d_grad_w", (draw(*y), draw(*x), w, stride, pad, False)
     for x, size, stride, pad in [
@@ -321,7 +321,7 @@ key, c = np.array([3, 4], np.uint64), np.empty(8, "f")
 n, mean, var = cpu.batch_norm(x, c * 0 + 2, None, np.empty_like(x), c.copy(), c.copy(), 1e-5)
 p, m, v = draw(200_000), draw(200_000), np.abs(draw(200_000))
 for name, result in {
-    "conv2d": cpu.conv2d(x, w, draw(8), np.empty_like(dy), (1, 1), one),
+    "conv2d": cpu.conv2d(x, w, draw(8), np.empty_like(dy), (1, 1), one, False),
     "conv2d_grad_x": cpu.conv2d_grad_x(dy, w, np.empty_like(x), (1, 1), one, False),
     "conv2d_grad_w": cpu.conv2d_grad_w(dy, x, np.empty_like(w), (1, 1), one, False),
     "max_pool2d": y, "arg": arg, "batch_norm": n, "mean": mean, "var": var,
@@ -366,7 +366,7 @@ def test_a_forked_child_can_share_work() -> None:
             "import os, warnings",
             "warnings.simplefilter('ignore')",
             "child = os.fork()",
-            "cpu.conv2d(x, w, None, np.empty_like(dy), (1, 1), one)",
+            "cpu.conv2d(x, w, None, np.empty_like(dy), (1, 1), one, False)",
             "os._exit(0) if child == 0 else sys.exit(os.waitpid(child, 0)[1])",
         ]
     )

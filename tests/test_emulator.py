@@ -343,7 +343,7 @@ def calls():
     logits, label = f32(21, 40), np.arange(21, dtype=np.int64)
     lse = np.log(np.exp(logits).sum(1))
     one = np.ones((), np.float32)
-    yield "conv2d", (dy,), lambda k, y: k.conv2d(x, w, b, y, *how)
+    yield "conv2d", (dy,), lambda k, y: k.conv2d(x, w, b, y, *how, True)
     yield "conv2d_grad_x", (x,), lambda k, dx: k.conv2d_grad_x(dy, w, dx, *how, True)
     yield "conv2d_grad_w", (w,), lambda k, dw: k.conv2d_grad_w(dy, x, dw, *how, True)
     yield "sum_rows", (b,), lambda k, db: k.sum_rows(dy, db, True)

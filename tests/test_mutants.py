@@ -210,7 +210,7 @@ def added_to_what_is_there_always(dy, w, dx, add):
 
 
 @mutant("conv2d")
-def stride_swapped(x, w, b, y, stride, pad):
+def stride_swapped(x, w, b, y, stride, pad, relu):
     wide = np.pad(x, ((0, 0), (0, 40), (0, 40), (0, 0)))
     big = np.empty((len(x), 60, 60, w.shape[3]), y.dtype)
     sizes = [
@@ -218,22 +218,34 @@ def stride_swapped(x, w, b, y, stride, pad):
         for n, p, k, s in zip((wide.shape[1:3]), pad, w.shape, stride[::-1])
     ]
     big = right.conv2d(
-        wide, w, b, np.empty((len(x), *sizes, w.shape[3]), y.dtype), stride[::-1], pad
+        wide, w, b, np.empty((len(x), *sizes, w.shape[3]), y.dtype), stride[::-1], pad, relu
     )
     return put(big[:, : y.shape[1], : y.shape[2]], y)
 
 
 @mutant("conv2d")
-def sides_of_the_padding_swapped(x, w, b, y, stride, pad):
-    return right.conv2d(x, w, b, y, stride, tuple(p[::-1] for p in pad))
+def sides_of_the_padding_swapped(x, w, b, y, stride, pad, relu):
+    return right.conv2d(x, w, b, y, stride, tuple(p[::-1] for p in pad), relu)
 
 
 @mutant("conv2d")
-def height_and_width_of_the_padding_swapped(x, w, b, y, stride, pad):
+def height_and_width_of_the_padding_swapped(x, w, b, y, stride, pad, relu):
     (top, bottom), (left, right_) = pad
     wide = np.pad(x, ((0, 0), (left, top + bottom), (top, left + right_), (0, 0)))
     windows = wide[:, : x.shape[1] + top + bottom, : x.shape[2] + left + right_]
-    return right.conv2d(windows, w, b, y, stride, ((0, 0), (0, 0)))
+    return right.conv2d(windows, w, b, y, stride, ((0, 0), (0, 0)), relu)
+
+
+@mutant("conv2d")
+def relu_before_the_bias(x, w, b, y, stride, pad, relu):
+    value = right.conv2d(x, w, None, np.empty_like(y), stride, pad, relu)
+    return put(value if b is None else value + b, y)
+
+
+@mutant("conv2d", "inf and NaN")
+def relu_drops_nan(x, w, b, y, stride, pad, relu):
+    value = right.conv2d(x, w, b, np.empty_like(y), stride, pad, False)
+    return put(np.where(value > 0, value, 0) if relu else value, y)
 
 
 @mutant("conv2d_grad_w")

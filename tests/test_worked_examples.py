@@ -148,21 +148,23 @@ def test_a_dense_layer():
     same(k.matmul(np.empty((2, 0)), np.empty((0, 1)), np.full((2, 1), 7.0)), [[0], [0]])
 
 
-SAME = padding("same", (3, 3), (2, 2), (1, 1))
+SAME, VALID = padding("same", (3, 3), (2, 2), (1, 1)), ((0, 0), (0, 0))
 
 
 def test_same_padding_puts_the_odd_one_at_the_bottom_right():
     assert SAME == ((0, 1), (0, 1))
     x = np.arange(1.0, 10).reshape(1, 3, 3, 1)
-    y = k.conv2d(x, np.ones((2, 2, 1, 1)), None, np.empty((1, 3, 3, 1)), (1, 1), SAME)
+    y = k.conv2d(x, np.ones((2, 2, 1, 1)), None, np.empty((1, 3, 3, 1)), (1, 1), SAME, False)
     same(y[0, :, :, 0], [[12, 16, 9], [24, 28, 15], [15, 17, 9]])
 
 
 def test_a_convolution_does_not_turn_its_filter_and_mixes_channels():
     x = np.array([[1.0, 10], [2, 20], [3, 30]]).reshape(1, 1, 3, 2)
     w = np.array([[[1.0], [0]], [[0], [1]]]).reshape(1, 2, 2, 1)  # left of channel 0 + right of 1
-    y = k.conv2d(x, w, np.array([100.0]), np.empty((1, 1, 2, 1)), (1, 1), ((0, 0), (0, 0)))
+    y = k.conv2d(x, w, np.array([100.0]), np.empty((1, 1, 2, 1)), (1, 1), VALID, False)
     same(y.reshape(-1), [121, 132])
+    k.conv2d(x, w, np.array([-21.5]), y, (1, 1), VALID, True)
+    same(y.reshape(-1), [0, 10.5])
     dy = np.array([1.0, 5]).reshape(1, 1, 2, 1)
     dx = k.conv2d_grad_x(dy, w, np.empty_like(x), (1, 1), ((0, 0), (0, 0)), False)
     same(dx.reshape(3, 2), [[1, 0], [5, 1], [0, 5]])
@@ -172,7 +174,7 @@ def test_a_convolution_does_not_turn_its_filter_and_mixes_channels():
 
 def test_a_stride_of_2_by_1():
     x = np.arange(12.0).reshape(1, 4, 3, 1)
-    y = k.conv2d(x, np.ones((1, 1, 1, 1)), None, np.empty((1, 2, 3, 1)), (2, 1), ((0, 0), (0, 0)))
+    y = k.conv2d(x, np.ones((1, 1, 1, 1)), None, np.empty((1, 2, 3, 1)), (2, 1), VALID, False)
     same(y[0, :, :, 0], [[0, 1, 2], [6, 7, 8]])
 
 
@@ -372,13 +374,13 @@ def test_clipping_shortens_and_never_lengthens():
 # The same in other words: formulas that share no code with the definition, on drawn arguments
 
 
-def loops_conv2d(x, w, b, y, stride, pad):
+def loops_conv2d(x, w, b, y, stride, pad, relu):
     result = np.zeros(y.shape) + (0 if b is None else b)
     for n, i, j, r, s in np.ndindex(*y.shape[:3], *w.shape[:2]):
         h, v = i * stride[0] + r - pad[0][0], j * stride[1] + s - pad[1][0]
         if 0 <= h < x.shape[1] and 0 <= v < x.shape[2]:
             result[n, i, j] += np.einsum("c,cf->f", x[n, h, v], w[r, s])
-    return result
+    return np.maximum(result, 0) if relu else result
 
 
 def loops_max_pool2d(x, y, arg, size, stride, pad):

@@ -36,7 +36,8 @@ def _conv2d(d: Draw) -> Values:
     w = d.array((*size, channels, filters))
     b = d.pick("b", None, True) and d.array((filters,))
     y = Blank(shapes.conv2d(x.shape, w.shape, stride, pad))
-    return dict(x=x, w=w, b=b, y=y, stride=stride, pad=pad)
+    relu = d.mode != "smooth" and d.pick("relu", False, True)  # no kinks where it is smooth
+    return dict(x=x, w=w, b=b, y=y, stride=stride, pad=pad, relu=relu)
 
 
 @case(

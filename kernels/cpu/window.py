@@ -21,13 +21,16 @@ _BLOCK = 1 << 20
 _PARTIAL = 32 << 20  # bytes of partial sums of dw, of which there are 2 to 16
 
 
-def conv2d(x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding) -> Array:
+def conv2d(
+    x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding, relu: bool
+) -> Array:
     """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r, j sw + s, c] w[r, s, c, f].
 
-    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F)
+    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F).
+    relu: the larger of that and 0; NaN stays NaN.
     """
     if rare(x, w, y):
-        return reference.conv2d(x, w, b, y, stride, pad)
+        return reference.conv2d(x, w, b, y, stride, pad, relu)
     x, filters, out = canonical(x), canonical(w).reshape(-1, w.shape[3]), target(y)
     if b is not None:  # one more filter row, met by a 1 at the end of each window
         both = space(2, (len(filters) + 1, w.shape[3]))
@@ -37,7 +40,9 @@ def conv2d(x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Paddi
 
     def block(number: int, first: int, span: slice, windows: Array) -> None:
         _im2col(x, windows, first, *layout)
-        np.matmul(windows, filters, out=rows[span])
+        part = np.matmul(windows, filters, out=rows[span])
+        if relu:  # while it is in the cache
+            np.maximum(part, ZERO, out=part)
 
     _by_blocks(y.shape, len(filters), block)
     return settle(out, y)

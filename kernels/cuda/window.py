@@ -15,7 +15,7 @@ ENOUGH_THREADS = 2**18
 
 
 @jit
-def _conv2d(x, w, b, y, sh, sw, top, left):
+def _conv2d(x, w, b, y, sh, sw, top, left, relu):
     """A thread computes one element of y; its warp shares a pixel and reads 32 filters of w."""
     pixel = cuda.blockIdx.x * ROWS + cuda.threadIdx.y
     f = cuda.blockIdx.y * LANES + cuda.threadIdx.x
@@ -32,19 +32,24 @@ def _conv2d(x, w, b, y, sh, sw, top, left):
                 if 0 <= v < x.shape[2]:
                     for c in range(w.shape[2]):
                         total += x[n, h, v, c] * w[r, s, c, f]
-    y[n, i, j, f] = total + b[f] if b.size else total
+    if b.size:
+        total += b[f]
+    y[n, i, j, f] = y.dtype.type(0) if relu and total <= 0 else total
 
 
-def conv2d(x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding) -> Array:
+def conv2d(
+    x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding, relu: bool
+) -> Array:
     """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r, j sw + s, c] w[r, s, c, f].
 
-    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F)
+    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F).
+    relu: the larger of that and 0; NaN stays NaN.
     """
     if b is None:
         b = memory.scratch((0,), y.dtype)
     n, oh, ow, f = y.shape
     grid = blocks(n * oh * ow, ROWS), blocks(f, LANES)
-    _conv2d[grid, (LANES, ROWS)](x, w, b, y, *stride, pad[0][0], pad[1][0])
+    _conv2d[grid, (LANES, ROWS)](x, w, b, y, *stride, pad[0][0], pad[1][0], relu)
     return y
 
 

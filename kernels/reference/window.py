@@ -8,13 +8,17 @@ from ..shapes import Padding, Pair
 from .elementwise import store
 
 
-def conv2d(x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding) -> Array:
+def conv2d(
+    x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding, relu: bool
+) -> Array:
     """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r, j sw + s, c] w[r, s, c, f].
 
-    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F)
+    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F).
+    relu: the larger of that and 0; NaN stays NaN.
     """
     value = np.tensordot(_windows(_pad(x, pad, 0), w.shape[:2], stride), w, 3)
-    return store(value if b is None else value + b, y, False)
+    value = value if b is None else value + b
+    return store(np.maximum(value, value.dtype.type(0)) if relu else value, y, False)
 
 
 def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add: bool) -> Array:

@@ -22,10 +22,16 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def conv2d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    *,
+    relu: bool = False,
 ) -> Tensor:
     """Convolution of input (N, H, W, C) with weight (KH, KW, C, F): see ops.conv2d."""
-    return ops.conv2d(input, weight, bias, stride=stride, padding=padding)
+    return ops.conv2d(input, weight, bias, stride=stride, padding=padding, relu=relu)
 
 
 def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Tensor:

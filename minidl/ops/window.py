@@ -6,13 +6,14 @@ from ..op import op
 
 
 @op
-def conv2d(k, x, w, b=None, *, stride=1, padding=0):
+def conv2d(k, x, w, b=None, *, stride=1, padding=0, relu=False):
     """Slide each filter of w over x and sum the products.
 
     x (N, H, W, C), w (KH, KW, C, F), b (F,) or None -> (N, OH, OW, F)
 
     stride: a number or (height, width). padding: zeros to add on each side, as a number, a pair,
-    ((top, bottom), (left, right)), "valid" or "same".
+    ((top, bottom), (left, right)), "valid" or "same". relu: what is below 0 becomes 0, at no
+    further pass.
     """
     check.rank("conv2d", "w", w, 4, "a set of filters (KH, KW, C, F)")
     _, stride, pad = check.windows("conv2d", x, w.shape[:2], stride, padding)
@@ -22,7 +23,7 @@ def conv2d(k, x, w, b=None, *, stride=1, padding=0):
     if b is not None and b.shape != w.shape[3:]:
         check.fail("conv2d", f"b needs one number per filter, {w.shape[3]}", w=w, b=b)
     y = k.empty_image(shapes.conv2d(x.shape, w.shape, stride, pad), x.dtype)
-    k.conv2d(x, w, b, y, stride, pad)
+    k.conv2d(x, w, b, y, stride, pad, relu)
 
     def grad_x(dy, dx, add):
         return k.conv2d_grad_x(dy, w, dx, stride, pad, add)
@@ -33,7 +34,16 @@ def conv2d(k, x, w, b=None, *, stride=1, padding=0):
     def grad_b(dy, db, add):
         return k.sum_rows(dy, db, add)
 
-    return y, (grad_x, grad_w, grad_b)
+    def grad(dy, outs, adds):
+        dz = k.relu_grad(dy, y, k.empty_like(y), False)
+        if outs[0] is not None:
+            k.conv2d_grad_x(dz, w, outs[0], stride, pad, adds[0])
+        if outs[1] is not None:
+            k.conv2d_grad_w(dz, x, outs[1], stride, pad, adds[1])
+        if outs[2:] and outs[2] is not None:
+            k.sum_rows(dz, outs[2], adds[2])
+
+    return y, grad if relu else (grad_x, grad_w, grad_b)
 
 
 @op
