@@ -52,6 +52,7 @@ KERNELS = {
     "cuda.memory": ({"numpy", "cupy"}, {"roles"}),
     "cuda._numba": ({"numpy", "numba", "cupy"}, {"roles", "cuda"}),
     "cuda.arguments": ({"numpy", "numba"}, {"cuda"}),
+    "cuda.intrinsics": ({"numba", "llvmlite"}, {"roles", "cuda"}),
     "cuda.emulator": ({"numpy", "numba", "llvmlite"}, {"roles", "cuda"}),
     "cases": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "testing"}),
     "testing": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "cpu", "cuda", "cases"}),

@@ -23,10 +23,11 @@ if importlib.util.find_spec("numba_cuda") is None:
     )
 
 from numba import cuda as _cuda
+from numba.cuda.extending import intrinsic
 
 cuda: Any = _cuda  # in a kernel its names mean other things than type checkers read
 
-__all__ = ["EMULATED", "Kernel", "blocks", "compile_ir", "cuda", "device", "jit"]
+__all__ = ["EMULATED", "Kernel", "blocks", "compile_ir", "cuda", "device", "intrinsic", "jit"]
 
 _asked = os.environ.get("MINIDL_CUDA", "")
 if _asked not in ("", "emulate"):
