@@ -107,7 +107,7 @@ def others() -> list[Case]:
         "batch_norm_grad": lambda k: k.batch_norm_grad(
             dy, x, w, mean, var, y, c, c.copy(), 1e-5, (False,) * 3
         ),
-        "linear 784->128": lambda k: k.linear(rows, dense, None, flat),
+        "linear 784->128": lambda k: k.linear(rows, dense, None, flat, False),
         "cross_entropy 64x10": lambda k: k.cross_entropy(
             logits, label, np.empty((), "f"), lse, 1 / BATCH
         ),

@@ -61,8 +61,8 @@ def other_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Arguments of all other kernels."""
     for r, i, o in [(4, 3, 2), (64, 784, 128)]:
         x, w, dy = draw(r, i), draw(i, o), draw(r, o)
-        yield "linear", (x, w, draw(o), (r, o))
-        yield "linear", (x, w, None, (r, o))
+        yield "linear", (x, w, draw(o), (r, o), True)
+        yield "linear", (x, w, None, (r, o), False)
         yield "linear_grad_x", (dy, w, (r, i), False)
         yield "linear_grad_w", (dy, x, (i, o), False)
     key, label = np.array([2**35 + 5, 2**32 - 3], np.uint64), np.array([2, 0, 1, 1, 2, 0, 1])

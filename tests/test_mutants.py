@@ -191,8 +191,13 @@ def flat_view_of_a_strided_output(dy, a, db, add):
 
 
 @mutant("linear")
-def bias_missing(x, w, b, y):
-    return right.linear(x, w, None, y)
+def bias_missing(x, w, b, y, relu):
+    return right.linear(x, w, None, y, relu)
+
+
+@mutant("linear")
+def relu_forgotten(x, w, b, y, relu):
+    return right.linear(x, w, b, y, False)
 
 
 @mutant("linear_grad_w", "add")

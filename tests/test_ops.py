@@ -328,19 +328,20 @@ def test_an_op_runs_on_any_kernel_namespace_without_tensors():
     assert grad(np.ones(2), np.empty(2), False).tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_convolution_with_relu_is_relu_after_it_bit_for_bit(seed):
-    v = example("conv2d", "float32", seed)
+@pytest.mark.parametrize("name, seed", [*itertools.product(("conv2d", "linear"), range(4))])
+def test_a_fused_relu_is_relu_after_it_bit_for_bit(name, seed):
+    v = example(name, "float32", seed)
+    op, static = getattr(ops, name), WIRING[name][1](v)
     arrays, dy = [v["x"], v["w"], v["b"]], np.empty(v["y"].shape, np.float32)
     dy[...] = np.random.default_rng(seed).standard_normal(dy.shape)
 
     def fused(*tensors):
-        return ops.conv2d(*tensors, relu=True, **window(v))
+        return op(*tensors, relu=True, **static)
 
     def apart(*tensors):
-        return ops.relu(ops.conv2d(*tensors, **window(v)))
+        return ops.relu(op(*tensors, **static))
 
-    y, z = (op(*tensors_of(arrays, ())).numpy() for op in (fused, apart))
+    y, z = (layer(*tensors_of(arrays, ())).numpy() for layer in (fused, apart))
     assert y.tobytes() == z.tobytes()
     for wanted in ((0, 1, 2), (1,), (0, 2)):
         expected = gradients(apart, arrays, dy, wanted)

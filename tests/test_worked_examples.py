@@ -141,7 +141,9 @@ def test_the_place_of_a_maximum_counts_the_reduced_elements_in_c_order():
 def test_a_dense_layer():
     x, w, b = arrays([[1, 2]], [[1, 0, -1], [2, 1, 0]], [10, 20, 30])
     same(k.matmul(x, w, np.empty((1, 3))), [[5, 2, -1]])
-    same(k.linear(x, w, b, np.empty((1, 3))), [[15, 22, 29]])
+    same(k.linear(x, w, b, np.empty((1, 3)), False), [[15, 22, 29]])
+    same(k.linear(x, w, -b, np.empty((1, 3)), True), [[0, 0, 0]])
+    same(k.linear(x, w, np.zeros(3), np.empty((1, 3)), True), [[5, 2, 0]])
     dy = np.array([[1.0, 10, 100]])
     same(k.linear_grad_x(dy, w, np.empty((1, 2)), False), [[-99, 12]])
     same(k.linear_grad_w(dy, x, np.ones((2, 3)), True), [[2, 11, 101], [3, 21, 201]])
@@ -402,8 +404,9 @@ def in_groups(combine):
     return reduced
 
 
-def einsum_linear(x, w, b, y):
-    return np.einsum("ri,io->ro", x, w) + (0 if b is None else b)
+def einsum_linear(x, w, b, y, relu):
+    value = np.einsum("ri,io->ro", x, w) + (0 if b is None else b)
+    return np.where(value < 0, 0, value) if relu else value
 
 
 def batch_norm_by_var(x, w, b, y, mean, var, eps):

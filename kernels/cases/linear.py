@@ -30,4 +30,5 @@ def _matmul(d: Draw) -> Values:
 def _linear(d: Draw) -> Values:
     r, i, o = d.batch(), d.size(1, 7, 70), d.size(1, 7, 40)
     b = d.pick("b", None, True) and d.array((o,))
-    return dict(x=d.array((r, i)), w=d.array((i, o)), b=b, y=Blank((r, o)))
+    relu = d.mode != "smooth" and d.pick("relu", False, True)  # no kinks where it is smooth
+    return dict(x=d.array((r, i)), w=d.array((i, o)), b=b, y=Blank((r, o)), relu=relu)

@@ -27,10 +27,12 @@ def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     return _filled(a.T, dy, db, add)
 
 
-def linear(x: Array, w: Array, b: Array | None, y: Out) -> Array:
-    """y (R, O) = x (R, I) w (I, O) + b (O,)."""
+def linear(x: Array, w: Array, b: Array | None, y: Out, relu: bool) -> Array:
+    """y (R, O) = x (R, I) w (I, O) + b (O,), or 0 where relu and that is below; NaN stays NaN."""
     _product(x, w, y)
-    return y if b is None else np.add(y, b, out=y)
+    if b is not None:
+        np.add(y, b, out=y)
+    return np.maximum(y, y.dtype.type(0), out=y) if relu else y
 
 
 def linear_grad_x(dy: Array, w: Array, dx: Out, add: bool) -> Array:

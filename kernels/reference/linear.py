@@ -1,5 +1,7 @@
 """Matrix products."""
 
+import numpy as np
+
 from ..roles import Array, Out
 from .elementwise import store
 
@@ -19,10 +21,10 @@ def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     return store(a.T @ dy, db, add)
 
 
-def linear(x: Array, w: Array, b: Array | None, y: Out) -> Array:
-    """y (R, O) = x (R, I) w (I, O) + b (O,)."""
-    product = x @ w
-    return store(product if b is None else product + b, y, False)
+def linear(x: Array, w: Array, b: Array | None, y: Out, relu: bool) -> Array:
+    """y (R, O) = x (R, I) w (I, O) + b (O,), or 0 where relu and that is below; NaN stays NaN."""
+    value = x @ w if b is None else x @ w + b
+    return store(np.maximum(value, value.dtype.type(0)) if relu else value, y, False)
 
 
 def linear_grad_x(dy: Array, w: Array, dx: Out, add: bool) -> Array:

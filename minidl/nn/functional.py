@@ -13,11 +13,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """input (..., I) times weight (I, O), plus bias (O,) -> (..., O)."""
+def linear(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False
+) -> Tensor:
+    """input (..., I) times weight (I, O), plus bias (O,) -> (..., O): see ops.linear."""
     if input.ndim in (0, 2) or input.shape[-1] != weight.shape[0]:
-        return ops.linear(input, weight, bias)
-    rows = ops.linear(ops.reshape(input, shape=(-1, input.shape[-1])), weight, bias)
+        return ops.linear(input, weight, bias, relu=relu)
+    rows = ops.linear(ops.reshape(input, shape=(-1, input.shape[-1])), weight, bias, relu=relu)
     return ops.reshape(rows, shape=(*input.shape[:-1], weight.shape[1]))
 
 

@@ -24,15 +24,18 @@ def matmul(k, a, b):
 
 
 @op
-def linear(k, x, w, b=None):
-    """x (R, I) times w (I, O), plus b (O,) or None -> (R, O)."""
+def linear(k, x, w, b=None, *, relu=False):
+    """x (R, I) times w (I, O), plus b (O,) or None -> (R, O).
+
+    relu: what is below 0 becomes 0, at no further pass.
+    """
     check.rank("linear", "w", w, 2, "a weight (in, out)")
     if x.ndim != 2 or x.shape[1] != w.shape[0]:
         hint = "put a Flatten before the first Linear" if x.ndim > 2 else ""
         check.fail("linear", f"x does not have w's {w.shape[0]} features", hint, x=x, w=w)
     if b is not None and b.shape != w.shape[1:]:
         check.fail("linear", "b needs one number per output", w=w, b=b)
-    y = k.linear(x, w, b, k.empty((len(x), w.shape[1]), x.dtype))
+    y = k.linear(x, w, b, k.empty((len(x), w.shape[1]), x.dtype), relu)
 
     def grad_x(dy, dx, add):
         return k.linear_grad_x(dy, w, dx, add)
@@ -43,4 +46,10 @@ def linear(k, x, w, b=None):
     def grad_b(dy, db, add):
         return k.sum_rows(dy, db, add)
 
-    return y, (grad_x, grad_w, grad_b)
+    def grad(dy, outs, adds):
+        dz = k.relu_grad(dy, y, k.empty_like(y), False)
+        for gradient, out, add in zip((grad_x, grad_w, grad_b), outs, adds):
+            if out is not None:
+                gradient(dz, out, add)
+
+    return y, grad if relu else (grad_x, grad_w, grad_b)
