@@ -4,19 +4,16 @@ Numba's own cache looks at the file of the function alone, so that after an edit
 calls from another file it would go on running the old one. Ours keeps everything in one folder,
 named after all that the code depends on: `<cache>/<hash of every file of kernels/ that this folder
 may import, of the versions of numba, llvmlite and numpy, and of this CPU>/`. One file per function
-and signature, written under a temporary name and then renamed, so that processes may race for it.
-It begins with its own hash: a damaged file is compiled again, never run, and so is a file that
-another user owns: machine code, in Numba's pickled form, is the one thing here that is trusted.
+and signature, which `disk.py` reads only where it is whole and this user's: machine code, in
+Numba's pickled form, is the one thing here that is trusted.
 """
 
-import contextlib
 import functools
 import hashlib
 import os
 import pickle
 import platform
 import sys
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,11 +26,11 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from .. import disk
 from ._threads import share, threads
 
 # Elements from which threads pay: `python -m benchmarks.kernels_cpu --threads`.
 PARALLEL = 1 << 17
-_DIGEST = 32  # bytes of a SHA-256
 
 
 def jit(function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = ()) -> Any:
@@ -81,12 +78,9 @@ class KernelCache(NullCache):
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         """The code for a signature, or None where it has to be compiled."""
         target_context.refresh()
-        with contextlib.suppress(OSError):
-            path = self.path(sig, target_context.codegen())
-            data = path.read_bytes()
-            intact = hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]
-            if intact and _mine(path):
-                return CompileResult._rebuild(target_context, *pickle.loads(data[_DIGEST:]))
+        code = disk.read(self.path(sig, target_context.codegen()))
+        if code is not None:
+            return CompileResult._rebuild(target_context, *pickle.loads(code))
         announce()
         return None
 
@@ -94,16 +88,10 @@ class KernelCache(NullCache):
         """Keep freshly compiled code for the next process."""
         if KernelCache.broken or fingerprint() != _LOADED:
             return  # files edited under a running process: its code is of neither version
-        path, code = self.path(sig, data.codegen), dumps(data._reduce())
-        unfinished = path.with_suffix(f".{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(hashlib.sha256(code).digest() + code)
-            unfinished.replace(path)
+            disk.write(self.path(sig, data.codegen), dumps(data._reduce()))
         except OSError as error:
             KernelCache.broken = True
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
             print(
                 f"minidl: compiled kernels cannot be kept in {folder()} ({error.strerror}), so "
                 "every process compiles them again; MINIDL_CACHE names another folder",
@@ -120,14 +108,9 @@ class KernelCache(NullCache):
         return folder() / f"{function.__qualname__.replace('<locals>', '')}-{digest[:16]}.code"
 
 
-def _mine(path: Path) -> bool:
-    """Whether this user wrote a file: code of anybody else must not run."""
-    return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
-
-
 def folder() -> Path:
     """Where this version of the kernels, on this machine, keeps its code."""
-    return _cache_home() / _LOADED[:16]
+    return disk.home() / _LOADED[:16]
 
 
 def fingerprint() -> str:
@@ -142,19 +125,6 @@ def fingerprint() -> str:
         source = file.read_bytes()
         found.update(f"{file.relative_to(root).as_posix()} {len(source)}\n".encode() + source)
     return found.hexdigest()
-
-
-def _cache_home() -> Path:
-    """$MINIDL_CACHE, else minidl in the user's cache folder of this platform."""
-    if given := os.environ.get("MINIDL_CACHE"):
-        return Path(given) / "kernels"
-    if sys.platform == "win32":
-        home = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        home = Path.home() / "Library" / "Caches"
-    else:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "minidl" / "kernels"
 
 
 @functools.cache  # once per process
