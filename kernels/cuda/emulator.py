@@ -91,9 +91,16 @@ _ASKED = "".join(
     for i, word in enumerate(("mask", "mode", "value", "lane", "clamp"), 1)
 )
 
+_SUMS = "".join(
+    f'define {kind} @"nv.add.rn.{letter}"({kind} %a, {kind} %b) alwaysinline {{\n'
+    f"  %r = fadd {kind} %a, %b\n  ret {kind} %r\n}}\n"
+    for kind, letter in (("float", "f"), ("double", "d"))
+)
+
 RUNTIME = f"""
 {_STATE}
 {_REGISTERS}
+{_SUMS}
 
 define void @nv_switch(ptr %save, i64 %to) naked noinline {{
   call void asm sideeffect "{_SWITCH}", ""()
@@ -283,7 +290,8 @@ class _Compiled:
         module = _retarget(compile_ir(kernel.function, signature, CC))
         names = {f.name for f in module.functions if f.is_declaration}
         self.fibers = any(n.startswith(("nv.barrier", "nv.bar.", "nv.shfl")) for n in names)
-        (entry,) = (f for f in module.functions if not f.is_declaration)
+        defined = (f for f in module.functions if not f.is_declaration)
+        (entry,) = (f for f in defined if not f.name.startswith("minidl"))  # intrinsics
         if " asm " in str(entry):
             raise NotImplementedError(f"{kernel.__name__}: the emulator cannot run inline PTX")
         if 8 * sum(map(int, re.findall(r" alloca \[(\d+) x ", str(entry)))) > STACK // 2:

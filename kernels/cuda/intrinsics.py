@@ -80,6 +80,10 @@ def _check(name: str, array: types.Type, dtype: types.Type) -> None:
         raise NumbaTypeError(f"{name}: {array} is not a contiguous array of {dtype}")
 
 
+def _float(array: types.Type) -> types.Type:
+    return types.float64 if getattr(array, "dtype", None) == types.float64 else types.float32
+
+
 def _load(name: str, dtype: types.Type, lanes: int, array: types.Type) -> tuple[Any, Callable]:
     _check(name, array, dtype)
 
@@ -108,14 +112,14 @@ def _store(name: str, dtype: types.Type, lanes: int, array: types.Type) -> tuple
 
 @intrinsic
 def ld4(typing, array, i):
-    """The four float32 from flat index i of a contiguous array, in one 128-bit load."""
-    return _load("ld4", types.float32, 4, array)
+    """The four floats from flat index i of a contiguous array: one 128-bit load; of float64 two."""
+    return _load("ld4", _float(array), 4, array)
 
 
 @intrinsic
 def st4(typing, array, i, a, b, c, d):
-    """Store four float32 from flat index i of a contiguous array on, in one 128-bit store."""
-    return _store("st4", types.float32, 4, array)
+    """Store four floats from flat index i of a contiguous array on: one 128-bit store, or two."""
+    return _store("st4", _float(array), 4, array)
 
 
 @intrinsic
@@ -128,6 +132,27 @@ def ld2(typing, array, i):
 def st2(typing, array, i, a, b):
     """Store two float64 from flat index i of a contiguous array on, in one 128-bit store."""
     return _store("st2", types.float64, 2, array)
+
+
+@intrinsic
+def plus(typing, a, b):
+    """a + b, rounded by itself: never fused with the product that b may be.
+
+    So adding to what is there gives the same bits as storing the product and adding it then.
+    """
+    if a != b or not isinstance(a, types.Number | types.Boolean):
+        raise NumbaTypeError(f"plus: {a} and {b} are not numbers of one type")
+
+    def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        if not isinstance(a, types.Float):
+            return (builder.or_ if isinstance(a, types.Boolean) else builder.add)(*args)
+        kind = args[0].type
+        name = f"llvm.nvvm.add.rn.{'d' if a == types.float64 else 'f'}"
+        known = builder.module.globals.get(name)
+        known = known or ir.Function(builder.module, ir.FunctionType(kind, [kind, kind]), name)
+        return builder.call(known, args)
+
+    return a(a, b), lower
 
 
 @intrinsic

@@ -1,6 +1,12 @@
-"""How arrays lie in memory: the fewest axes that say it."""
+"""How arrays lie in memory: the fewest axes that say it, and how a grid covers them."""
 
 from collections.abc import Sequence
+
+from ..roles import Array
+from ._numba import blocks
+
+THREADS = 256  # of a block
+MOST_BLOCKS = 65535  # along the second and third axis of a grid; kernels loop over what is left
 
 
 def collapse(
@@ -23,3 +29,26 @@ def collapse(
             lengths.append(shape[a])
             steps.append(step)
     return tuple(lengths), [tuple(column) for column in zip(*steps)] or [()] * len(strides)
+
+
+def spread(x: Array, shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of x broadcast to a shape: 0 along the axes on which it is repeated."""
+    lead = len(shape) - x.ndim
+    inner = (0 if n == 1 else s for n, s in zip(x.shape, x.strides))
+    return (0,) * lead + tuple(inner)
+
+
+def cover(*lengths: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """A grid and a block of THREADS for up to three axes, given from the innermost one outwards.
+
+    Threads run along the innermost axis first; where it is short, the block reaches further along
+    the next. Only the grid's first axis is sure to be long enough: along the others the kernel
+    goes on in steps of the grid's size.
+    """
+    block: list[int] = []
+    left = THREADS
+    for n, most in zip(lengths, (THREADS, THREADS, 64)):
+        block.append(min(left, most, 1 << max(n - 1, 0).bit_length()))
+        left //= block[-1]
+    grid = [blocks(n, size) for n, size in zip(lengths, block)]
+    return (grid[0], *(min(n, MOST_BLOCKS) for n in grid[1:])), tuple(block)

@@ -1,0 +1,141 @@
+"""A scalar function applied to every element: one skeleton for dense arrays, one for any others."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ..roles import Array
+from ._numba import blocks, cuda, device, jit
+from .intrinsics import aligned, ld4, plus, st4
+from .layout import THREADS, collapse, cover, spread
+from .memory import as_strided
+
+VECTOR = 4  # elements of a thread: one 128-bit load of float32, two of float64
+
+
+def _of_three(scalar: Callable[..., Any]) -> Any:
+    """A device function of three numbers, of which the scalar function takes the first ones."""
+    inner = device(scalar)
+    count = scalar.__code__.co_argcount
+    if count == 1:
+        return device(lambda a, b, c: inner(a))
+    return device(lambda a, b, c: inner(a, b)) if count == 2 else inner
+
+
+def _on_dense(scalar: Any) -> Callable[..., None]:
+    def kernel(a, b, c, y, add):
+        """A thread computes four neighbours, by 128-bit loads; the last one may have fewer."""
+        i = cuda.grid(1) * VECTOR
+        if i + VECTOR <= y.size:
+            a0, a1, a2, a3 = ld4(a, i)
+            b0, b1, b2, b3 = ld4(b, i)  # not compiled into a load where scalar takes no b
+            c0, c1, c2, c3 = ld4(c, i)
+            y0, y1, y2, y3 = (
+                scalar(a0, b0, c0),
+                scalar(a1, b1, c1),
+                scalar(a2, b2, c2),
+                scalar(a3, b3, c3),
+            )
+            if add:
+                t0, t1, t2, t3 = ld4(y, i)
+                y0, y1, y2, y3 = plus(t0, y0), plus(t1, y1), plus(t2, y2), plus(t3, y3)
+            st4(y, i, y0, y1, y2, y3)
+        else:
+            for k in range(i, y.size):
+                value = scalar(a[k], b[k], c[k])
+                y[k] = plus(y[k], value) if add else value
+
+    return kernel
+
+
+def _on_strided(scalar: Any) -> Callable[..., None]:
+    def kernel(a, b, c, y, add):
+        """A thread computes one element of each y[h]; neighbours follow y's innermost axis.
+
+        A grid has three axes, so one is left to a loop; and one block more than 65535 along an
+        axis would not start, so there threads go on in steps of the grid's size.
+        """
+        k, row, plane = cuda.grid(3)
+        _, rows, planes = cuda.gridsize(3)
+        if k < y.shape[3]:
+            for i in range(plane, y.shape[1], planes):
+                for j in range(row, y.shape[2], rows):
+                    for h in range(y.shape[0]):
+                        value = y.dtype.type(scalar(a[h, i, j, k], b[h, i, j, k], c[h, i, j, k]))
+                        y[h, i, j, k] = plus(y[h, i, j, k], value) if add else value
+
+    return kernel
+
+
+class Pointwise:
+    """The kernels of a scalar function: `relu = Pointwise(_relu)`, `relu((x,), y)`.
+
+    Arrays broadcast to the shape of y; the result is stored in y, or added to what is there.
+    """
+
+    def __init__(self, scalar: Callable[..., Any], name: str = "") -> None:
+        name = name or scalar.__name__.lstrip("_")
+        inner = _of_three(scalar)
+        self.dense = jit(_named(name, _on_dense(inner)))
+        self.strided = jit(_named(f"{name}_strided", _on_strided(inner)), mixed=True)
+
+    def __call__(self, inputs: Sequence[Array], y: Array, add: bool = False) -> Array:
+        arrays = *inputs, y
+        if all(x.shape == y.shape and x.flags.c_contiguous for x in arrays):
+            shape, strides = (y.size,), [(x.itemsize,) for x in arrays]
+        else:
+            shape, strides = collapse(y.shape, *(spread(x, y.shape) for x in arrays))
+        if _vectors(arrays, shape, strides):
+            flat = [as_strided(x, shape, step) for x, step in zip(arrays, strides)]
+            self.dense[blocks(y.size, THREADS * VECTOR), THREADS](*_three(flat), flat[-1], add)
+            return y
+        for views in planes(shape, arrays, strides):
+            grid, block = cover(*views[-1].shape[:0:-1])
+            self.strided[grid, block](*_three(views), views[-1], add)
+        return y
+
+
+def _named(name: str, function: Callable[..., None]) -> Callable[..., None]:
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def _three(arrays: Sequence[Array]) -> tuple[Array, ...]:
+    """Three inputs for a kernel; it does not read those that its scalar function does not take."""
+    inputs = arrays[:-1]
+    return (*inputs, *inputs[:1] * (3 - len(inputs)))
+
+
+def _vectors(arrays: Sequence[Array], shape: Any, strides: Any) -> bool:
+    """Whether arrays are floats of one dtype that lie side by side in one order, and aligned."""
+    dtype = arrays[0].dtype
+    return (
+        dtype.kind == "f"
+        and len(shape) <= 1
+        and all(x.dtype == dtype for x in arrays)
+        and all(step in ((), (dtype.itemsize,)) for step in strides)
+        and aligned(*arrays)
+    )
+
+
+def planes(
+    shape: Sequence[int],
+    arrays: Sequence[Array],
+    strides: Sequence[Sequence[int]],
+    across: int = -2,
+) -> Iterator[list[Array]]:
+    """Views (h, i, j, k) of arrays that together visit all elements, one launch each.
+
+    k is the innermost axis and j the axis `across`. Of the others the longest is i, for the grid,
+    and the next is h, for a loop in each thread; only what is left takes more than one launch.
+    """
+    shape = (1,) * (4 - len(shape)) + tuple(shape)
+    *others, k = range(len(shape))
+    j = others.pop(across + 1)
+    order = *sorted(others, key=lambda a: shape[a]), j, k
+    lengths, views = tuple(shape[a] for a in order), []
+    for x, step in zip(arrays, strides):
+        step = (0,) * (len(shape) - len(step)) + tuple(step)
+        views.append(as_strided(x, lengths, tuple(step[a] for a in order)))
+    for outer in itertools.product(*(range(n) for n in lengths[:-4])):
+        yield [x[outer] for x in views]
