@@ -103,7 +103,7 @@ def others() -> list[Case]:
         "max_pool2d_grad": lambda k: k.max_pool2d_grad(slope, arg, y, *POOL, False),
         "sum_rows": lambda k: k.sum_rows(dy, c, False),
         "dropout": lambda k: k.dropout(x, key, y, 0.25),
-        "batch_norm": lambda k: k.batch_norm(x, w, w, y, c, c.copy(), 1e-5),
+        "batch_norm": lambda k: k.batch_norm(x, w, w, y, c, c.copy(), 1e-5, False),
         "batch_norm_grad": lambda k: k.batch_norm_grad(
             dy, x, w, mean, var, y, c, c.copy(), 1e-5, (False,) * 3
         ),

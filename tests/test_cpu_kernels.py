@@ -75,9 +75,9 @@ def other_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "dropout", (x, key, shape, 0.3)
         yield "dropout", (x, key, shape, 1.0)
         yield "dropout_grad", (dy, key, shape, 0.3, False)
-        yield "batch_norm", (x, w, mean, shape, (c,), (c,), 1e-5)
-        yield "batch_norm", (x, None, None, shape, (c,), (c,), 1e-5)
-        yield "batch_norm_eval", (x, w, None, mean, var, shape, 1e-5)
+        yield "batch_norm", (x, w, mean, shape, (c,), (c,), 1e-5, True)
+        yield "batch_norm", (x, None, None, shape, (c,), (c,), 1e-5, False)
+        yield "batch_norm_eval", (x, w, None, mean, var, shape, 1e-5, True)
         yield "batch_norm_grad", (dy, x, w, mean, var, shape, (c,), (c,), 1e-5, (False,) * 3)
     x, strange = draw(7, 3), draw(7, 3)
     strange[1, 0], strange[2], strange[3, 1], strange[4] = np.inf, -np.inf, np.nan, 80
@@ -318,7 +318,8 @@ x, w, dy = draw(48, 30, 30, 8), draw(3, 3, 8, 8), draw(48, 28, 28, 8)
 one, pool = ((0, 0), (0, 0)), ((2, 2), (2, 2), ((0, 0), (0, 0)))
 y, arg = cpu.max_pool2d(x, np.empty((48, 15, 15, 8), "f"), np.empty((48, 15, 15, 8), "i4"), *pool)
 key, c = np.array([3, 4], np.uint64), np.empty(8, "f")
-n, mean, var = cpu.batch_norm(x, c * 0 + 2, None, np.empty_like(x), c.copy(), c.copy(), 1e-5)
+out = np.empty_like(x), c.copy(), c.copy()
+n, mean, var = cpu.batch_norm(x, c * 0 + 2, None, *out, 1e-5, False)
 p, m, v = draw(200_000), draw(200_000), np.abs(draw(200_000))
 for name, result in {
     "conv2d": cpu.conv2d(x, w, draw(8), np.empty_like(dy), (1, 1), one, False),

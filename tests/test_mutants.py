@@ -292,28 +292,35 @@ def windows_overwrite_each_other(dy, arg, dx, size, stride, pad, add):
 
 
 @mutant("batch_norm")
-def variance_unbiased(x, w, b, y, mean, var, eps):
-    right.batch_norm(x, w, b, y, mean, var, eps)
+def variance_unbiased(x, w, b, y, mean, var, eps, relu):
+    right.batch_norm(x, w, b, y, mean, var, eps, relu)
     rows = x.size // mean.size
     var *= var.dtype.type(rows / max(rows - 1, 1))
     return y, mean, var
 
 
 @mutant("batch_norm", "every cell written")
-def running_sums_start_as_they_were(x, w, b, y, mean, var, eps):
+def running_sums_start_as_they_were(x, w, b, y, mean, var, eps, relu):
     mean += x.mean(axis=tuple(range(x.ndim - 1)))
-    right.batch_norm(x, w, b, y, mean.copy(), var, eps)
+    right.batch_norm(x, w, b, y, mean.copy(), var, eps, relu)
     return y, mean, var
 
 
 @mutant("batch_norm_eval")
-def eps_outside_the_root(x, w, b, mean, var, y, eps):
-    return right.batch_norm_eval(x, w, b, mean, (np.sqrt(var) + var.dtype.type(eps)) ** 2, y, 0.0)
+def eps_outside_the_root(x, w, b, mean, var, y, eps, relu):
+    var = (np.sqrt(var) + var.dtype.type(eps)) ** 2
+    return right.batch_norm_eval(x, w, b, mean, var, y, 0.0, relu)
 
 
 @mutant("batch_norm_eval")
-def eps_missing(x, w, b, mean, var, y, eps):
-    return right.batch_norm_eval(x, w, b, mean, var, y, 0.0)
+def eps_missing(x, w, b, mean, var, y, eps, relu):
+    return right.batch_norm_eval(x, w, b, mean, var, y, 0.0, relu)
+
+
+@mutant("batch_norm_eval", "inf and NaN")
+def relu_turns_nan_to_zero(x, w, b, mean, var, y, eps, relu):
+    right.batch_norm_eval(x, w, b, mean, var, y, eps, False)
+    return put(np.where(y > 0, y, 0) if relu else y.copy(), y)
 
 
 @mutant("batch_norm_grad")

@@ -348,3 +348,28 @@ def test_a_fused_relu_is_relu_after_it_bit_for_bit(name, seed):
         for mine, theirs in zip(gradients(fused, arrays, dy, wanted), expected, strict=True):
             assert (mine is None) == (theirs is None)
             assert mine is None or mine.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_batch_norm_with_relu_is_relu_after_it_bit_for_bit(seed, training):
+    v = example("batch_norm", "float32", seed)
+    arrays, statistics = [v["x"], v["w"], v["b"]], Tensor(np.ones(v["x"].shape[-1], np.float32))
+    static = dict(training=training or len(v["x"]) < 2, eps=v["eps"])
+    running = () if static["training"] else (statistics, statistics)
+    dy = np.random.default_rng(seed).standard_normal(v["x"].shape).astype(np.float32)
+
+    def fused(*tensors):
+        return ops.batch_norm(*tensors, *running, **static, relu=True)
+
+    def apart(*tensors):
+        return ops.relu(ops.batch_norm(*tensors, *running, **static))
+
+    y, z = (op(*tensors_of(arrays, ())).numpy() for op in (fused, apart))
+    assert y.tobytes() == z.tobytes()
+    assert not y.all()  # the relu had something to do
+    for wanted in ((0, 1, 2), (0,), (0, 2)):
+        expected = gradients(apart, arrays, dy, wanted)
+        for mine, theirs in zip(gradients(fused, arrays, dy, wanted), expected, strict=True):
+            assert (mine is None) == (theirs is None)
+            assert mine is None or mine.tobytes() == theirs.tobytes()

@@ -207,11 +207,13 @@ def test_pooling_nan_wins_and_where_all_is_minus_inf_the_first_real_cell():
 
 def test_batch_norm_divides_by_the_biased_deviation():
     x, w, b = arrays([[1], [3], [5], [7]], [2], [10])
-    y, mean, var = k.batch_norm(x, w, b, *like(x, w, w), 4.0)
+    y, mean, var = k.batch_norm(x, w, b, *like(x, w, w), 4.0, False)
     same(mean, [4])
     same(var, [5])
     same(y, 10 + 2 * (x - 4) / 3)
-    same(k.batch_norm_eval(x, None, None, np.array([1.0]), np.array([3.0]), y, 1.0), (x - 1) / 2)
+    mean, var = arrays([3], [3])
+    same(k.batch_norm_eval(x, None, None, mean, var, y, 1.0, False), (x - 3) / 2)
+    same(k.batch_norm_eval(x, None, None, mean, var, y, 1.0, True), [[0], [0], [1], [2]])
 
 
 def test_the_gradient_of_batch_norm_has_no_part_along_1_and_x():
@@ -409,10 +411,11 @@ def einsum_linear(x, w, b, y, relu):
     return np.where(value < 0, 0, value) if relu else value
 
 
-def batch_norm_by_var(x, w, b, y, mean, var, eps):
+def batch_norm_by_var(x, w, b, y, mean, var, eps, relu):
     rows = x.reshape(-1, x.shape[-1])
     z = (rows - rows.mean(0)) * (rows.var(0) + eps) ** -0.5
-    return z * (1 if w is None else w) + (0 if b is None else b)
+    value = z * (1 if w is None else w) + (0 if b is None else b)
+    return np.where(value < 0, 0, value) if relu else value
 
 
 def cross_entropy_by_logaddexp(x, label, y, lse, scale):

@@ -47,7 +47,9 @@ def _normalised(d: Draw, batch: int) -> Values:
     shape = (batch, *(max(n, 1) for n in shape[1:]))
     x = d.array(shape, distinct=True)
     w, b = (d.pick(name, None, True) and d.array(shape[-1:]) for name in "wb")
-    return dict(x=x, w=w, b=b, y=Blank(shape), eps=d.pick("eps", 1e-5, 0.125))
+    relu = d.mode != "smooth" and d.pick("relu", False, True)  # no kinks where it is smooth
+    eps = d.pick("eps", 1e-5, 0.125)
+    return dict(x=x, w=w, b=b, y=Blank(shape), eps=eps, relu=relu)
 
 
 @case(

@@ -6,37 +6,53 @@ from .. import reference
 from ..reference.elementwise import store
 from ..roles import Array, Out
 from ._numba import loop
-from .memory import canonical, rare, settle, space, target
+from .memory import ZERO, canonical, rare, settle, space, target
 from .reduce import ROWS, column_sums
 
 
 def batch_norm(
-    x: Array, w: Array | None, b: Array | None, y: Out, mean: Out, var: Out, eps: float
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    y: Out,
+    mean: Out,
+    var: Out,
+    eps: float,
+    relu: bool,
 ) -> tuple[Array, Array, Array]:
     """y = w (x - mean) / sqrt(var + eps) + b with the batch's own mean and (biased) variance.
 
-    x (..., C), w, b (C,) or None -> y (..., C), mean, var (C,)
+    x (..., C), w, b (C,) or None -> y (..., C), mean, var (C,); relu: what is below 0 becomes 0,
+    NaN stays NaN.
     """
     if rare(x, w, b, y, mean, var):
-        return reference.batch_norm(x, w, b, y, mean, var, eps)
+        return reference.batch_norm(x, w, b, y, mean, var, eps, relu)
     rows = canonical(x).reshape(-1, x.shape[-1])
     mean[...] = column_sums(rows) / len(rows)
     parts = _parts(1, rows)
     _square_parts(parts.shape[1], x.size, rows, canonical(mean), parts)
     var[...] = parts[0].sum(axis=0, dtype=np.float64) / len(rows)
-    return batch_norm_eval(x, w, b, mean, var, y, eps), mean, var
+    return batch_norm_eval(x, w, b, mean, var, y, eps, relu), mean, var
 
 
 def batch_norm_eval(
-    x: Array, w: Array | None, b: Array | None, mean: Array, var: Array, y: Out, eps: float
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    mean: Array,
+    var: Array,
+    y: Out,
+    eps: float,
+    relu: bool,
 ) -> Array:
-    """y = w (x - mean) / sqrt(var + eps) + b with statistics that are given."""
+    """y = w (x - mean) / sqrt(var + eps) + b with statistics that are given; relu as above."""
     if rare(x, w, b, mean, var, y):
-        return reference.batch_norm_eval(x, w, b, mean, var, y, eps)
+        return reference.batch_norm_eval(x, w, b, mean, var, y, eps, relu)
     out, c = target(y), x.shape[-1]
     shift = np.zeros(c, np.float32) if b is None else canonical(b)
     rows, scale = canonical(x).reshape(-1, c), _scale(w, var, eps)
-    _affine(len(rows), x.size, rows, canonical(mean), scale, shift, out.reshape(-1, c))
+    flat = out.reshape(-1, c)
+    _affine(len(rows), x.size, rows, canonical(mean), scale, shift, flat, relu)
     return settle(out, y)
 
 
@@ -99,12 +115,13 @@ def _square_parts(start, stop, x, mean, parts):
 
 
 @loop(fast=("contract",))
-def _affine(start, stop, x, mean, scale, shift, y):
+def _affine(start, stop, x, mean, scale, shift, y, relu):
     c = x.shape[1]
     for i in range(start, stop):
         row, out = x[i], y[i]
         for k in range(c):
-            out[k] = (row[k] - mean[k]) * scale[k] + shift[k]
+            value = (row[k] - mean[k]) * scale[k] + shift[k]
+            out[k] = ZERO if relu and value <= ZERO else value  # NaN is not <= 0
 
 
 @loop(fast=("contract",))

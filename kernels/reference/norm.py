@@ -7,25 +7,41 @@ from .elementwise import store
 
 
 def batch_norm(
-    x: Array, w: Array | None, b: Array | None, y: Out, mean: Out, var: Out, eps: float
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    y: Out,
+    mean: Out,
+    var: Out,
+    eps: float,
+    relu: bool,
 ) -> tuple[Array, Array, Array]:
     """y = w (x - mean) / sqrt(var + eps) + b with the batch's own mean and (biased) variance.
 
-    x (..., C), w, b (C,) or None -> y (..., C), mean, var (C,)
+    x (..., C), w, b (C,) or None -> y (..., C), mean, var (C,); relu: what is below 0 becomes 0,
+    NaN stays NaN.
     """
     over = tuple(range(x.ndim - 1))
     mean[...] = x.mean(axis=over)
     var[...] = np.square(x - mean).mean(axis=over)  # in two passes: E[x^2] - mean^2 cancels
-    return batch_norm_eval(x, w, b, mean, var, y, eps), mean, var
+    return batch_norm_eval(x, w, b, mean, var, y, eps, relu), mean, var
 
 
 def batch_norm_eval(
-    x: Array, w: Array | None, b: Array | None, mean: Array, var: Array, y: Out, eps: float
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    mean: Array,
+    var: Array,
+    y: Out,
+    eps: float,
+    relu: bool,
 ) -> Array:
-    """y = w (x - mean) / sqrt(var + eps) + b with statistics that are given."""
+    """y = w (x - mean) / sqrt(var + eps) + b with statistics that are given; relu as above."""
     value = (x - mean) / np.sqrt(var + var.dtype.type(eps))
     value = value if w is None else value * w
-    return store(value if b is None else value + b, y, False)
+    value = value if b is None else value + b
+    return store(np.maximum(value, value.dtype.type(0)) if relu else value, y, False)
 
 
 def batch_norm_grad(

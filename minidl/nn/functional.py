@@ -50,12 +50,14 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    relu: bool = False,
 ) -> Tensor:
     """Normalise each channel of input (..., C); training moves the running statistics."""
     statistics = [t for t in (running_mean, running_var) if t is not None]
     y = ops.batch_norm(
         input, weight, bias, running_mean, running_var,
-        training=training, momentum=momentum, eps=eps,
+        training=training, momentum=momentum, eps=eps, relu=relu,
     )  # fmt: skip
     for t in statistics if training else ():
         t.changed()
