@@ -1,32 +1,108 @@
-"""One optimizer step over a flat buffer of parameters, in place."""
+"""One optimizer step over a flat buffer of parameters, in place.
+
+A thread takes four neighbours of every buffer, each in one 128-bit load, and reads and writes each
+of them once.
+"""
 
 import math
 
 from ..roles import Array, InOut
-from ._numba import blocks, cuda, jit
+from . import memory
+from ._numba import blocks, cuda, device, jit
+from .intrinsics import aligned
+from .move import dense
+from .vector import load4, store4
 
 THREADS = 256
 
 
+@device
+def _sgd(dp, p, v, rate, momentum, decay, kept, nesterov):
+    """One parameter's new value and its new velocity, which counts only where one is kept."""
+    step = dp
+    if decay:  # 0 times an infinite parameter would be NaN
+        step += decay * p
+    if kept:
+        v = momentum * v + step
+        step = step + momentum * v if nesterov else v
+    return p - rate * step, v
+
+
 @jit
-def _adam_step_(dp, lr, t, p, m, v, log1, log2, keep1, keep2, new1, new2, eps, weight_decay):
-    """A thread updates one parameter: all four buffers are read and written once."""
-    i = cuda.grid(1)
+def _sgd_step_(dp, lr, p, v, momentum, decay, nesterov, wide):
+    """A thread steps four neighbouring parameters. v has no size where no velocity is kept."""
+    i = 4 * cuda.grid(1)
     if i >= p.size:
         return
-    real = p.dtype.type
-    step = real(t[0])
-    c1, c2 = -math.expm1(step * log1), -math.expm1(step * log2)
-    g = dp.flat[i]
-    if weight_decay:  # 0 times an infinite parameter would be NaN
-        g += weight_decay * p.flat[i]
-    mean = keep1 * m.flat[i] + new1 * g
-    square = keep2 * v.flat[i] + new2 * g * g
-    m.flat[i] = mean
-    v.flat[i] = square
-    p.flat[i] -= lr[0] / c1 * mean / (math.sqrt(square) / math.sqrt(c2) + eps)
+    rate, kept = lr[0], v.size > 0
+    dp0, dp1, dp2, dp3 = load4(dp, i, wide)
+    p0, p1, p2, p3 = load4(p, i, wide)
+    v0, v1, v2, v3 = dp0, dp1, dp2, dp3
+    if kept:
+        v0, v1, v2, v3 = load4(v, i, wide)
+    p0, v0 = _sgd(dp0, p0, v0, rate, momentum, decay, kept, nesterov)
+    p1, v1 = _sgd(dp1, p1, v1, rate, momentum, decay, kept, nesterov)
+    p2, v2 = _sgd(dp2, p2, v2, rate, momentum, decay, kept, nesterov)
+    p3, v3 = _sgd(dp3, p3, v3, rate, momentum, decay, kept, nesterov)
+    store4(p, i, wide, p0, p1, p2, p3)
+    if kept:
+        store4(v, i, wide, v0, v1, v2, v3)
 
 
+@dense
+def sgd_step_(
+    dp: Array,
+    lr: Array,
+    p: InOut,
+    v: InOut,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> tuple[Array, Array | None]:
+    """p -= lr v with v = momentum v + dp + weight_decay p; nesterov looks one step further.
+
+    dp, p, v (n,), lr (1,); v is None where momentum is 0. Sutskever et al. 2013, in PyTorch's form.
+    """
+    kept = memory.scratch((0,), p.dtype) if v is None else v
+    rates = float(momentum), float(weight_decay)
+    _sgd_step_[blocks(p.size, 4 * THREADS), THREADS](
+        dp, lr, p, kept, *rates, bool(nesterov), aligned(dp, p, kept)
+    )
+    return p, v
+
+
+@device
+def _adam(dp, p, m, v, rate, root, keep1, keep2, new1, new2, eps, decay):
+    """One parameter's new value, mean and mean square."""
+    if decay:  # 0 times an infinite parameter would be NaN
+        dp += decay * p
+    m = keep1 * m + new1 * dp
+    v = keep2 * v + new2 * dp * dp
+    return p - rate * m / (math.sqrt(v) / root + eps), m, v
+
+
+@jit
+def _adam_step_(dp, lr, t, p, m, v, log1, log2, keep1, keep2, new1, new2, eps, decay, wide):
+    """A thread steps four neighbouring parameters."""
+    i = 4 * cuda.grid(1)
+    if i >= p.size:
+        return
+    step = p.dtype.type(t[0])
+    rate, root = lr[0] / -math.expm1(step * log1), math.sqrt(-math.expm1(step * log2))
+    dp0, dp1, dp2, dp3 = load4(dp, i, wide)
+    p0, p1, p2, p3 = load4(p, i, wide)
+    m0, m1, m2, m3 = load4(m, i, wide)
+    v0, v1, v2, v3 = load4(v, i, wide)
+    p0, m0, v0 = _adam(dp0, p0, m0, v0, rate, root, keep1, keep2, new1, new2, eps, decay)
+    p1, m1, v1 = _adam(dp1, p1, m1, v1, rate, root, keep1, keep2, new1, new2, eps, decay)
+    p2, m2, v2 = _adam(dp2, p2, m2, v2, rate, root, keep1, keep2, new1, new2, eps, decay)
+    p3, m3, v3 = _adam(dp3, p3, m3, v3, rate, root, keep1, keep2, new1, new2, eps, decay)
+    store4(p, i, wide, p0, p1, p2, p3)
+    store4(m, i, wide, m0, m1, m2, m3)
+    store4(v, i, wide, v0, v1, v2, v3)
+
+
+@dense
 def adam_step_(
     dp: Array,
     lr: Array,
@@ -45,10 +121,10 @@ def adam_step_(
     added to the gradient. 1 - beta**t is -expm1(t log beta): 1 - 0.999 in float32 has four digits.
     """
     log1, log2 = (math.log(beta) if beta else -math.inf for beta in (beta1, beta2))
-    _adam_step_[blocks(p.size, THREADS), THREADS](
-        dp, lr, t, p, m, v, log1, log2, float(beta1), float(beta2), 1.0 - beta1, 1.0 - beta2,
-        float(eps), float(weight_decay),
-    )  # fmt: skip
+    rates = float(beta1), float(beta2), 1.0 - beta1, 1.0 - beta2, float(eps), float(weight_decay)
+    _adam_step_[blocks(p.size, 4 * THREADS), THREADS](
+        dp, lr, t, p, m, v, log1, log2, *rates, aligned(dp, p, m, v)
+    )
     return p, m, v
 
 
@@ -57,10 +133,33 @@ def _count_(t):
     """A thread adds one to one counter."""
     i = cuda.grid(1)
     if i < t.size:
-        t.flat[i] += 1
+        t[i] += 1
 
 
+@dense
 def count_(t: InOut) -> Array:
     """t += 1."""
-    _count_[blocks(t.size, THREADS), THREADS](t)
+    _count_[blocks(t.size, THREADS), THREADS](t.reshape(-1))
     return t
+
+
+@jit
+def _clip_(square, x, limit, wide):
+    """A thread scales four neighbours."""
+    i = 4 * cuda.grid(1)
+    if i >= x.size:
+        return
+    real = x.dtype.type
+    factor = limit / (math.sqrt(square[0]) + real(1e-6))
+    if factor > real(1):  # not min(): NaN must stay NaN
+        factor = real(1)
+    a, b, c, d = load4(x, i, wide)
+    store4(x, i, wide, a * factor, b * factor, c * factor, d * factor)
+
+
+@dense
+def clip_(square: Array, x: InOut, limit: float) -> Array:
+    """x *= min(1, limit / (sqrt(square) + 1e-6)): scale a vector of squared length `square`."""
+    grid = blocks(x.size, 4 * THREADS)
+    _clip_[grid, THREADS](square.reshape(1), x.reshape(-1), float(limit), aligned(x))
+    return x
