@@ -1,15 +1,31 @@
-"""Sums in a fixed order: the same bits in every run, on every launch of the same shape."""
+"""Sums, means and maxima over axes: the same bits in every run, on every launch of a shape.
+
+Every reduction is one over the middle of x (outer, reduced, inner). A block is a box of threads,
+lanes along inner, rows along reduced and outs along outer, each a power of two: so a warp reads
+neighbours whether it adds up rows of x (inner = 1) or columns, wide ones or narrow ones.
+"""
 
 import math
+from builtins import max as larger  # max is a kernel here
 
 from ..roles import Array, Out
 from . import memory
 from ._numba import blocks, cuda, device, jit
+from .intrinsics import plus
+from .layout import MOST_BLOCKS, THREADS, spread
+from .move import copy, dense
 
-LANES, ROWS = 32, 8  # the block: a warp along the columns, and 8 rows at a time
-CHUNK = 256  # rows that one block adds up at least, so that partial sums stay few
+LANES = 32  # a warp
+SECTOR = 8  # neighbours that one memory transaction brings: enough lanes for a short sum
+STEPS = 16  # additions of a thread that make up for a join across warps
+FEW_STEPS = 4  # ... and for one by shuffles
+BLOCKS = 1024  # that fill a large GPU; a grid of fewer cuts its long sums into tasks
+DEEP = 64  # the most threads that a block can have in z
 
 EVERY_LANE = 0xFFFFFFFF
+NOWHERE = 2**63 - 1  # behind every position
+
+Shape3 = tuple[int, int, int]
 
 
 @device
@@ -24,42 +40,319 @@ def warp_sum(value):
 def warp_max(value):
     """The largest value of the 32 lanes of a warp, in every lane."""
     for step in (16, 8, 4, 2, 1):
-        value = max(value, cuda.shfl_xor_sync(EVERY_LANE, value, step))
+        value = larger(value, cuda.shfl_xor_sync(EVERY_LANE, value, step))
+    return value
+
+
+@device
+def place_in_block():
+    """The number of a thread in its block: 32 in a row are a warp."""
+    row = cuda.threadIdx.y + cuda.blockDim.y * cuda.threadIdx.z
+    return cuda.threadIdx.x + cuda.blockDim.x * row
+
+
+@device
+def join_rows(value, part):
+    """The sum over the rows of a block, for the threads of row 0; part (THREADS,) is shared.
+
+    A tree: through shared memory while the two rows that meet lie in different warps, by shuffles
+    from then on. What threads of other rows get means nothing.
+    """
+    mine, half = place_in_block(), cuda.blockDim.y >> 1
+    while half * cuda.blockDim.x >= LANES:
+        part[mine] = value
+        cuda.syncthreads()
+        if cuda.threadIdx.y < half:
+            value += part[mine + half * cuda.blockDim.x]
+        cuda.syncthreads()
+        half >>= 1
+    while half > 0:
+        value += cuda.shfl_xor_sync(EVERY_LANE, value, half * cuda.blockDim.x)
+        half >>= 1
     return value
 
 
 @jit
-def _sum_rows(x, y, chunk, add):
-    """Each block adds up `chunk` rows of 32 columns of x (R, F) into one row of y (tasks, F).
+def _add_up(x, centre, y, chunk, count, squares, add):
+    """A thread adds up every blockDim.y-th of `chunk` elements of a column; the rows then join.
 
-    A thread walks down one column, 8 rows at a step, so that a warp reads 32 neighbours at once;
-    then a tree in shared memory joins the 8 threads of each column.
+    x (outer, reduced, inner) -> y (outer, tasks, inner) = sum / count. With a centre (inner,) the
+    sum is one of distances from it; squares: of their squares.
     """
-    part = cuda.shared.array((ROWS, LANES), x.dtype)
-    lane, row, task = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.y
-    f = cuda.blockIdx.x * LANES + lane
-    total = x.dtype.type(0)
-    if f < x.shape[1]:
-        for r in range(task * chunk + row, min((task + 1) * chunk, x.shape[0]), ROWS):
-            total += x[r, f]
-    part[row, lane] = total
-    cuda.syncthreads()
-    for half in (4, 2, 1):
-        if row < half:
-            part[row, lane] += part[row + half, lane]
+    part = cuda.shared.array(THREADS, x.dtype)
+    column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    task = cuda.blockIdx.y
+    stop = min((task + 1) * chunk, x.shape[1])
+    zero = x.dtype.type(0)
+    middle = centre[column] if column < centre.size else zero
+    first = cuda.blockIdx.z * cuda.blockDim.z
+    while first < x.shape[0]:
+        out = first + cuda.threadIdx.z
+        inside = out < x.shape[0] and column < x.shape[2]
+        total = zero
+        r = task * chunk + cuda.threadIdx.y
+        while inside and r < stop:
+            value = x[out, r, column] - middle
+            total += value * value if squares else value
+            r += cuda.blockDim.y
+        total = join_rows(total, part)
+        if inside and cuda.threadIdx.y == 0:
+            total /= count
+            y[out, task, column] = plus(y[out, task, column], total) if add else total
+        first += cuda.gridDim.z * cuda.blockDim.z
+
+
+def box(outer: int, reduced: int, inner: int, lanes: int = LANES) -> Shape3:
+    """The block for a shape: at least a warp, with as many rows as pay for their join."""
+    lanes = min(lanes, _power(2 * inner - 1))
+    rows = larger(
+        min(_power(reduced // FEW_STEPS), LANES // lanes),
+        min(_power(reduced // STEPS), THREADS // lanes),
+    )
+    outs = larger(_power(2 * outer - 1), LANES // (lanes * rows))
+    outs = min(outs, DEEP, THREADS // (lanes * rows))
+    if lanes == LANES:  # what is left of the block goes to the columns
+        lanes *= min(THREADS // (lanes * rows * outs), _power(blocks(inner, LANES)))
+    return lanes, rows, outs
+
+
+def _power(n: int) -> int:
+    """The largest power of two up to n, at least 1."""
+    return 1 << larger(n, 1).bit_length() - 1
+
+
+def tasks_of(shape: Shape3, block: Shape3) -> tuple[int, int]:
+    """Into how many tasks the sums of a shape are cut, and how many elements each has at most."""
+    outer, reduced, inner = shape
+    busy = larger(1, blocks(outer, block[2]) * blocks(inner, block[0]))
+    tasks = larger(1, min(BLOCKS // busy, reduced // (block[1] * STEPS)))
+    chunk = larger(1, blocks(reduced, tasks))
+    return larger(1, blocks(reduced, chunk)), chunk
+
+
+def grid_of(shape: Shape3, block: Shape3, tasks: int) -> Shape3:
+    """The grid: columns in x, tasks in y; in z what is outside, in turns where it is too much."""
+    return blocks(shape[2], block[0]), tasks, min(blocks(shape[0], block[2]), MOST_BLOCKS)
+
+
+def add_up_middle(
+    x: Array,
+    y: Array,
+    add: bool,
+    count: int = 1,
+    centre: Array | None = None,
+    squares: bool = False,
+) -> None:
+    """y (outer, inner) = sum of x (outer, reduced, inner) / count, in one stage or two."""
+    outer, _, inner = x.shape
+    if centre is None:
+        centre = memory.scratch((0,), x.dtype)
+    block = box(*x.shape)
+    tasks, chunk = tasks_of(x.shape, block)
+    grid, shape = grid_of(x.shape, block, tasks), (outer, tasks, inner)
+    if tasks == 1:
+        _add_up[grid, block](x, centre, y.reshape(shape), chunk, float(count), squares, add)
+    else:
+        partial = memory.scratch(shape, y.dtype)
+        _add_up[grid, block](x, centre, partial, chunk, 1.0, squares, False)
+        add_tasks(partial, y, add, count)
+
+
+def add_tasks(partial: Array, y: Array, add: bool, count: int = 1) -> None:
+    """y (outer, inner) = sum of partial (outer, tasks, inner) / count: the second stage."""
+    outer, tasks, inner = partial.shape
+    block = box(outer, tasks, inner, SECTOR)
+    none = memory.scratch((0,), y.dtype)
+    _add_up[grid_of(partial.shape, block, 1), block](
+        partial, none, y.reshape(outer, 1, inner), tasks, float(count), False, add
+    )
+
+
+def add_up(x: Array, y: Array, add: bool, count: int = 1) -> Array:
+    """y = sum of x over the axes along which y has length 1, divided by count; any strides."""
+    axes, shape = together(x.shape, y.shape)
+    out = y if y.flags.c_contiguous else memory.scratch(y.shape, y.dtype)
+    middle = contiguous(x.transpose(axes)).reshape(shape)
+    add_up_middle(middle, out.reshape(shape[0], shape[2]), add and out is y, count)
+    return y if out is y else copy(out, y, add)
+
+
+def together(shape: tuple[int, ...], y: tuple[int, ...]) -> tuple[list[int], Shape3]:
+    """An order of the axes in which the reduced ones are neighbours, and (outer, reduced, inner).
+
+    The order they have, where that will do; else the reduced axes last.
+    """
+    axes = list(range(len(shape)))
+    reduced = [a for a in axes if y[a] == 1 != shape[a]]
+    start, stop = (reduced[0], reduced[-1] + 1) if reduced else (0, 0)
+    if any(shape[a] != 1 for a in range(start, stop) if a not in reduced):
+        axes = [a for a in axes if a not in reduced] + reduced
+        start, stop = len(axes) - len(reduced), len(axes)
+    lengths = [shape[a] for a in axes]
+    outer, middle, inner = lengths[:start], lengths[start:stop], lengths[stop:]
+    return axes, (math.prod(outer), math.prod(middle), math.prod(inner))
+
+
+def contiguous(x: Array) -> Array:
+    """x, or a copy of it in scratch that lies in C order."""
+    return x if x.flags.c_contiguous else copy(x, memory.scratch(x.shape, x.dtype), False)
+
+
+def sum(x: Array, y: Out) -> Array:
+    """y = sum of x over the axes along which y has length 1; 0 where there is nothing to sum."""
+    return add_up(x, y, False)
+
+
+def _repeat(dy: Array, dx: Array, add: bool) -> Array:
+    return copy(memory.as_strided(dy, dx.shape, spread(dy, dx.shape)), dx, add)
+
+
+def sum_grad(dy: Array, dx: Out, add: bool) -> Array:
+    """dx = dy, repeated along the reduced axes."""
+    return _repeat(dy, dx, add)
+
+
+def mean(x: Array, y: Out) -> Array:
+    """y = mean of x over the axes along which y has length 1; NaN of nothing."""
+    return add_up(x, y, False, x.size // larger(y.size, 1))
+
+
+def mean_grad(dy: Array, dx: Out, add: bool) -> Array:
+    """dx = dy / (number of elements in each mean), repeated along the reduced axes."""
+    if not dx.size:
+        return dx
+    share = memory.scratch(dy.shape, dy.dtype)
+    return _repeat(add_up(dy, share, False, dx.size // dy.size), dx, add)
+
+
+@device
+def wins(value, i, best, at):
+    """Whether the maximum is value at i, not best at `at`: NaN, then the larger, then the first."""
+    tie = value == best or (value != value and best != best)
+    return i < at if tie else value > best or value != value
+
+
+@device
+def join_best(best, at, values, places):
+    """The maximum over the rows of a block and its position, by the tree of join_rows."""
+    mine, half = place_in_block(), cuda.blockDim.y >> 1
+    while half * cuda.blockDim.x >= LANES:
+        values[mine], places[mine] = best, at
         cuda.syncthreads()
-    if row == 0 and f < x.shape[1]:
-        y[task, f] = y[task, f] + part[0, lane] if add else part[0, lane]
+        if cuda.threadIdx.y < half:
+            other = mine + half * cuda.blockDim.x
+            if wins(values[other], places[other], best, at):
+                best, at = values[other], places[other]
+        cuda.syncthreads()
+        half >>= 1
+    while half > 0:
+        value = cuda.shfl_xor_sync(EVERY_LANE, best, half * cuda.blockDim.x)
+        i = cuda.shfl_xor_sync(EVERY_LANE, at, half * cuda.blockDim.x)
+        if wins(value, i, best, at):
+            best, at = value, i
+        half >>= 1
+    return best, at
 
 
+@jit
+def _max(x, place, y, arg, chunk):
+    """A thread looks through every blockDim.y-th of `chunk` elements of a column, as in _add_up.
+
+    x (outer, reduced, inner) -> y, arg (outer, tasks, inner). place: where the elements of x stand,
+    or of size 0 where their own numbers say it.
+    """
+    values = cuda.shared.array(THREADS, x.dtype)
+    places = cuda.shared.array(THREADS, arg.dtype)
+    column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    task = cuda.blockIdx.y
+    stop = min((task + 1) * chunk, x.shape[1])
+    first = cuda.blockIdx.z * cuda.blockDim.z
+    while first < x.shape[0]:
+        out = first + cuda.threadIdx.z
+        inside = out < x.shape[0] and column < x.shape[2]
+        # any element will do to begin with: nowhere loses every tie, to that element too
+        best, at = x[out, 0, column] if inside else x.dtype.type(0), NOWHERE
+        r = task * chunk + cuda.threadIdx.y
+        while inside and r < stop:
+            i = place[out, r, column] if place.size else r
+            if wins(x[out, r, column], i, best, at):
+                best, at = x[out, r, column], i
+            r += cuda.blockDim.y
+        best, at = join_best(best, at, values, places)
+        if inside and cuda.threadIdx.y == 0:
+            y[out, task, column], arg[out, task, column] = best, at
+        first += cuda.gridDim.z * cuda.blockDim.z
+
+
+@dense
+def max(x: Array, y: Out, arg: Out) -> tuple[Array, Array]:
+    """y = maximum of x over the axes along which y has length 1; arg = where it stands.
+
+    arg counts the reduced elements in C order. The first maximum wins: ties must not differ
+    between devices. NaN wins over every number, the first NaN.
+    """
+    axes, (outer, reduced, inner) = together(x.shape, y.shape)
+    shape = outer, reduced, inner
+    rows, place = contiguous(x.transpose(axes)).reshape(shape), memory.scratch((0, 0, 0), arg.dtype)
+    block = box(*shape)
+    tasks, chunk = tasks_of(shape, block)
+    if tasks > 1:
+        best, at = (memory.scratch((outer, tasks, inner), a.dtype) for a in (y, arg))
+        _max[grid_of(shape, block, tasks), block](rows, place, best, at, chunk)
+        rows, place, shape, chunk = best, at, best.shape, tasks
+        block = box(*shape, SECTOR)
+    one = outer, 1, inner
+    _max[grid_of(shape, block, 1), block](rows, place, y.reshape(one), arg.reshape(one), chunk)
+    return y, arg
+
+
+@jit
+def _max_grad(dy, arg, dx, chunk, add):
+    """A thread writes every blockDim.y-th of `chunk` elements of a column of dx."""
+    column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    start = cuda.blockIdx.y * chunk
+    stop = min(start + chunk, dx.shape[1])
+    out = cuda.blockIdx.z * cuda.blockDim.z + cuda.threadIdx.z
+    while out < dx.shape[0] and column < dx.shape[2]:
+        r = start + cuda.threadIdx.y
+        while r < stop:
+            value = dy[out, column] if r == arg[out, column] else dx.dtype.type(0)
+            dx[out, r, column] = plus(dx[out, r, column], value) if add else value
+            r += cuda.blockDim.y
+        out += cuda.gridDim.z * cuda.blockDim.z
+
+
+@dense
+def max_grad(dy: Array, arg: Array, dx: Out, add: bool) -> Array:
+    """dx = dy at the maximum, 0 elsewhere."""
+    axes, shape = together(dx.shape, dy.shape)
+    outer, _, inner = shape
+    there = dx.transpose(axes)
+    rows = dx if there.flags.c_contiguous else memory.scratch(there.shape, dx.dtype)
+    block = box(*shape)
+    tasks, chunk = tasks_of(shape, block)
+    _max_grad[grid_of(shape, block, tasks), block](
+        dy.reshape(outer, inner),
+        arg.reshape(outer, inner),
+        rows.reshape(shape),
+        chunk,
+        add and rows is dx,
+    )
+    if rows is not dx:
+        copy(rows, there, add)
+    return dx
+
+
+@dense
 def sum_rows(dy: Array, db: Out, add: bool) -> Array:
     """db (F,) = sum of dy (..., F) over all axes but the last: the gradient of a bias."""
-    rows = math.prod(dy.shape[:-1])
-    x = dy.reshape(rows, dy.shape[-1])
-    chunk = max(CHUNK, blocks(rows, 1024))
-    tasks = max(1, blocks(rows, chunk))
-    partial = memory.scratch((tasks, db.size), db.dtype)
-    columns = blocks(db.size, LANES)
-    _sum_rows[(columns, tasks), (LANES, ROWS)](x, partial, chunk, False)
-    _sum_rows[(columns, 1), (LANES, ROWS)](partial, db.reshape(1, db.size), tasks, add)
+    rows = dy.reshape(1, math.prod(dy.shape[:-1]), db.size)
+    add_up_middle(rows, db.reshape(1, db.size), add)
     return db
+
+
+@dense
+def sum_squares(x: Array, y: Out, add: bool) -> Array:
+    """y () = sum of the squares of x."""
+    add_up_middle(x.reshape(1, x.size, 1), y.reshape(1, 1), add, squares=True)
+    return y
