@@ -1,42 +1,228 @@
-"""Convolution: sums over windows that slide across an image.
+"""Convolution as matrix products ("implicit GEMM"), and pooling.
 
-Direct kernels: neighbouring threads take neighbouring channels, which lie side by side in memory.
+What a window covers is the row of a matrix that nobody writes down: a block gathers 64 windows, 16
+cells at a time, from the image into shared memory, the filters beside them, and each thread
+multiplies 4 windows by 4 filters in registers. In memory the W C numbers of a line of an image lie
+side by side, and so do the KW C that a window takes of it: here these are its cells, and an image
+has `height` lines of `width` cells, a window `lines` of `run`.
 """
+
+import math
+from typing import NamedTuple
+
+import numpy as np
 
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
 from . import memory
-from ._numba import blocks, cuda, jit
+from ._numba import Kernel, blocks, cuda, device, jit
+from .intrinsics import aligned, ld4, st4
+from .move import copy, dense
+from .reduce import sum_rows
 
-LANES, ROWS = 32, 8  # the block: a warp along the channels, 8 pixels (or filter taps)
-PITCH = LANES + 1  # of a tile that is read along its columns: neighbours in different banks
-# Threads that fill a large GPU twice: conv2d_grad_w cuts its long sum into that many pieces.
-ENOUGH_THREADS = 2**18
-
-
-@jit
-def _conv2d(x, w, b, y, sh, sw, top, left, relu):
-    """A thread computes one element of y; its warp shares a pixel and reads 32 filters of w."""
-    pixel = cuda.blockIdx.x * ROWS + cuda.threadIdx.y
-    f = cuda.blockIdx.y * LANES + cuda.threadIdx.x
-    line, j = pixel // y.shape[2], pixel % y.shape[2]
-    n, i = line // y.shape[1], line % y.shape[1]
-    if n >= y.shape[0] or f >= y.shape[3]:
-        return
-    total = y.dtype.type(0)
-    for r in range(w.shape[0]):
-        h = i * sh + r - top
-        if 0 <= h < x.shape[1]:
-            for s in range(w.shape[1]):
-                v = j * sw + s - left
-                if 0 <= v < x.shape[2]:
-                    for c in range(w.shape[2]):
-                        total += x[n, h, v, c] * w[r, s, c, f]
-    if b.size:
-        total += b[f]
-    y[n, i, j, f] = y.dtype.type(0) if relu and total <= 0 else total
+DEPTH = 16  # terms of its sums that a tile takes at a time
+# Blocks that fill a large GPU (132 processors) 4 times: conv2d_grad_w cuts its sums into as many.
+# None shorter than 8 steps, in which the loads of the first one are lost time.
+ENOUGH_BLOCKS, LEAST_TASK = 512, 8 * DEPTH
+THREADS = 256
 
 
+class Tile(NamedTuple):
+    """What a block computes: rows by columns, of which each thread has `high` by 4."""
+
+    rows: int
+    columns: int
+    high: int = 4
+
+    @property
+    def block(self) -> Pair:
+        return self.columns // 4, self.rows // self.high
+
+
+# A thread reads 12 numbers for 32 products in the large tile, 8 for 16 in the others. Of these
+# there are narrow ones for few filters, and a low one for the gradient of few weights.
+_LARGE, _SQUARE, _NARROW, _SLIM, _LOW = (
+    Tile(128, 64, 8), Tile(64, 64), Tile(64, 32), Tile(64, 16), Tile(16, 64),
+)  # fmt: skip
+
+
+@device
+def _split(number, size):
+    """number // size and number % size in 32 bits, for a GPU divides no longer numbers."""
+    quotient = np.int64(np.uint32(number) // np.uint32(size))
+    return quotient, number - quotient * size
+
+
+@device
+def _wrap(line, cell, run):
+    """The same place in a window where the cell has run past the end of its line."""
+    while cell >= run:
+        line += 1
+        cell -= run
+    return line, cell
+
+
+@device
+def _gather(x, at, line, cell, h, v, height, width, lines, run, wide, out, slot):
+    """out[slot : slot + 4] = four cells of a window of x; 0 outside the image and the window.
+
+    The window begins in cell v of line h, at x[at]. wide: the four are one aligned load.
+    """
+    for d in range(4):
+        out[slot + d] = x.dtype.type(0)
+    if wide:
+        if line < lines and 0 <= h + line < height and 0 <= v + cell < width:
+            quad = ld4(x, at + line * width + cell)
+            out[slot], out[slot + 1], out[slot + 2], out[slot + 3] = quad
+    else:
+        for d in range(4):
+            if line < lines and 0 <= h + line < height and 0 <= v + cell < width:
+                out[slot + d] = x[at + line * width + cell]
+            line, cell = _wrap(line, cell + 1, run)
+
+
+@device
+def _fetch(x, row, column, rows, columns, wide, out, slot):
+    """out[slot : slot + 4] = four neighbours in a row of the matrix x; 0 outside of it."""
+    for d in range(4):
+        out[slot + d] = x.dtype.type(0)
+    if wide:
+        if row < rows and column < columns:
+            quad = ld4(x, row * columns + column)
+            out[slot], out[slot + 1], out[slot + 2], out[slot + 3] = quad
+    else:
+        for d in range(4):
+            if row < rows and column + d < columns:
+                out[slot + d] = x[row * columns + column + d]
+
+
+@device
+def _put(quad, slot, to, at):
+    """to[at : at + 4] = quad[slot : slot + 4] in one store."""
+    st4(to, at, quad[slot], quad[slot + 1], quad[slot + 2], quad[slot + 3])
+
+
+@device
+def _multiply(left, right, row, column, high, total):
+    """total (high, 4) += the products of `high` columns of left and 4 of right."""
+    a = cuda.local.array(4, total.dtype)
+    b = cuda.local.array(4, total.dtype)
+    for k in range(DEPTH):
+        b[0], b[1], b[2], b[3] = ld4(right, k * right.shape[1] + column)
+        for i in range(high):
+            if i % 4 == 0:
+                a[0], a[1], a[2], a[3] = ld4(left, k * left.shape[1] + row + i)
+            for j in range(4):
+                total[i, j] += a[i % 4] * b[j]
+
+
+@device
+def _store(y, at, total, i, b, column, columns, relu, add, wide):
+    """Row i of total to the row of y that begins at y[at], from a column on."""
+    zero = y.dtype.type(0)
+    value = cuda.local.array(4, y.dtype)
+    for j in range(4):
+        value[j] = total[i, j]
+        if column + j < columns:
+            if b.size:
+                value[j] += b[column + j]
+            if relu and value[j] <= zero:  # NaN is not
+                value[j] = zero
+            if add:
+                value[j] += y[at + column + j]
+            if not wide:
+                y[at + column + j] = value[j]
+    if wide and column < columns:
+        _put(value, 0, y, at + column)
+
+
+def _convolution(tile: Tile) -> Kernel:
+    rows, columns, high = tile
+    lanes = columns // 4
+    share = lanes // high  # threads that load of the same window,
+    loads = DEPTH // 4 // share  # so many quads each
+    pitch, held = rows + 4, 4 * loads  # written along columns: rows begin 4 banks apart
+
+    @jit
+    def _convolve_tile(
+        x, w, b, y, height, width, lines, run, depth, windows, down, across, sh, sv, top, left,
+        filters, y_image, y_line, y_pixel, relu, add, wide_x, wide_y,
+    ):  # fmt: skip
+        """A block computes `rows` windows by `columns` filters.
+
+        A thread loads cells of one window throughout, so that it finds its place once. It loads a
+        step ahead, into registers: the loads are on their way while the block multiplies.
+        """
+        windows_of = cuda.shared.array((DEPTH, pitch), x.dtype, 16)
+        filters_of = cuda.shared.array((DEPTH, columns), x.dtype, 16)
+        place = cuda.shared.array(rows, np.int64)
+        tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
+        thread, column = ty * lanes + tx, cuda.blockIdx.y * columns + 4 * tx
+        row, part = thread // share, thread % share
+        number = cuda.blockIdx.x * rows + row
+        image, j = _split(number, across)
+        image, i = _split(image, down)
+        h, v = i * sh - top if number < windows else height, j * sv - left
+        at = (image * height + h) * width + v
+        if part == 0:
+            place[row] = image * y_image + i * y_line + j * y_pixel if number < windows else -1
+        cuda.syncthreads()
+        total = cuda.local.array((high, 4), x.dtype)
+        cells, weights = cuda.local.array(held, x.dtype), cuda.local.array(4, x.dtype)
+        for k in range(4 * high):
+            total[k // 4, k % 4] = x.dtype.type(0)
+        line, cell = _wrap(0, 4 * part, run)
+        for start in range(-DEPTH, depth, DEPTH):
+            if start >= 0:
+                for k in range(held):
+                    windows_of[4 * (part + k // 4 * share) + k % 4, row] = cells[k]
+                _put(weights, 0, filters_of, ty * columns + 4 * tx)
+                cuda.syncthreads()
+            for k in range(loads):
+                _gather(x, at, line, cell, h, v, height, width, lines, run, wide_x, cells, 4 * k)
+                line, cell = _wrap(line, cell + 4 * share, run)
+            _fetch(w, start + DEPTH + ty, column, depth, filters, wide_y, weights, 0)
+            if start >= 0:
+                _multiply(windows_of, filters_of, high * ty, 4 * tx, high, total)
+                cuda.syncthreads()
+        for k in range(high):
+            at = place[high * ty + k]
+            if at >= 0:
+                _store(y, at, total, k, b, column, filters, relu, add, wide_y)
+
+    return _convolve_tile
+
+
+_CONVOLVE = {tile: _convolution(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM)}
+
+
+def _tile(columns: int, large: bool) -> Tile:
+    return _SLIM if columns <= 16 else _NARROW if columns <= 32 else _LARGE if large else _SQUARE
+
+
+def _convolve(x, w, b, y, count, stride, begin, steps, relu, add):
+    """y = b + the windows of x times w: count (N, down, across) windows, the first at -begin.
+
+    A window and its right and lower neighbours lie `stride` apart in x, and `steps` in y.
+    """
+    _, height, width, channels = x.shape
+    lines, cells, _, filters = w.shape
+    run, depth, windows = max(1, cells * channels), lines * cells * channels, math.prod(count)
+    tile = _tile(filters, windows * filters > ENOUGH_BLOCKS // 2 * _LARGE.rows * _LARGE.columns)
+    grid = blocks(windows, tile.rows), blocks(filters, tile.columns)
+    _CONVOLVE[tile][grid, tile.block](
+        x.reshape(-1), w.reshape(-1), b, y, height, width * channels, lines, run, depth,
+        windows, *count[1:], stride[0], stride[1] * channels, begin[0], begin[1] * channels,
+        filters, *steps, relu, add, _wide(channels, x), _wide(filters, w, y),
+    )  # fmt: skip
+
+
+def _wide(columns: int, *matrices: Array) -> bool:
+    """Whether every 4 columns of matrices are 16 bytes that one load can take, or 32."""
+    return columns % 4 == 0 and aligned(*matrices)
+
+
+@dense
 def conv2d(
     x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding, relu: bool
 ) -> Array:
@@ -45,111 +231,190 @@ def conv2d(
     x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F).
     relu: the larger of that and 0; NaN stays NaN.
     """
-    if b is None:
-        b = memory.scratch((0,), y.dtype)
-    n, oh, ow, f = y.shape
-    grid = blocks(n * oh * ow, ROWS), blocks(f, LANES)
-    _conv2d[grid, (LANES, ROWS)](x, w, b, y, *stride, pad[0][0], pad[1][0], relu)
+    b = memory.scratch((0,), y.dtype) if b is None else b
+    _, oh, ow, f = y.shape
+    begin, steps = (pad[0][0], pad[1][0]), (oh * ow * f, ow * f, f)
+    _convolve(x, w, b, y.reshape(-1), y.shape[:3], stride, begin, steps, relu, False)
     return y
 
 
-@jit
-def _conv2d_grad_x(dy, w, dx, sh, sw, top, left, add):
-    """A thread computes one element of dx, for which it walks along the filters of dy and w.
-
-    w lies with its filters side by side, but a warp needs 32 channels of it: so the block loads
-    32 x 32 of w as it lies and reads it turned, from shared memory.
-    """
-    turned = cuda.shared.array((LANES, PITCH), w.dtype)
-    lane, row = cuda.threadIdx.x, cuda.threadIdx.y
-    pixel = cuda.blockIdx.x * ROWS + row
-    first = cuda.blockIdx.y * LANES
-    line, j = pixel // dx.shape[2], pixel % dx.shape[2]
-    n, i = line // dx.shape[1], line % dx.shape[1]
-    c = first + lane
-    total = dx.dtype.type(0)
-    for r in range(w.shape[0]):
-        for s in range(w.shape[1]):
-            h, v = i + top - r, j + left - s  # = output row and column times the stride
-            hit = n < dx.shape[0] and h >= 0 and v >= 0 and h % sh == 0 and v % sw == 0
-            h, v = h // sh, v // sw
-            hit = hit and h < dy.shape[1] and v < dy.shape[2]
-            for start in range(0, w.shape[3], LANES):
-                for k in range(row, LANES, ROWS):
-                    if first + k < w.shape[2] and start + lane < w.shape[3]:
-                        turned[k, lane] = w[r, s, first + k, start + lane]
-                cuda.syncthreads()
-                if hit and c < dx.shape[3]:
-                    for f in range(min(LANES, w.shape[3] - start)):
-                        total += dy[n, h, v, start + f] * turned[lane, f]
-                cuda.syncthreads()
-    if n < dx.shape[0] and c < dx.shape[3]:
-        dx[n, i, j, c] = dx[n, i, j, c] + total if add else total
-
-
+@dense
 def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add: bool) -> Array:
-    """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s]."""
-    n, h, v, c = dx.shape
-    grid = blocks(n * h * v, ROWS), blocks(c, LANES)
-    _conv2d_grad_x[grid, (LANES, ROWS)](dy, w, dx, *stride, pad[0][0], pad[1][0], add)
+    """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s].
+
+    A convolution of dy with w turned around, its channels and filters swapped. With strides, the
+    pixels of dx that lie whole strides apart met the same cells of w: sh sw convolutions, each
+    with its own part of w, do no work that is not needed.
+    """
+    n, height, width, c = dx.shape
+    (sh, sw), none = stride, memory.scratch((0,), dx.dtype)
+    for i in range(min(sh, height)):
+        for j in range(min(sw, width)):
+            (down, r), (right, s) = divmod(i + pad[0][0], sh), divmod(j + pad[1][0], sw)
+            part = w[r::sh, s::sw][::-1, ::-1].swapaxes(2, 3)
+            turned = copy(part, memory.scratch(part.shape, w.dtype), False)
+            begin = len(part) - 1 - down, part.shape[1] - 1 - right
+            count = n, blocks(height - i, sh), blocks(width - j, sw)
+            steps = height * width * c, sh * width * c, sw * c
+            place = dx.reshape(-1)[(i * width + j) * c :]
+            _convolve(dy, turned, none, place, count, (1, 1), begin, steps, False, add)
     return dx
 
 
-@jit
-def _conv2d_grad_w(dy, x, partial, chunk, sh, sw, top, left):
-    """A thread adds up one element of dw over `chunk` rows of dy: partial (tasks, KH, KW, C, F).
+def _weight_gradient(tile: Tile) -> Kernel:
+    rows, columns, high = tile
+    # windows of x and rows of dy that a block loads at a time, and what a thread holds of each
+    x_step, dy_step = columns // high, rows // high
+    x_held, dy_held = 4 * DEPTH // x_step, 4 * DEPTH // dy_step
 
-    Its warp shares a pixel of x and reads 32 neighbouring filters of dy.
-    """
-    tap = cuda.blockIdx.x * ROWS + cuda.threadIdx.y
-    f = cuda.blockIdx.y * LANES + cuda.threadIdx.x
-    task = cuda.blockIdx.z
-    _, kh, kw, channels, filters = partial.shape
-    cell, c = tap // channels, tap % channels
-    r, s = cell // kw, cell % kw
-    if r >= kh or f >= filters:
-        return
-    height, width = dy.shape[1], dy.shape[2]
-    total = dy.dtype.type(0)
-    for row in range(task * chunk, min((task + 1) * chunk, dy.shape[0] * height)):
-        n, i = row // height, row % height
-        h = i * sh + r - top
-        if 0 <= h < x.shape[1]:
-            part = dy.dtype.type(0)  # a sum of short sums rounds less than one long sum
-            for j in range(width):
-                v = j * sw + s - left
-                if 0 <= v < x.shape[2]:
-                    part += x[n, h, v, c] * dy[n, i, j, f]
-            total += part
-    partial[task, r, s, c, f] = total
+    @jit
+    def _correlate_tile(
+        x, dy, dw, height, width, lines, run, weights, windows, chunk, down, across, sh, sv, top,
+        left, filters, add, wide_x, wide_y,
+    ):  # fmt: skip
+        """A block multiplies `rows` cells of each window of its task by `columns` slopes.
+
+        A thread loads the same cells of one window after the other, a step ahead.
+        """
+        cells_of = cuda.shared.array((DEPTH, rows), x.dtype, 16)
+        slopes_of = cuda.shared.array((DEPTH, columns), x.dtype, 16)
+        tx, ty, task = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.z
+        thread, column = ty * (columns // 4) + tx, cuda.blockIdx.y * columns + 4 * tx
+        quad, pixel = thread % (rows // 4), thread // (rows // 4)
+        line, cell = _split(cuda.blockIdx.x * rows + 4 * quad, run)
+        number, stop = task * chunk + pixel, min((task + 1) * chunk, windows)
+        image, j = _split(number, across)
+        image, i = _split(image, down)
+        total = cuda.local.array((high, 4), x.dtype)
+        cells, slopes = cuda.local.array(x_held, x.dtype), cuda.local.array(dy_held, x.dtype)
+        for k in range(4 * high):
+            total[k // 4, k % 4] = x.dtype.type(0)
+        for start in range(task * chunk - DEPTH, stop, DEPTH):
+            if start >= task * chunk:
+                for k in range(DEPTH // x_step):
+                    _put(cells, 4 * k, cells_of, (pixel + k * x_step) * rows + 4 * quad)
+                for k in range(DEPTH // dy_step):
+                    _put(slopes, 4 * k, slopes_of, (ty + k * dy_step) * columns + 4 * tx)
+                cuda.syncthreads()
+            for k in range(DEPTH // x_step):
+                h, v = i * sh - top if number < stop else height, j * sv - left
+                at = (image * height + h) * width + v
+                _gather(x, at, line, cell, h, v, height, width, lines, run, wide_x, cells, 4 * k)
+                number += x_step
+                i, j = _wrap(i, j + x_step, across)
+                image, i = _wrap(image, i, down)
+            for k in range(DEPTH // dy_step):
+                row = start + DEPTH + ty + k * dy_step
+                _fetch(dy, row, column, stop, filters, wide_y, slopes, 4 * k)
+            if start >= task * chunk:
+                _multiply(cells_of, slopes_of, high * ty, 4 * tx, high, total)
+                cuda.syncthreads()
+        for k in range(high):
+            row = cuda.blockIdx.x * rows + high * ty + k
+            if row < weights:
+                at = (task * weights + row) * filters
+                _store(dw, at, total, k, dw[:0], column, filters, False, add, wide_y)
+
+    return _correlate_tile
 
 
-@jit
-def _add_partials(partial, dw, add):
-    """A thread adds up the partial sums of one element of dw, in the order of the tasks."""
-    tap = cuda.blockIdx.x * ROWS + cuda.threadIdx.y
-    f = cuda.blockIdx.y * LANES + cuda.threadIdx.x
-    tasks, kh, kw, channels, filters = partial.shape
-    cell, c = tap // channels, tap % channels
-    r, s = cell // kw, cell % kw
-    if r >= kh or f >= filters:
-        return
-    total = dw.dtype.type(0)
-    for task in range(tasks):
-        total += partial[task, r, s, c, f]
-    dw[r, s, c, f] = dw[r, s, c, f] + total if add else total
+_CORRELATE = {tile: _weight_gradient(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM, _LOW)}
 
 
+@dense
 def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add: bool) -> Array:
     """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
-    kh, kw, c, f = dw.shape
-    rows = dy.shape[0] * dy.shape[1]
-    tasks = max(1, min(rows, ENOUGH_THREADS // max(1, dw.size), 1024))
-    chunk = blocks(rows, tasks)
-    partial = memory.scratch((tasks, *dw.shape), dw.dtype)
-    taps, filters = blocks(kh * kw * c, ROWS), blocks(f, LANES)
-    _conv2d_grad_w[(taps, filters, tasks), (LANES, ROWS)](
-        dy, x, partial, chunk, *stride, pad[0][0], pad[1][0]
-    )
-    _add_partials[(taps, filters), (LANES, ROWS)](partial, dw, add)
+    lines, cells, channels, filters = dw.shape
+    _, height, width, _ = x.shape
+    run, weights, windows = cells * channels, lines * cells * channels, math.prod(dy.shape[:3])
+    tile = _LOW if weights <= _LOW.rows else _tile(filters, weights >= 2 * _LARGE.rows)
+    tiles = blocks(weights, tile.rows), blocks(filters, tile.columns)
+    tasks = max(1, min(windows // LEAST_TASK, ENOUGH_BLOCKS // max(1, math.prod(tiles))))
+    chunk = blocks(windows, tasks * DEPTH) * DEPTH
+    out = memory.scratch((tasks, dw.size), dw.dtype) if tasks > 1 else dw
+    _CORRELATE[tile][(*tiles, tasks), tile.block](
+        x.reshape(-1), dy.reshape(-1), out.reshape(-1), height, width * channels, lines, run,
+        weights, windows, chunk, *dy.shape[1:3], stride[0], stride[1] * channels, pad[0][0],
+        pad[1][0] * channels, filters, add and tasks == 1, _wide(channels, x),
+        _wide(filters, dy, out),
+    )  # fmt: skip
+    if tasks > 1:
+        sum_rows(out, dw.reshape(-1), add)
     return dw
+
+
+@jit
+def _max_pool2d(x, y, arg, kh, kw, sh, sw, top, left):
+    """A thread computes one pixel of y for every 64th channel, or fewer where there are few.
+
+    Neighbouring threads take neighbouring channels, which lie side by side in memory.
+    """
+    n, i = _split(cuda.blockIdx.x, y.shape[1])
+    j = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+    if j >= y.shape[2]:
+        return
+    h, v = i * sh - top, j * sw - left
+    above, before = max(0, -h), max(0, -v)  # padding, which never wins
+    below, after = min(kh, x.shape[1] - h), min(kw, x.shape[2] - v)
+    real = above < below and before < after
+    for c in range(cuda.threadIdx.x, y.shape[3], cuda.blockDim.x):
+        best, winner = x.dtype.type(-math.inf), above * kw + before if real else 0
+        for r in range(above, below):
+            for s in range(before, after):
+                value = x[n, h + r, v + s, c]
+                if value > best or (value != value and best == best):  # the first NaN stays
+                    best, winner = value, r * kw + s
+        y[n, i, j, c], arg[n, i, j, c] = best, winner
+
+
+@dense
+def max_pool2d(
+    x: Array, y: Out, arg: Out, size: Pair, stride: Pair, pad: Padding
+) -> tuple[Array, Array]:
+    """y = maximum of each window of x, arg = which of its cells, r * KW + s.
+
+    x (N, H, W, C) -> y, arg (N, OH, OW, C). The first maximum wins, padding never does, and NaN
+    wins over every number.
+    """
+    grid, block = _pixels(y)
+    _max_pool2d[grid, block](x, y, arg, *size, *stride, pad[0][0], pad[1][0])
+    return y, arg
+
+
+@jit
+def _max_pool2d_grad(dy, arg, dx, kh, kw, sh, sw, top, left, add):
+    """A thread gathers one pixel of dx, channel by channel, from the windows that cover it.
+
+    In a fixed order: no atomics, and the same bits in every run.
+    """
+    n, h = _split(cuda.blockIdx.x, dx.shape[1])
+    v = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+    if v >= dx.shape[2]:
+        return
+    top, left = h + top, v + left  # of the pixel in the padded image
+    low, high = _split(max(0, top - kh + sh), sh)[0], min(_split(top, sh)[0] + 1, dy.shape[1])
+    near, far = _split(max(0, left - kw + sw), sw)[0], min(_split(left, sw)[0] + 1, dy.shape[2])
+    for c in range(cuda.threadIdx.x, dx.shape[3], cuda.blockDim.x):
+        total = dx.dtype.type(0)
+        for i in range(low, high):
+            for j in range(near, far):
+                if arg[n, i, j, c] == (top - i * sh) * kw + left - j * sw:
+                    total += dy[n, i, j, c]
+        dx[n, h, v, c] = dx[n, h, v, c] + total if add else total
+
+
+@dense
+def max_pool2d_grad(
+    dy: Array, arg: Array, dx: Out, size: Pair, stride: Pair, pad: Padding, add: bool
+) -> Array:
+    """dx = dy at the winner of each window, summed where windows overlap."""
+    grid, block = _pixels(dx)
+    _max_pool2d_grad[grid, block](dy, arg, dx, *size, *stride, pad[0][0], pad[1][0], add)
+    return dx
+
+
+def _pixels(y: Array) -> tuple[Pair, Pair]:
+    """Grid and block for the pixels of images: threads of a row share one, 64 or fewer."""
+    n, height, width, channels = y.shape
+    lanes = min(64, 1 << max(0, channels - 1).bit_length())
+    return (n * height, blocks(width, THREADS // lanes)), (lanes, THREADS // lanes)
