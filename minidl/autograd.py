@@ -48,6 +48,7 @@ class Node:
         "grads",  # a function per input, or one for all; None once freed
         "versions",  # (version cell, its value then, id of the array) per input and output
         "like",  # (shape, dtype, memory order) of the output, and so of its gradient
+        "device",  # where the output is
         "leaf",
         "keep",  # store the gradient in `grad`: always for a leaf, else by retain_grad()
         "grad",
@@ -56,8 +57,11 @@ class Node:
         "__weakref__",
     )
 
-    def __init__(self, name: str, inputs: tuple, grads: Any, like: tuple, leaf: bool = False):
+    def __init__(
+        self, name: str, inputs: tuple, grads: Any, like: tuple, device: Any, leaf: bool = False
+    ):
         self.name, self.inputs, self.grads, self.like = name, inputs, grads, like
+        self.device = device
         self.leaf = self.keep = leaf
         self.versions: tuple = ()
         self.grad: Array | None = None
@@ -76,7 +80,7 @@ class Node:
         }
 
 
-def backward(k: Any, root: Node, dy: Array, retain_graph: bool = False) -> None:
+def backward(root: Node, dy: Array, retain_graph: bool = False) -> None:
     """Send dy, the gradient of root's output, to every leaf that root depends on."""
     uses = _uses(root)
     sums = {root: (dy, False)}  # node -> (gradient so far, may we write into it?)
@@ -88,7 +92,7 @@ def backward(k: Any, root: Node, dy: Array, retain_graph: bool = False) -> None:
             for hook in tuple(node.hooks.values()):
                 dy, ours = hook(dy), False
         if node.keep:
-            _accumulate(k, node, dy, ours)
+            _accumulate(node, dy, ours)
         if node.leaf:
             continue
         if node.grads is None:
@@ -98,7 +102,7 @@ def backward(k: Any, root: Node, dy: Array, retain_graph: bool = False) -> None:
             )
         if any(cell[0] != seen for cell, seen, _ in node.versions):
             _complain_if_saved(node)
-        _send(k, node, dy, sums)
+        _send(node, dy, sums)
         for source in node.inputs:
             if source is not None:
                 uses[source] -= 1
@@ -122,60 +126,60 @@ def _uses(root: Node) -> dict[Node, int]:
     return uses
 
 
-def _send(k: Any, node: Node, dy: Array, sums: dict) -> None:
+def _send(node: Node, dy: Array, sums: dict) -> None:
     """Add node's contribution to the gradient of each of its inputs."""
     if callable(node.grads):
-        _send_jointly(k, node, dy, sums)
+        _send_jointly(node, dy, sums)
         return
     for source, grad in zip(node.inputs, node.grads, strict=True):
         if source is not None:
-            out, add = _destination(k, source, sums)
+            out, add = _destination(source, sums)
             got = grad(dy, out, add)
             sums[source] = got, got is out
 
 
-def _send_jointly(k: Any, node: Node, dy: Array, sums: dict) -> None:
+def _send_jointly(node: Node, dy: Array, sums: dict) -> None:
     """The same for gradients that share work: one function fills them all."""
     places: list = []
     for i, source in enumerate(node.inputs):
         if source is None:
             places.append((None, False))
         elif source in node.inputs[:i]:  # given twice: the second share gets room of its own
-            places.append((k.empty(*source.like), False))
+            places.append((source.device.kernels.empty(*source.like), False))
         else:
-            places.append(_destination(k, source, sums))
+            places.append(_destination(source, sums))
     outs, adds = zip(*places, strict=True)
     node.grads(dy, outs, adds)
     for i, source in enumerate(node.inputs):
         if source is not None and source in node.inputs[:i]:
-            k.copy(outs[i], sums[source][0], True)
+            source.device.kernels.copy(outs[i], sums[source][0], True)
         elif source is not None:
             sums[source] = outs[i], True
 
 
-def _destination(k: Any, source: Node, sums: dict) -> tuple[Array, bool]:
+def _destination(source: Node, sums: dict) -> tuple[Array, bool]:
     """Where the next gradient for source goes, and whether it is added to what is there."""
     held = sums.get(source)
     if held is None:
         if source.leaf and source.grad is not None and not source.hooks:
             return source.grad, True
-        return _room(k, source), False
+        return _room(source), False
     total, ours = held
-    return (total if ours else k.copy(total, _room(k, source), False)), True
+    return (total if ours else source.device.kernels.copy(total, _room(source), False)), True
 
 
-def _room(k: Any, node: Node) -> Array:
+def _room(node: Node) -> Array:
     if node.home is not None and node.grad is None:
         return node.home
-    return k.empty(*node.like)
+    return node.device.kernels.empty(*node.like)
 
 
-def _accumulate(k: Any, node: Node, dy: Array, ours: bool) -> None:
+def _accumulate(node: Node, dy: Array, ours: bool) -> None:
     if node.grad is None:
         fits = ours and (node.home is None or dy is node.home)
-        node.grad = dy if fits else k.copy(dy, _room(k, node), False)
+        node.grad = dy if fits else node.device.kernels.copy(dy, _room(node), False)
     elif dy is not node.grad:
-        k.copy(dy, node.grad, True)
+        node.device.kernels.copy(dy, node.grad, True)
 
 
 def _complain_if_saved(node: Node) -> None:

@@ -56,20 +56,25 @@ def windows(op: str, x: Array, size: Any, stride: Any, padding: Any) -> tuple[An
     return size, stride, pad
 
 
+def _readable(numbers: Array) -> bool:
+    """Whether to look at values: not on a GPU, where it would wait for all that is under way."""
+    return bool(numbers.size) and numbers.device == "cpu"
+
+
 def rows(op: str, index: Array, x: Array) -> None:
-    """index picks rows that x has. IndexError otherwise."""
-    if index.size and not (-len(x) <= index.min() and index.max() < len(x)):
+    """index picks rows that x has. IndexError otherwise, on the CPU."""
+    if _readable(index) and not (-len(x) <= index.min() and index.max() < len(x)):
         bad = index.min() if index.min() < -len(x) else index.max()
         raise IndexError(f"{op}: row {bad} is out of range (x {x.shape})")
 
 
 def labels(op: str, label: Array, classes: int, x: Array) -> None:
-    """label (N,) lies in [0, classes)."""
+    """label (N,) lies in [0, classes), which is looked at on the CPU only."""
     if label.ndim == 2 and label.shape == x.shape:
         fail(op, "label is one-hot", "give the numbers of the classes: y.argmax(1)", label=label)
     if label.shape != x.shape[:1]:
         fail(op, "one label per row of x is needed", x=x, label=label)
-    if label.size and (label.min() < 0 or label.max() >= classes):
+    if _readable(label) and (label.min() < 0 or label.max() >= classes):
         bad = label.min() if label.min() < 0 else label.max()
         fail(op, f"label {bad} is out of range for {classes} classes", x=x, label=label)
 

@@ -60,13 +60,12 @@ def _make(integer: tuple[str, ...], any_dtype: bool, view: bool, function: Calla
             arrays.append(array)
             nodes.append(node)
             recorded = recorded or node is not None
-        k = device.kernels
-        y, grads = function(k, *arrays, **static)
+        y, grads = function(device.kernels, *arrays, **static)
         result = Tensor.__new__(Tensor)
         result.data, result.node, result.device = y, None, device
         result.version = inputs[0].version if view else [0]
         if recorded and grads is not None and mode.recording:
-            result.node = _record(k, name, inputs, nodes, grads, result)
+            result.node = _record(name, inputs, nodes, grads, result)
         return result
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -74,12 +73,13 @@ def _make(integer: tuple[str, ...], any_dtype: bool, view: bool, function: Calla
     return call
 
 
-def _record(k: Any, name: str, inputs: tuple, nodes: list, grads: Any, y: Tensor) -> Node:
+def _record(name: str, inputs: tuple, nodes: list, grads: Any, y: Tensor) -> Node:
     if not callable(grads):  # what no input needs must not keep arrays alive
         grads = tuple([g if n is not None else None for g, n in zip(grads, nodes, strict=False)])
         nodes = [n if g is not None else None for g, n in zip(grads, nodes, strict=False)]
     data = y.data
-    node = Node(name, tuple(nodes), grads, (data.shape, data.dtype, k.memory_order(data)))
+    like = data.shape, data.dtype, y.device.kernels.memory_order(data)
+    node = Node(name, tuple(nodes), grads, like, y.device)
     seen = [(t.version, t.version[0], id(t.data)) for t in inputs if t is not None]
     seen.append((y.version, y.version[0], id(data)))
     node.versions = tuple(seen)

@@ -4,6 +4,7 @@ Every generator is an array (seed, offset) that the kernels read and move on; no
 random in minidl. `manual_seed` sets the one that layers and initialisers share.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,8 @@ class Generator:
 
 
 _default: dict[Device, Generator] = {}
+_seed = 0
+_waiting: dict[str, tuple[int, int]] = {}  # states of devices that were not used yet
 
 
 def default_generator(where: "str | Device" = "cpu") -> Generator:
@@ -63,25 +66,51 @@ def default_generator(where: "str | Device" = "cpu") -> Generator:
     where = device(where)
     if where not in _default:
         _default[where] = Generator(_seed, device=where)
+        if where.name in _waiting:
+            _default[where].set_state(_waiting.pop(where.name))
     return _default[where]
-
-
-_seed = 0
 
 
 def manual_seed(seed: int) -> None:
     """Make every random number that follows depend on this seed alone, on every device."""
     global _seed
     _seed = seed
+    _waiting.clear()
     for generator in _default.values():
         generator.manual_seed(seed)
 
 
-def rand(*shape: int, requires_grad: bool = False, dtype: Any = "float32") -> Tensor:
+def get_states() -> dict[str, tuple[int, int]]:
+    """The state of every device's generator, by the device's name: for a checkpoint."""
+    default_generator()
+    return _waiting | {where.name: g.get_state() for where, g in _default.items()}
+
+
+def set_states(states: Mapping[str, tuple[int, int]]) -> None:
+    """Go on from states that get_states returned, also where one of the devices is not there."""
+    _waiting.update(states)
+    for where, generator in _default.items():
+        if where.name in _waiting:
+            generator.set_state(_waiting.pop(where.name))
+
+
+def rand(
+    *shape: int,
+    requires_grad: bool = False,
+    dtype: Any = "float32",
+    device: "str | Device" = "cpu",
+) -> Tensor:
     """A tensor of random numbers in [0, 1)."""
-    return default_generator().uniform(shape, dtype=dtype).requires_grad_(requires_grad)
+    y = default_generator(device).uniform(shape, dtype=dtype)
+    return y.requires_grad_(requires_grad)
 
 
-def randn(*shape: int, requires_grad: bool = False, dtype: Any = "float32") -> Tensor:
+def randn(
+    *shape: int,
+    requires_grad: bool = False,
+    dtype: Any = "float32",
+    device: "str | Device" = "cpu",
+) -> Tensor:
     """A tensor of random numbers of the standard normal distribution."""
-    return default_generator().normal(shape, dtype=dtype).requires_grad_(requires_grad)
+    y = default_generator(device).normal(shape, dtype=dtype)
+    return y.requires_grad_(requires_grad)

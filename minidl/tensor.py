@@ -10,6 +10,7 @@ import numpy as np
 
 from .autograd import Node, backward, mode
 from .backend import Array, Device, device
+from .backend import from_dlpack as array_from_dlpack
 
 _FLOAT = np.dtype("float32")
 
@@ -61,8 +62,8 @@ class Tensor:
         device: "str | Device | None" = None,
     ):
         if isinstance(data, Tensor):
-            device = device or data.device
-            data = data.data
+            device = _device(device or data.device)
+            data = data.data if device is data.device else data.numpy_view()
         elif dtype is None and not hasattr(data, "dtype"):
             data = np.asarray(data)
             dtype = _FLOAT if data.dtype.kind == "f" else None
@@ -111,6 +112,8 @@ class Tensor:
     def __repr__(self) -> str:
         text = np.array2string(self.numpy_view(), separator=", ", prefix="tensor(", precision=4)
         marks = [] if self.dtype in (_FLOAT, np.int64, np.bool_) else [f"dtype={self.dtype}"]
+        if self.device.name != "cpu":
+            marks.append(f"device={self.device.name!r}")
         if self.node is not None:
             marks.append("requires_grad=True" if self.is_leaf else f"op={self.node.name}")
         return f"tensor({', '.join([text, *marks])})"
@@ -124,7 +127,7 @@ class Tensor:
         return self.device.numpy(self.data)
 
     def numpy(self) -> np.ndarray:
-        """The values as a NumPy array, shared with the tensor on the CPU.
+        """The values as a NumPy array: shared with a tensor on the CPU, else a copy.
 
         RuntimeError for a tensor with gradients: what NumPy does to it would not be recorded.
         """
@@ -164,11 +167,30 @@ class Tensor:
         return bool(self.numpy_view())
 
     def to(self, device: "str | Device") -> "Tensor":
-        """This tensor on a device: itself if it is there already."""
-        target = _device(device)
-        if target is self.device:
+        """This tensor on a device: itself if it is there already, else a copy, through NumPy.
+
+        Gradients find the way back.
+        """
+        here, there = self.device, _device(device)
+        if there is here:
             return self
-        return Tensor(target.array(self.numpy_view()), device=target)
+        result = _wrap(there.array(self.numpy_view()), there)
+        if self.node is not None and mode.recording:
+
+            def grad(dy: Array, dx: Array, add: bool) -> Array:
+                return here.kernels.copy(here.array(there.numpy(dy)), dx, add)
+
+            like = (self.shape, self.dtype, None)
+            result.node = Node("to", (self.node,), (grad,), like, there)
+        return result
+
+    def cuda(self) -> "Tensor":
+        """This tensor on the GPU."""
+        return self.to("cuda")
+
+    def cpu(self) -> "Tensor":
+        """This tensor on the CPU."""
+        return self.to("cpu")
 
     # --- gradients
 
@@ -185,7 +207,7 @@ class Tensor:
             raise TypeError(f"only floating tensors can require gradients, not {self.dtype}")
         if wanted != self.requires_grad:
             like = (self.shape, self.dtype, None)
-            self.node = Node("leaf", (), None, like, leaf=True) if wanted else None
+            self.node = Node("leaf", (), None, like, self.device, True) if wanted else None
 
     def requires_grad_(self, wanted: bool = True) -> "Tensor":
         """Set requires_grad, and return the tensor."""
@@ -208,11 +230,14 @@ class Tensor:
     def grad(self, value: "Tensor | None") -> None:
         if self.node is None:
             raise RuntimeError("this tensor does not require gradients")
-        if value is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
-            raise ValueError(
-                f"grad: {value.dtype} {value.shape} for a tensor of {self.dtype} {self.shape}"
-            )
+        if value is not None:
+            self._check_gradient("grad", value)
         self.node.grad = None if value is None else value.data
+
+    def _check_gradient(self, name: str, value: "Tensor") -> None:
+        if (value.shape, value.dtype, value.device) != (self.shape, self.dtype, self.device):
+            given, own = (f"{t.dtype} {t.shape} on {t.device.name!r}" for t in (value, self))
+            raise ValueError(f"{name}: the gradient is {given}, but the tensor is {own}")
 
     def retain_grad(self) -> None:
         """Keep the gradient of this tensor in `grad` though it is no leaf."""
@@ -253,7 +278,8 @@ class Tensor:
             raise RuntimeError("deepcopy: of leaves only; use .detach()")
         result = type(self).__new__(type(self))
         result.device, result.node, result.version = self.device, None, [0]
-        result.data = self.data.copy()
+        k = self.device.kernels
+        result.data = k.copy(self.data, k.empty(self.shape, self.dtype), False)
         return result.requires_grad_(self.requires_grad)
 
     def backward(
@@ -274,22 +300,18 @@ class Tensor:
             )
         if self.node is None:
             raise RuntimeError("backward: nothing that led to this tensor requires gradients")
-        k = self.device.kernels
         if gradient is None:
             if self.size != 1:
                 raise RuntimeError(
                     f"backward: of a tensor of shape {self.shape}; give its gradient, or reduce "
                     "it to a number first, say with .mean()"
                 )
+            k = self.device.kernels
             dy = k.fill(k.empty(self.shape, self.dtype), 1)
-        elif (gradient.shape, gradient.dtype) != (self.shape, self.dtype):
-            raise ValueError(
-                f"backward: gradient is {gradient.dtype} {gradient.shape}, but the tensor is "
-                f"{self.dtype} {self.shape}"
-            )
         else:
+            self._check_gradient("backward", gradient)
             dy = gradient.data
-        backward(k, self.node, dy, retain_graph)
+        backward(self.node, dy, retain_graph)
 
     # --- changes in place
 
@@ -305,16 +327,18 @@ class Tensor:
             )
 
     def copy_(self, source: Any) -> "Tensor":
-        """Overwrite the values with those of source (same shape or broadcast to it)."""
-        self._check_writable()
-        value = source.data if isinstance(source, Tensor) else source
-        self.data[...] = self.device.array(value)
-        return self.changed()
+        """Overwrite the values with those of source: of the same shape or broadcast to it, on any
+        device.
+        """
+        self[...] = source
+        return self
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._check_writable()
         key = key.data if isinstance(key, Tensor) else key
-        self.data[key] = value.data if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor):
+            value = value.data if value.device is self.device else value.numpy_view()
+        self.device.assign(self.data, key, value)
         self.changed()
 
 
@@ -331,7 +355,9 @@ def tensor(
     data: Any, requires_grad: bool = False, *, dtype: Any = None, device: Any = None
 ) -> Tensor:
     """A new Tensor with its own copy of data."""
-    source = data.numpy_view() if isinstance(data, Tensor) else data
+    source = data
+    if isinstance(data, Tensor):
+        source, device = data.numpy_view(), device or data.device
     if hasattr(source, "dtype"):
         source = source.copy()
     return Tensor(source, requires_grad, dtype=dtype, device=device)
@@ -339,4 +365,5 @@ def tensor(
 
 def from_dlpack(source: Any) -> Tensor:
     """A Tensor that shares the memory of any object with __dlpack__ (PyTorch, JAX, CuPy ...)."""
-    return Tensor(np.from_dlpack(source))
+    data, where = array_from_dlpack(source)
+    return Tensor(data, device=where)

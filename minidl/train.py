@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import check, optim
+from .backend import Device, device
 from .nn import Module
 from .nn import functional as F
 from .nn.module import evaluating
@@ -32,7 +33,7 @@ from .tensor import Tensor
 Loss = Callable[[Tensor, Any], Tensor]
 Metric = Callable[[np.ndarray, np.ndarray], float]
 Measure = Callable[[Tensor, Any], tuple[Tensor, dict[str, float]]]
-Step = Callable[[Tensor, int], None]
+Step = Callable[[Tensor, float, int], None]
 
 
 def accuracy(output: np.ndarray, target: np.ndarray) -> float:
@@ -93,6 +94,8 @@ def fit(
 ) -> History:
     """Train a model on batches (x, y) for so many epochs, and return what was measured.
 
+    Batches are moved to the device that the model's parameters are on.
+
     optimizer: one of minidl.optim, or a name, with lr. loss(output, y) is a mean over the batch;
     metrics(output, y) get arrays. schedule: stepped after every "batch" or "epoch", as
     schedule_every says; if it does not, OneCycleLR by the batch, any other by the epoch.
@@ -146,14 +149,14 @@ def predict(model: Module, data: Any, *, batch_size: int = 256) -> np.ndarray:
     data: samples in one array or Tensor, as the model takes them (scaled as in training), or
     batches x or (x, y). In evaluation mode, without gradients; each layer's mode is restored.
     """
-    batches = data
+    batches, where = data, _device_of(model)
     if isinstance(data, np.ndarray | Tensor):
-        batches = (Tensor(data[i : i + batch_size]) for i in range(0, len(data), batch_size))
+        batches = (data[i : i + batch_size] for i in range(0, len(data), batch_size))
     rows = []
     with evaluating(model):
         for batch in batches:
             x = batch[0] if isinstance(batch, tuple | list) else batch
-            rows.append(F.exp(F.log_softmax(model(x))).numpy())
+            rows.append(F.exp(F.log_softmax(model(_moved(x, where)))).numpy())
     if not rows:
         raise ValueError("predict: the data set is empty")
     return np.concatenate(rows)
@@ -180,7 +183,7 @@ def _measure(loss: str | Loss, metrics: Iterable[str | Metric]) -> Measure:
         chosen[metric.__name__] = metric
 
     def measure(output: Tensor, y: Any) -> tuple[Tensor, dict[str, float]]:
-        value = loss(output, y)
+        value = loss(output, _moved(y, output.device))
         target = y.numpy_view() if isinstance(y, Tensor) else np.asarray(y)
         found = {name: metric(output.numpy_view(), target) for name, metric in chosen.items()}
         return value, {"loss": value.item(), **found}
@@ -193,12 +196,12 @@ def _step(
 ) -> Step:
     """A function that takes the loss of batch number so-and-so one step down."""
 
-    def step(loss: Tensor, batch: int) -> None:
-        value = loss.item()
+    def step(loss: Tensor, value: float, batch: int) -> None:
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"fit: the loss is {value} in epoch {history.epochs + 1}, batch {batch}; try a "
-                "smaller learning rate or clip_grad_norm=1, and look for nan and inf in the data"
+                "smaller learning rate or clip_grad_norm=1, and look for nan, inf and wrong labels "
+                "in the data"
             )
         optimizer.zero_grad()
         loss.backward()
@@ -241,22 +244,41 @@ def _means(
     step: Step | None = None,
 ) -> dict[str, float]:
     """What is measured on all batches, each sample counting the same, with a step after each."""
-    samples, sums = 0, dict[str, float]()
+    samples, sums, where = 0, dict[str, float](), _device_of(model)
     for number, batch in enumerate(data, 1):
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             kind = type(batch).__name__
             raise TypeError(f"{who}: batches are (x, y), got a {kind}; a DataLoader makes them")
         x, y = batch
         with np.errstate(all="ignore"):  # the loss tells, better than NumPy's warnings
-            loss, found = measure(model(x), y)
+            loss, found = measure(model(_moved(x, where)), y)
             if step is not None:
-                step(loss, number)
+                step(loss, found["loss"], number)
         samples += len(y)
         for name, value in found.items():
             sums[name] = sums.get(name, 0.0) + value * len(y)
     if not samples:
         raise ValueError(f"{who}: the data set is empty: there was no batch")
     return {name: total / samples for name, total in sums.items()}
+
+
+def _device_of(model: Module) -> Device:
+    """Where the first parameter or buffer is."""
+    held = next((t for tensors in (model.parameters(), model.buffers()) for t in tensors), None)
+    return device("cpu") if held is None else held.device
+
+
+def _moved(batch: Any, where: Device) -> Any:
+    """A batch on a device: arrays as Tensors; tuples, lists and dicts of them part by part."""
+    if isinstance(batch, Tensor):
+        return batch.to(where)
+    if isinstance(batch, np.ndarray):
+        return Tensor(batch, device=where)
+    if isinstance(batch, tuple | list):
+        return tuple(_moved(part, where) for part in batch)
+    if isinstance(batch, dict):
+        return {name: _moved(part, where) for name, part in batch.items()}
+    return batch
 
 
 def _shown(

@@ -133,7 +133,7 @@ def test_backward_needs_a_number_or_a_gradient():
     y = x * x
     with pytest.raises(RuntimeError, match=r"backward: of a tensor of shape \(2,\)"):
         y.backward()
-    with pytest.raises(ValueError, match=r"gradient is float64 \(3,\), but the tensor is float64"):
+    with pytest.raises(ValueError, match=r"gradient is float64 \(3,\) .* the tensor is float64"):
         y.backward(Tensor(np.ones(3)))
     y.backward(Tensor(np.array([1.0, 10.0])))
     assert grad_of(x) == [2, 40]
@@ -194,7 +194,7 @@ def test_the_gradient_can_be_set_by_hand():
     x.grad = Tensor(np.array([5.0, 6.0]))
     x.sum().backward()
     assert grad_of(x) == [6, 7]
-    with pytest.raises(ValueError, match=r"grad: float32 \(2,\) for a tensor of float64 \(2,\)"):
+    with pytest.raises(ValueError, match=r"grad: the gradient is float32 \(2,\) .* float64 \(2,\)"):
         x.grad = Tensor([1.0, 2.0])
 
 

@@ -48,6 +48,11 @@ def _limit() -> int:
 LIMIT = _limit()
 
 
+def emulated() -> bool:
+    """Whether the emulator runs the kernels, and arrays are its guarded memory."""
+    return _numba.EMULATED
+
+
 @functools.cache
 def _cupy() -> Any:
     import cupy
@@ -134,6 +139,13 @@ def to_host(x: Array) -> np.ndarray:
     return contiguous(x).get()
 
 
+def from_dlpack(source: Any) -> Array:
+    """An array that shares the memory of a GPU's array of another library."""
+    if emulated():
+        raise TypeError("the emulator has no GPU memory to share: bring the array to the CPU first")
+    return _cupy().from_dlpack(source)
+
+
 def on_device(x: Any) -> bool:
     """Whether x is an array where kernels can work on it."""
     return isinstance(x, guarded.DeviceArray) or hasattr(x, "__cuda_array_interface__")
@@ -145,7 +157,7 @@ def on_device(x: Any) -> bool:
 def _new(shape: tuple[int, ...], dtype: np.dtype) -> Array:
     nbytes = math.prod(shape) * dtype.itemsize
     try:
-        if not _numba.EMULATED:
+        if not emulated():
             x = _cupy().empty(shape, dtype)
         elif LIMIT and _bytes["live"] + nbytes > LIMIT:
             raise MemoryError
@@ -183,7 +195,7 @@ def mib(nbytes: int) -> str:
 
 def room() -> tuple[int, int]:
     """Bytes that are free for arrays, and bytes in all; (0, 0) where nobody set a limit."""
-    if _numba.EMULATED:
+    if emulated():
         return LIMIT and LIMIT - _bytes["live"], LIMIT
     pool = _cupy().get_default_memory_pool()
     free, total = _cupy().cuda.runtime.memGetInfo()
@@ -214,16 +226,16 @@ def reset_peak() -> None:
 
 def reserved() -> int:
     """Bytes that were taken from the device, those that wait for their next use included."""
-    return _bytes["live"] if _numba.EMULATED else _cupy().get_default_memory_pool().total_bytes()
+    return _bytes["live"] if emulated() else _cupy().get_default_memory_pool().total_bytes()
 
 
 def empty_cache() -> None:
     """Give what waits for its next use back to the device."""
-    if not _numba.EMULATED:
+    if not emulated():
         _cupy().get_default_memory_pool().free_all_blocks()
 
 
 def synchronize() -> None:
     """Wait until all that was launched is done."""
-    if not _numba.EMULATED:
+    if not emulated():
         _cupy().cuda.runtime.deviceSynchronize()

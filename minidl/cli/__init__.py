@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=_COUNT, metavar="N")
     add("--lr", type=_RATE, metavar="RATE", help="learning rate")
     add("--seed", type=_SEED, default=0, metavar="N", help="default 0")
-    add("--device", default="cpu", help="default cpu")
+    add("--device", default="cpu", help="cpu (default) or cuda")
     add("--out", default="runs", metavar="FOLDER", help="where runs are saved; default runs")
     add("--name", type=_folder_name, help="of this run; default: the model. A number is added "
         "when it is taken")  # fmt: skip

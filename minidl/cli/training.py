@@ -32,7 +32,7 @@ def train(arguments: argparse.Namespace, argv: list[str]) -> None:
     recipe = replace(recipe, **{flag: value for flag, value in flags.items() if value})
     with _new_folder(Path(arguments.out), arguments.name or name) as folder:
         manual_seed(seed)
-        model = models.build(name, **recipe.network)
+        model = models.build(name, **recipe.network).to(arguments.device)
         vars(model)["config"] |= {
             "shape": training.images.shape[1:],
             "mean": recipe.normalize.mean,
@@ -53,6 +53,7 @@ def train(arguments: argparse.Namespace, argv: list[str]) -> None:
             "seconds": round(time.perf_counter() - start, 2),
             "seed": seed,
             "command": shlex.join(["minidl", *argv]),
+            "device": arguments.device,
             "versions": _versions(),
             **pictures,
             "history": history,

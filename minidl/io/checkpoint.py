@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..random import default_generator
+from ..random import get_states, set_states
 from ..tensor import Tensor
 from .tensors import read, save_tensors
 
@@ -25,7 +25,7 @@ def save_checkpoint(path: str | os.PathLike, **parts: Any) -> None:
     history ... under names of your choice. Written whole or not at all.
     """
     states = {name: part.state_dict() for name, part in parts.items()}
-    states[_RANDOM] = {"state": list(default_generator().get_state())}
+    states[_RANDOM] = {name: list(state) for name, state in get_states().items()}
     tensors: dict[str, Any] = {}
     tree = {name: _pack(state, name, tensors) for name, state in states.items()}
     save_tensors(tensors, path, {"checkpoint": tree})
@@ -43,7 +43,7 @@ def load_checkpoint(path: str | os.PathLike, **parts: Any) -> None:
     try:
         tree = metadata["checkpoint"]
         states = {name: _unpack(tree[name], tensors) for name in tree}
-        random = states.pop(_RANDOM)["state"]
+        random = {name: (int(seed), int(n)) for name, (seed, n) in states.pop(_RANDOM).items()}
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"{path}: not a checkpoint that minidl wrote: {error!r}") from error
     if set(states) != set(parts):
@@ -53,7 +53,7 @@ def load_checkpoint(path: str | os.PathLike, **parts: Any) -> None:
             part.load_state_dict(states[name])
         except ValueError as error:
             raise ValueError(f"{path}: {name}: {error}") from error
-    default_generator().set_state(random)
+    set_states(random)
 
 
 _RANDOM = "random"

@@ -203,8 +203,16 @@ class Module:
         target = device(where)
         for _, tensor in self._tensors(True, "all"):
             if tensor.device is not target:
-                _replace(tensor, target.array(tensor.numpy_view()), target)
+                _replace(tensor, tensor.detach().to(target).data, target)
         return self
+
+    def cuda(self) -> "Module":
+        """Move parameters and buffers to the GPU."""
+        return self.to("cuda")
+
+    def cpu(self) -> "Module":
+        """Move parameters and buffers to the CPU."""
+        return self.to("cpu")
 
     def astype(self, dtype: Any) -> "Module":
         """Convert floating parameters and buffers. Make the optimizer after it, not before."""

@@ -20,6 +20,8 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> T
     kinds = {str(array.dtype) for _, array in pieces}
     if len(kinds) > 1:
         raise TypeError(f"clip_grad_norm_: gradients of {' and '.join(sorted(kinds))} together")
+    if len({p.device for p in parameters if p.grad is not None}) > 1:
+        raise RuntimeError("clip_grad_norm_: the gradients are on several devices")
     if not pieces:
         return Tensor(0.0)
     k, first = pieces[0]

@@ -124,12 +124,13 @@ class Optimizer:
             groups.append({**group, "params": numbers})
             start += len(numbers)
         state: dict[int, dict[str, Any]] = {}
+        steps = {flat: flat.device.numpy(flat.t) for flat, _ in self._places()}
         for number, (flat, i) in enumerate(self._places()):
             state[number] = {
                 name: flat.device.numpy(views[i]).copy() for name, views in flat.states().items()
             }
             if self.counts_steps and state[number]:
-                state[number]["t"] = int(flat.device.numpy(flat.t)[i])
+                state[number]["t"] = int(steps[flat][i])
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -146,10 +147,11 @@ class Optimizer:
             entry = entries.get(number, {})
             for name in self.state_names:
                 if name in entry or name in flat.states():
-                    flat.views(flat.state(name))[i][...] = flat.device.array(entry.get(name, 0))
+                    place = flat.views(flat.state(name))[i]
+                    flat.device.assign(place, ..., np.asarray(entry.get(name, 0)))
             counts.setdefault(flat, [0] * len(flat.parameters))[i] = entry.get("t", 0)
         for flat, t in counts.items():
-            flat.t[...] = flat.device.array(np.array(t, np.int64))
+            flat.device.assign(flat.t, ..., np.array(t, np.int64))
             flat.cuts = {i for i in range(1, len(t)) if t[i] != t[i - 1]}
 
     def _misfits(self, groups: Any, entries: Any) -> Iterator[str]:
