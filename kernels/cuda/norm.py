@@ -1,1 +1,264 @@
-"""Batch normalisation over every axis but the last (Ioffe and Szegedy 2015, Algorithm 1)."""
+"""Batch normalisation over every axis but the last, in passes over rows of channels.
+
+In each kernel a thread stays with one channel, whose numbers it works out once, and walks down
+rows; its neighbours take the neighbouring channels, and where those are few the next rows.
+"""
+
+import math
+from builtins import max as larger
+from typing import Any
+
+from ..roles import Array, InOut, Out
+from . import memory
+from ._numba import blocks, cuda, jit
+from .intrinsics import plus
+from .layout import THREADS
+from .move import dense
+from .reduce import (
+    BLOCKS,
+    LANES,
+    add_tasks,
+    add_up_middle,
+    box,
+    join_rows,
+    power_of_two,
+    tasks_of,
+)
+
+STEPS = 16  # rows of a thread at most: enough to make up for the square root it starts with
+
+
+@jit
+def _normalise(x, w, b, mean, var, y, chunk, eps, relu):
+    """A thread normalises every blockDim.y-th of `chunk` rows of one channel of x (R, C)."""
+    c = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    if c >= x.shape[1]:
+        return
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    scale = one / math.sqrt(var[c] + eps)
+    if w.size:
+        scale *= w[c]
+    shift = b[c] if b.size else zero
+    middle = mean[c]
+    r = cuda.blockIdx.x * chunk + cuda.threadIdx.y
+    stop = min((cuda.blockIdx.x + 1) * chunk, x.shape[0])
+    while r < stop:
+        value = (x[r, c] - middle) * scale + shift
+        y[r, c] = zero if relu and value <= zero else value  # NaN is not <= 0
+        r += cuda.blockDim.y
+
+
+@dense
+def batch_norm(
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    y: Out,
+    mean: Out,
+    var: Out,
+    eps: float,
+    relu: bool,
+) -> tuple[Array, Array, Array]:
+    """y = w (x - mean) / sqrt(var + eps) + b with the batch's own mean and (biased) variance.
+
+    x (..., C), w, b (C,) or None -> y (..., C), mean, var (C,); relu: what is below 0 becomes 0,
+    NaN stays NaN.
+    """
+    rows = _rows(x)
+    columns, (count, channels) = rows.reshape(1, *rows.shape), rows.shape
+    add_up_middle(columns, mean.reshape(1, channels), False, count)
+    # in two passes: E[x^2] - mean^2 cancels
+    add_up_middle(columns, var.reshape(1, channels), False, count, centre=mean, squares=True)
+    batch_norm_eval(x, w, b, mean, var, y, eps, relu)
+    return y, mean, var
+
+
+@dense
+def batch_norm_eval(
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    mean: Array,
+    var: Array,
+    y: Out,
+    eps: float,
+    relu: bool,
+) -> Array:
+    """y = w (x - mean) / sqrt(var + eps) + b with statistics that are given; relu as above."""
+    rows, none = _rows(x), memory.scratch((0,), x.dtype)
+    w, b = (none if a is None else a for a in (w, b))
+    grid, block, chunk = _walk(*rows.shape)
+    _normalise[grid, block](rows, w, b, mean, var, _rows(y), chunk, float(eps), relu)
+    return y
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _walk(rows: int, channels: int) -> tuple[Any, Any, int]:
+    """Grid, block and rows per block of a pass over every element."""
+    lanes = min(LANES, power_of_two(2 * channels - 1))
+    height = THREADS // lanes
+    steps = rows * channels // (THREADS * BLOCKS)
+    chunk = height * larger(1, min(STEPS, steps))
+    return (blocks(rows, chunk), blocks(channels, lanes)), (lanes, height), chunk
+
+
+@jit
+def _add_slopes(dy, x, mean, var, partial, chunk, eps):
+    """A thread adds up dy, and dy z, of every blockDim.y-th of `chunk` rows of one channel.
+
+    dy, x (R, C) -> partial (2, tasks, C), with z = (x - mean) / sqrt(var + eps): both sums in one
+    pass.
+    """
+    part = cuda.shared.array(THREADS, x.dtype)
+    c = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    task = cuda.blockIdx.y
+    inside = c < x.shape[1] and cuda.threadIdx.z == 0
+    total, dot = x.dtype.type(0), x.dtype.type(0)
+    if inside:
+        rstd, middle = x.dtype.type(1) / math.sqrt(var[c] + eps), mean[c]
+        r = task * chunk + cuda.threadIdx.y
+        stop = min((task + 1) * chunk, x.shape[0])
+        while r < stop:
+            total += dy[r, c]
+            dot += dy[r, c] * ((x[r, c] - middle) * rstd)
+            r += cuda.blockDim.y
+    total, dot = join_rows(total, part), join_rows(dot, part)
+    if inside and cuda.threadIdx.y == 0:
+        partial[0, task, c], partial[1, task, c] = total, dot
+
+
+@jit
+def _slopes(dy, x, w, mean, var, sums, dx, chunk, eps, add):
+    """A thread computes dx in every blockDim.y-th of `chunk` rows of one channel.
+
+    sums (2, C): of dy and of dy z, or of size 0 where mean and var are constants.
+    """
+    c = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    if c >= x.shape[1]:
+        return
+    zero, rows = x.dtype.type(0), x.dtype.type(x.shape[0])
+    rstd, middle = x.dtype.type(1) / math.sqrt(var[c] + eps), mean[c]
+    scale = rstd * w[c] if w.size else rstd
+    flat = sums[0, c] / rows if sums.size else zero
+    lean = sums[1, c] / rows if sums.size else zero
+    r = cuda.blockIdx.x * chunk + cuda.threadIdx.y
+    stop = min((cuda.blockIdx.x + 1) * chunk, x.shape[0])
+    while r < stop:
+        slope = dy[r, c]
+        if sums.size:  # x may be infinite where it does not count
+            slope -= flat + (x[r, c] - middle) * rstd * lean
+        value = slope * scale
+        dx[r, c] = plus(dx[r, c], value) if add else value
+        r += cuda.blockDim.y
+
+
+@jit
+def _affine_slopes(sums, dw, db, add_w, add_b):
+    """A thread brings the two sums (2, C) of one channel to where they are wanted."""
+    c = cuda.grid(1)
+    if c < db.size:
+        db[c] = plus(db[c], sums[0, c]) if add_b else sums[0, c]
+    if c < dw.size:
+        dw[c] = plus(dw[c], sums[1, c]) if add_w else sums[1, c]
+
+
+@dense
+def batch_norm_grad(
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    mean: Array,
+    var: Array,
+    dx: Out,
+    dw: Out,
+    db: Out,
+    eps: float,
+    add: tuple[bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of batch_norm through its mean and variance; dx, dw or db may be None.
+
+    With z = (x - mean) / sqrt(var + eps): db = sum dy, dw = sum dy z and
+    dx = w / sqrt(var + eps) (dy - mean of dy - z mean of dy z).
+    """
+    sums = _sums(dy, x, mean, var, dw, db, eps, add)
+    _grad_x(dy, x, w, mean, var, sums, dx, eps, add[0])
+    return dx, dw, db
+
+
+@dense
+def batch_norm_eval_grad(
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    mean: Array,
+    var: Array,
+    dx: Out,
+    dw: Out,
+    db: Out,
+    eps: float,
+    add: tuple[bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of batch_norm_eval, whose statistics are constants; dx, dw or db may be None."""
+    if dw is not None or db is not None:
+        _sums(dy, x, mean, var, dw, db, eps, add)
+    _grad_x(dy, x, w, mean, var, memory.scratch((2, 0), x.dtype), dx, eps, add[0])
+    return dx, dw, db
+
+
+def _sums(dy, x, mean, var, dw, db, eps, add) -> Array:
+    """The sums (2, C) of dy and of dy z, in dw and db too where these are wanted."""
+    dy, x = _rows(dy), _rows(x)
+    rows, channels = x.shape
+    block = box(1, rows, channels)
+    tasks, chunk = tasks_of((1, rows, channels), block)
+    partial = memory.scratch((2, tasks, channels), x.dtype)
+    sums = partial.reshape(2, channels) if tasks == 1 else memory.scratch((2, channels), x.dtype)
+    grid = blocks(channels, block[0]), tasks
+    _add_slopes[grid, block](dy, x, mean, var, partial, chunk, float(eps))
+    if tasks > 1:
+        add_tasks(partial, sums, False)
+    if dw is not None or db is not None:
+        none = memory.scratch((0,), x.dtype)
+        outs = (none if a is None else a for a in (dw, db))
+        _affine_slopes[blocks(channels, THREADS), THREADS](sums, *outs, *add[1:])
+    return sums
+
+
+def _grad_x(dy, x, w, mean, var, sums, dx, eps, add) -> None:
+    if dx is None:
+        return
+    dy, x = _rows(dy), _rows(x)
+    grid, block, chunk = _walk(*x.shape)
+    w = memory.scratch((0,), x.dtype) if w is None else w
+    _slopes[grid, block](dy, x, w, mean, var, sums, _rows(dx), chunk, float(eps), add)
+
+
+@jit
+def _track(mean, var, running_mean, running_var, momentum, unbiased):
+    """A thread moves the two statistics of one channel."""
+    c = cuda.grid(1)
+    if c < mean.size:
+        running_mean[c] += momentum * (mean[c] - running_mean[c])
+        running_var[c] += momentum * (var[c] * unbiased - running_var[c])
+
+
+@dense
+def batch_norm_track_(
+    mean: Array,
+    var: Array,
+    running_mean: InOut,
+    running_var: InOut,
+    momentum: float,
+    rows: int,
+) -> tuple[Array, Array]:
+    """Move the running statistics a step (momentum) towards a batch's.
+
+    The running variance follows the unbiased one, var rows / (rows - 1), as PyTorch's does.
+    """
+    _track[blocks(mean.size, THREADS), THREADS](
+        mean, var, running_mean, running_var, float(momentum), rows / (rows - 1)
+    )
+    return running_mean, running_var

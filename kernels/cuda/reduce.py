@@ -104,19 +104,19 @@ def _add_up(x, centre, y, chunk, count, squares, add):
 
 def box(outer: int, reduced: int, inner: int, lanes: int = LANES) -> Shape3:
     """The block for a shape: at least a warp, with as many rows as pay for their join."""
-    lanes = min(lanes, _power(2 * inner - 1))
+    lanes = min(lanes, power_of_two(2 * inner - 1))
     rows = larger(
-        min(_power(reduced // FEW_STEPS), LANES // lanes),
-        min(_power(reduced // STEPS), THREADS // lanes),
+        min(power_of_two(reduced // FEW_STEPS), LANES // lanes),
+        min(power_of_two(reduced // STEPS), THREADS // lanes),
     )
-    outs = larger(_power(2 * outer - 1), LANES // (lanes * rows))
+    outs = larger(power_of_two(2 * outer - 1), LANES // (lanes * rows))
     outs = min(outs, DEEP, THREADS // (lanes * rows))
     if lanes == LANES:  # what is left of the block goes to the columns
-        lanes *= min(THREADS // (lanes * rows * outs), _power(blocks(inner, LANES)))
+        lanes *= min(THREADS // (lanes * rows * outs), power_of_two(blocks(inner, LANES)))
     return lanes, rows, outs
 
 
-def _power(n: int) -> int:
+def power_of_two(n: int) -> int:
     """The largest power of two up to n, at least 1."""
     return 1 << larger(n, 1).bit_length() - 1
 
