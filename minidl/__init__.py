@@ -44,7 +44,7 @@ __all__ = [
     "sum", "take", "Tensor", "tensor",
 ]  # fmt: skip
 
-_LATER = ("data", "io", "kernels", "models", "nn", "optim", "plot", "train")
+_LATER = ("cuda", "data", "io", "kernels", "models", "nn", "optim", "plot", "train")
 
 
 def __getattr__(name: str) -> _Any:

@@ -23,7 +23,7 @@ LAYERS = (
     {"backend", "atomic"},
     {"autograd"},
     {"tensor"},
-    {"op", "check", "random"},
+    {"op", "check", "random", "cuda"},
     {"ops"},
     {"nn", "optim"},
     {"models", "data", "capture"},

@@ -54,12 +54,19 @@ def emulated() -> bool:
 
 
 @functools.cache
-def _cupy() -> Any:
-    import cupy
+def _gpu() -> Any:
+    from . import gpu  # it needs CuPy
 
     if LIMIT:
-        cupy.get_default_memory_pool().set_limit(size=LIMIT)
-    return cupy
+        gpu.cupy.get_default_memory_pool().set_limit(size=LIMIT)
+    return gpu
+
+
+def _cupy() -> Any:
+    """CuPy, in the stream that kernels run in: its pool serves each stream by itself."""
+    gpu = _gpu()
+    gpu.stream()
+    return gpu.cupy
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike, order: tuple[int, ...] | None = None) -> Array:
@@ -136,6 +143,7 @@ def to_host(x: Array) -> np.ndarray:
     """A copy of x in NumPy, in C order, when all that was launched before is done."""
     if isinstance(x, np.ndarray):
         return np.array(guarded.host(x), order="C")
+    _cupy()
     return contiguous(x).get()
 
 
@@ -180,17 +188,19 @@ def _forget(note: Allocation) -> None:
 
 def _shortage(shape: tuple[int, ...], dtype: np.dtype, nbytes: int) -> str:
     free, total = room()
-    asked = f"out of GPU memory: {mib(nbytes)} for {dtype} {shape} were asked for"
-    there = f", {mib(free)} of {mib(total)} are free" if total else ""
-    lines = [f"{asked}{there}; {len(_live):,} live tensors hold {mib(_bytes['live'])}"]
+    asked = f"out of GPU memory: {readable(nbytes)} for {dtype} {shape} were asked for"
+    there = f", {readable(free)} of {readable(total)} are free" if total else ""
+    lines = [f"{asked}{there}; {len(_live):,} live tensors hold {readable(_bytes['live'])}"]
     largest = sorted(_live.values(), key=lambda a: -a.nbytes)[:LISTED]
-    lines += [f"  {mib(a.nbytes):>12}  {a.dtype} {a.shape}" for a in largest]
+    lines += [f"  {readable(a.nbytes):>12}  {a.dtype} {a.shape}" for a in largest]
     return "\n".join([*lines, "smaller batches, or `del` of tensors that are kept, make room"])
 
 
-def mib(nbytes: int) -> str:
-    """A number of bytes, to be read."""
-    return f"{nbytes / MIB:,.1f} MiB"
+def readable(nbytes: int) -> str:
+    """A number of bytes, in the unit that suits it."""
+    unit = 0 if nbytes < 1024 else min((nbytes.bit_length() - 1) // 10, 3)
+    digits = 1 if unit else 0
+    return f"{nbytes / 1024**unit:,.{digits}f} {('bytes', 'KiB', 'MiB', 'GiB')[unit]}"
 
 
 def room() -> tuple[int, int]:
@@ -233,6 +243,18 @@ def empty_cache() -> None:
     """Give what waits for its next use back to the device."""
     if not emulated():
         _cupy().get_default_memory_pool().free_all_blocks()
+
+
+def describe() -> tuple[str, tuple[int, int], int]:
+    """The device's name, compute capability, and bytes of memory."""
+    if emulated():
+        from .emulator import CC  # it runs on Linux only, and so does sysconf
+
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return "emulated on the CPU", CC, LIMIT or pages
+    facts = _cupy().cuda.runtime.getDeviceProperties(_cupy().cuda.runtime.getDevice())
+    name = facts["name"].decode(errors="replace")
+    return name, (facts["major"], facts["minor"]), facts["totalGlobalMem"]
 
 
 def synchronize() -> None:

@@ -1,0 +1,92 @@
+"""The device "cuda": is it there, what is it, and what is in its memory.
+
+Names as in torch.cuda. Memory is what live arrays take, on a GPU and in the emulator alike; CuPy's
+pool keeps what they leave for the next ones.
+"""
+
+from typing import Any, NamedTuple
+
+from .backend import cuda_kernels, cuda_problem
+
+__all__ = [
+    "DeviceInfo", "OutOfMemoryError", "devices", "empty_cache", "is_available",
+    "max_memory_allocated", "memory_allocated", "memory_summary", "reset_peak_memory_stats",
+    "synchronize",
+]  # fmt: skip
+
+OutOfMemoryError: type[MemoryError]  # of the kernels, which are loaded on demand
+LISTED = 5  # tensors in a summary
+
+
+class DeviceInfo(NamedTuple):
+    """A device that computes: its name, compute capability, and bytes of memory."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    memory: int
+
+
+def is_available() -> bool:
+    """Whether `.to("cuda")` works: on a GPU, or with MINIDL_CUDA=emulate without one."""
+    return not cuda_problem()
+
+
+def devices() -> list[DeviceInfo]:
+    """The GPU that minidl computes on, or the emulator; nothing where there is neither."""
+    return [DeviceInfo(*_memory().describe())] if is_available() else []
+
+
+def memory_allocated() -> int:
+    """Bytes in arrays that are alive."""
+    return _memory().allocated()
+
+
+def max_memory_allocated() -> int:
+    """The most bytes that were alive at once, since the start or reset_peak_memory_stats()."""
+    return _memory().peak()
+
+
+def reset_peak_memory_stats() -> None:
+    """Let max_memory_allocated() count anew."""
+    _memory().reset_peak()
+
+
+def memory_summary() -> str:
+    """What is in the device's memory, in a few lines: sums, and the largest arrays."""
+    memory = _memory()
+    name, (major, minor), _ = memory.describe()
+    size, live = memory.readable, sorted(memory.live(), key=lambda a: -a.nbytes)
+    free, total = memory.room()
+    rows = [
+        ("live", memory.allocated(), f"in {len(live):,} arrays"),
+        ("peak", memory.peak(), "live at once"),
+        ("reserved", memory.reserved(), "taken from the device, unused ones included"),
+        *([("free", free, f"of {size(total)}")] if total else []),
+        *(("largest" if i == 0 else "", a.nbytes, f"{a.dtype} {a.shape}")
+          for i, a in enumerate(live[:LISTED])),
+    ]  # fmt: skip
+    lines = [f"{what:8} {size(nbytes):>14}  {note}" for what, nbytes, note in rows]
+    return "\n".join([f"cuda: {name}, compute capability {major}.{minor}", *lines])
+
+
+def synchronize() -> None:
+    """Wait until the device has done all that it was asked for."""
+    _memory().synchronize()
+
+
+def empty_cache() -> None:
+    """Give memory that waits for its next use back to the device, for other programs."""
+    _memory().empty_cache()
+
+
+def _memory() -> Any:
+    problem = cuda_problem()
+    if problem:
+        raise RuntimeError(problem)
+    return cuda_kernels().memory
+
+
+def __getattr__(name: str) -> Any:
+    if name == "OutOfMemoryError":
+        return _memory().OutOfMemoryError
+    raise AttributeError(f"module 'minidl.cuda' has no attribute {name!r}")
