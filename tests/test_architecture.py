@@ -326,7 +326,7 @@ def test_cpu_kernels_have_the_signatures_of_the_reference(file):
 
 
 @pytest.mark.emulator
-@pytest.mark.parametrize("file", [f for f in family("cuda") if f not in ("emulator", "intrinsics")])
+@pytest.mark.parametrize("file", [f for f in family("cuda") if f in family("reference")])
 def test_cuda_kernels_have_the_signatures_of_the_reference(file):
     same_signature("cuda", file)
 

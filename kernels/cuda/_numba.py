@@ -3,11 +3,13 @@
 numba-cuda is in maintenance mode; a move to its successor should touch this file and no other.
 """
 
+import contextlib
 import functools
 import importlib.util
+import math
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,11 +29,15 @@ from numba.cuda.extending import intrinsic
 
 cuda: Any = _cuda  # in a kernel its names mean other things than type checkers read
 
-__all__ = ["EMULATED", "Kernel", "blocks", "compile_ir", "cuda", "device", "intrinsic", "jit"]
+__all__ = [
+    "EMULATED", "Kernel", "Launch", "blocks", "compile_ir", "cuda", "device", "emulation",
+    "intrinsic", "jit", "recording",
+]  # fmt: skip
 
 _asked = os.environ.get("MINIDL_CUDA", "")
 if _asked not in ("", "emulate"):
     raise ValueError(f"MINIDL_CUDA is {_asked!r}; it can be 'emulate' or unset")
+# whether new arrays are emulated memory; `emulation` changes it
 EMULATED = _asked == "emulate" or not cuda.is_available()
 
 # inlined before typing: compiling a separate device function would ask for a GPU
@@ -51,7 +57,6 @@ class Kernel:
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.mixed, self.min_cc = mixed, min_cc
-        self.on_gpu = cuda.jit(function)
 
     def __repr__(self) -> str:
         return f"Kernel({self.function.__module__}.{self.__name__})"
@@ -63,17 +68,66 @@ class Kernel:
     def _launch(
         self, grid: tuple[int, ...], block: tuple[int, ...], shared: int, *args: Any
     ) -> None:
-        from . import arguments
-
-        args = arguments.checked(self, args)
         if 0 in grid:
             return
-        if any(hasattr(a, "__cuda_array_interface__") for a in args):
-            _launch_on_gpu(self, grid, block, shared, args)
-        else:
-            from . import emulator  # only here: a machine with a GPU may lack what it needs
+        if _recorders:
+            from . import arguments
 
-            emulator.launch(self, grid, block, shared, args)
+            kinds = arguments.signature(self, arguments.checked(self, args))
+            _recorders[-1].append(Launch(self, kinds, math.prod(block), shared))
+        elif _on_host(args):
+            from . import arguments, emulator  # a machine with a GPU may lack what they need
+
+            emulator.launch(self, grid, block, shared, arguments.checked(self, args))
+        else:
+            _gpu().launch(self, grid, block, shared, args)
+
+
+def _on_host(args: tuple[Any, ...]) -> bool:
+    """Whether an array is NumPy's; while nothing is emulated, so fast that launches do not mind."""
+    return np.ndarray in map(type, args) or (
+        EMULATED and any(isinstance(a, np.ndarray) for a in args)
+    )
+
+
+@functools.cache
+def _gpu() -> Any:
+    from . import gpu
+
+    return gpu
+
+
+class Launch(NamedTuple):
+    """A launch that was asked for: of which kernel, for which argument types, how large."""
+
+    kernel: Kernel
+    signature: tuple[Any, ...]
+    threads: int  # of a block
+    shared: int  # bytes of dynamic shared memory
+
+
+_recorders: list[list[Launch]] = []
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[Launch]]:
+    """Note the launches inside this block instead of executing them: outputs stay unset."""
+    _recorders.append([])
+    try:
+        yield _recorders[-1]
+    finally:
+        _recorders.pop()
+
+
+@contextlib.contextmanager
+def emulation() -> Iterator[None]:
+    """Inside this block new arrays are emulated memory, on a machine with a GPU too."""
+    global EMULATED
+    before, EMULATED = EMULATED, True
+    try:
+        yield
+    finally:
+        EMULATED = before
 
 
 def jit(
@@ -100,21 +154,6 @@ def blocks(count: int, size: int) -> int:
 def _triple(n: int | tuple[int, ...]) -> tuple[int, ...]:
     n = (n,) if isinstance(n, int) else tuple(n)
     return n + (1,) * (3 - len(n))
-
-
-def _launch_on_gpu(
-    kernel: Kernel, grid: Any, block: Any, shared: int, args: tuple[Any, ...]
-) -> None:
-    import cupy
-
-    for name, a in zip(kernel.parameters, args):
-        if isinstance(a, np.ndarray):
-            raise TypeError(
-                f"{kernel.__name__}: {name} is a NumPy array, the others are on the GPU"
-            )
-    stream = cuda.external_stream(cupy.cuda.get_current_stream().ptr)
-    views = [cuda.as_cuda_array(a, sync=False) if hasattr(a, "strides") else a for a in args]
-    kernel.on_gpu[grid, block, stream, shared](*views)
 
 
 def compile_ir(kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[int, int]) -> str:

@@ -13,23 +13,35 @@ def checked(kernel: Kernel, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments, each Python float in the dtype of the first float array.
 
     So no Python number can turn a float32 kernel into a float64 one. TypeError for a wrong number
-    of arguments, and for float arrays of different dtypes unless the kernel is `jit(mixed=True)`.
+    of arguments, for arrays of which some are on the GPU and some are not, and for float arrays of
+    different dtypes unless the kernel is `jit(mixed=True)`.
     """
     if len(args) != len(kernel.parameters):
         names = ", ".join(kernel.parameters)
         raise TypeError(f"{kernel.__name__}: got {len(args)} arguments for ({names})")
-    floats = [a.dtype for a in args if hasattr(a, "strides") and a.dtype.kind == "f"]
+    arrays = {n: a for n, a in zip(kernel.parameters, args) if is_array(a)}
+    on_host = [n for n, a in arrays.items() if isinstance(a, np.ndarray)]
+    if 0 < len(on_host) < len(arrays):
+        one, what = ("is a", "array") if len(on_host) == 1 else ("are", "arrays")
+        names = ", ".join(on_host)
+        raise TypeError(f"{kernel.__name__}: {names} {one} NumPy {what}, the rest is on the GPU")
+    floats = [a.dtype for a in arrays.values() if a.dtype.kind == "f"]
     if len(set(floats)) > 1 and not kernel.mixed:
-        found = [f"{n} {a.dtype}" for n, a in zip(kernel.parameters, args) if hasattr(a, "strides")]
+        found = [f"{n} {a.dtype}" for n, a in arrays.items()]
         raise TypeError(f"{kernel.__name__}: mixed float dtypes ({', '.join(found)})")
     if floats:
         args = tuple(floats[0].type(a) if type(a) is float else a for a in args)
     return args
 
 
+def is_array(value: Any) -> bool:
+    """Whether an argument is an array of NumPy or CuPy; NumPy's scalars have strides, too."""
+    return hasattr(value, "strides") and hasattr(value, "flags") and not np.isscalar(value)
+
+
 def _type_of(kernel: Kernel, name: str, value: Any, contiguous: bool) -> types.Type:
     """The Numba type of an argument. Raises TypeError where the kernel could not take it."""
-    array = hasattr(value, "strides") and hasattr(value, "flags") and not np.isscalar(value)
+    array = is_array(value)
     if not array and not isinstance(value, (np.generic, int, float)):
         kind = type(value).__name__
         raise TypeError(f"{kernel.__name__}: {name} is a {kind}; kernels take arrays and numbers")
@@ -48,5 +60,5 @@ def signature(kernel: Kernel, args: tuple[Any, ...]) -> tuple[types.Type, ...]:
     All arrays contiguous is one specialisation, any other strides are a second one: that keeps
     the number of compilations at two per dtype, where typing each array alone would give 2**n.
     """
-    contiguous = all(a.flags.c_contiguous for a in args if hasattr(a, "strides"))
+    contiguous = all(a.flags.c_contiguous for a in args if is_array(a))
     return tuple(_type_of(kernel, n, a, contiguous) for n, a in zip(kernel.parameters, args))
