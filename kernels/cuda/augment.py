@@ -51,13 +51,14 @@ def _image_batch(images, index, scale, shift, place, y, pad, flip):
     inside = 0 <= h < height and 0 <= v < width
     m = index[n]
     real = y.dtype.type
-    for k in range(c, channels, cuda.blockDim.x):
+    while c < channels:  # once, as a rule
         value = real(0)
         if not 0 <= m < images.shape[0]:  # no such image: never a stranger's memory
             value = real(math.nan)
         elif inside:
-            value = real(images[m, h, v, k])
-        y[n, i, j, k] = value * real(scale[k]) + real(shift[k])
+            value = real(images[m, h, v, c])
+        y[n, i, j, c] = value * real(scale[c]) + real(shift[c])
+        c += cuda.blockDim.x
 
 
 def image_batch(

@@ -17,16 +17,25 @@ EACH = 4  # numbers of a long row that a thread takes before the row gets more t
 MOST = 1024  # ... up to all that a block can have: they share rows of 50,000 classes
 
 
-def _split(rows: int, length: int) -> tuple[int, tuple[int, int]]:
-    """Grid and block (threads per row, rows) for rows of a length.
+def _split(rows: int, length: int) -> tuple[int, tuple[int, int], int]:
+    """Grid and block (2**bits threads per row, rows) for rows of a length, and bits.
 
-    The threads of a row are a power of two: up to 32 of them then lie in one warp, which takes two
-    rows of 10 classes at a time.
+    A power of two: up to 32 threads of a row then lie in one warp, which takes two rows of 10
+    classes at a time, and no thread divides to know its share.
     """
-    wanted = min(length, max(WARP, blocks(length, EACH)))
-    width = min(1 << max(0, wanted - 1).bit_length(), MOST)
-    deep = max(1, THREADS // width)
-    return blocks(rows, deep), (width, deep)
+    wanted = min(length, max(WARP, blocks(length, EACH)), MOST)
+    bits = max(0, wanted - 1).bit_length()
+    deep = max(1, THREADS >> bits)
+    return blocks(rows, deep), (1 << bits, deep), bits
+
+
+@device
+def _share(length, bits):
+    """How many numbers of a row this thread takes: every 2**bits-th, from threadIdx.x on.
+
+    A range with that step would find it by a 64-bit division.
+    """
+    return (length - cuda.threadIdx.x + (1 << bits) - 1) >> bits
 
 
 @device
@@ -41,11 +50,11 @@ def _joined(value, part, largest):
             other = cuda.shfl_xor_sync(EVERY_LANE, value, step)
             value = max(value, other) if largest else value + other
     if width > WARP:  # then the block has one row, and all of it comes here
-        warps = width // WARP
-        if lane % WARP == 0:
-            part[lane // WARP] = value
+        warps = width >> 5
+        if lane & 31 == 0:
+            part[lane >> 5] = value
         cuda.syncthreads()
-        value = part[lane % warps]
+        value = part[lane & (warps - 1)]
         cuda.syncthreads()
         for step in (16, 8, 4, 2, 1):
             if step < warps:
@@ -55,30 +64,33 @@ def _joined(value, part, largest):
 
 
 @device
-def _largest_and_total(x, n, part):
+def _largest_and_total(x, n, part, bits):
     """The largest number of row n, 0 where it is infinite, and the sum of exp(x - that)."""
     top = x.dtype.type(-math.inf)
-    for c in range(cuda.threadIdx.x, x.shape[1], cuda.blockDim.x):
+    for k in range(_share(x.shape[1], bits)):
+        c = cuda.threadIdx.x + (k << bits)
         top = max(top, x[n, c])
     top = _joined(top, part, True)
     total = x.dtype.type(0)
     if not math.isfinite(top):  # inf - inf would make NaN of a loss that is inf
         top = total
-    for c in range(cuda.threadIdx.x, x.shape[1], cuda.blockDim.x):
+    for k in range(_share(x.shape[1], bits)):
+        c = cuda.threadIdx.x + (k << bits)
         total += math.exp(x[n, c] - top)
     return top, _joined(total, part, False)
 
 
 @jit
-def _log_softmax(x, y):
+def _log_softmax(x, y, bits):
     """blockDim.x neighbouring threads share a row, and read neighbouring numbers of it."""
     part = cuda.shared.array(WARP, x.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, x.shape[0] - 1)  # past the end, too: a shuffle needs every lane of its warp
-    top, total = _largest_and_total(x, n, part)
+    top, total = _largest_and_total(x, n, part, bits)
     total = math.log(total)
     if row == n:
-        for c in range(cuda.threadIdx.x, x.shape[1], cuda.blockDim.x):
+        for k in range(_share(x.shape[1], bits)):
+            c = cuda.threadIdx.x + (k << bits)
             y[n, c] = x[n, c] - top - total
 
 
@@ -86,23 +98,25 @@ def _log_softmax(x, y):
 def log_softmax(x: Array, y: Out) -> Array:
     """y = x - log(sum of exp x) along the last axis."""
     rows = math.prod(x.shape[:-1]), x.shape[-1]
-    grid, block = _split(*rows)
-    _log_softmax[grid, block](x.reshape(rows), y.reshape(rows))
+    grid, block, bits = _split(*rows)
+    _log_softmax[grid, block](x.reshape(rows), y.reshape(rows), bits)
     return y
 
 
 @jit
-def _log_softmax_grad(dy, y, dx, add):
+def _log_softmax_grad(dy, y, dx, bits, add):
     """blockDim.x neighbouring threads share a row: they add dy up, then fill dx."""
     part = cuda.shared.array(WARP, dy.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, dy.shape[0] - 1)
     total = dy.dtype.type(0)
-    for c in range(cuda.threadIdx.x, dy.shape[1], cuda.blockDim.x):
+    for k in range(_share(dy.shape[1], bits)):
+        c = cuda.threadIdx.x + (k << bits)
         total += dy[n, c]
     total = _joined(total, part, False)
     if row == n:
-        for c in range(cuda.threadIdx.x, dy.shape[1], cuda.blockDim.x):
+        for k in range(_share(dy.shape[1], bits)):
+            c = cuda.threadIdx.x + (k << bits)
             value = dy[n, c] - math.exp(y[n, c]) * total
             dx[n, c] = plus(dx[n, c], value) if add else value
 
@@ -111,18 +125,18 @@ def _log_softmax_grad(dy, y, dx, add):
 def log_softmax_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy - exp(y) (sum of dy along the last axis)."""
     rows = math.prod(dy.shape[:-1]), dy.shape[-1]
-    grid, block = _split(*rows)
-    _log_softmax_grad[grid, block](dy.reshape(rows), y.reshape(rows), dx.reshape(rows), add)
+    grid, block, bits = _split(*rows)
+    _log_softmax_grad[grid, block](dy.reshape(rows), y.reshape(rows), dx.reshape(rows), bits, add)
     return dx
 
 
 @jit
-def _cross_entropy(x, label, loss, lse, scale):
+def _cross_entropy(x, label, loss, lse, scale, bits):
     """blockDim.x neighbouring threads share a row of logits; the first of them writes its loss."""
     part = cuda.shared.array(WARP, x.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, x.shape[0] - 1)
-    top, total = _largest_and_total(x, n, part)
+    top, total = _largest_and_total(x, n, part, bits)
     if row == n and cuda.threadIdx.x == 0:
         lse[n] = math.log(total) + top
         c = np.int64(label[n])
@@ -131,12 +145,12 @@ def _cross_entropy(x, label, loss, lse, scale):
 
 
 @jit
-def _sum_losses(loss, y, scale):
+def _sum_losses(loss, y, scale, bits):
     """One block adds up all losses; its rows of threads, where it has many, all do the same."""
     part = cuda.shared.array(WARP, loss.dtype)
     total = loss.dtype.type(0)
-    for n in range(cuda.threadIdx.x, loss.size, cuda.blockDim.x):
-        total += loss[n]
+    for k in range(_share(loss.size, bits)):
+        total += loss[cuda.threadIdx.x + (k << bits)]
     total = _joined(total, part, False)
     if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
         y[0] = total * scale
@@ -148,14 +162,14 @@ def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tup
 
     x (N, C) logits, label (N,) integers in [0, C) -> y (N,) or (), lse (N,) = log(sum of exp x)
     """
-    grid, block = _split(*x.shape)
+    grid, block, bits = _split(*x.shape)
     if y.ndim:
-        _cross_entropy[grid, block](x, label, y, lse, float(scale))
+        _cross_entropy[grid, block](x, label, y, lse, float(scale), bits)
     else:
         loss = memory.scratch((x.shape[0],), y.dtype)
-        _cross_entropy[grid, block](x, label, loss, lse, 1.0)
-        _, block = _split(1, loss.size)
-        _sum_losses[1, block](loss, y.reshape(1), float(scale))
+        _cross_entropy[grid, block](x, label, loss, lse, 1.0, bits)
+        _, block, bits = _split(1, loss.size)
+        _sum_losses[1, block](loss, y.reshape(1), float(scale), bits)
     return y, lse
 
 
