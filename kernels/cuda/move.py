@@ -34,9 +34,10 @@ def _copy_turned(x, y, add):
     """
     tile = cuda.shared.array((TILE, PITCH), x.dtype)
     lane, line = cuda.threadIdx.x, cuda.threadIdx.y
-    k0 = cuda.blockIdx.x * TILE
-    for i in range(cuda.blockIdx.z, y.shape[1], cuda.gridDim.z):
-        for j0 in range(cuda.blockIdx.y * TILE, y.shape[2], cuda.gridDim.y * TILE):
+    k0, i = cuda.blockIdx.x * TILE, cuda.blockIdx.z
+    while i < y.shape[1]:  # while, for a range with such a step would divide
+        j0 = cuda.blockIdx.y * TILE
+        while j0 < y.shape[2]:
             for h in range(y.shape[0]):
                 for n in range(line, TILE, ROWS):
                     if j0 + lane < y.shape[2] and k0 + n < y.shape[3]:
@@ -48,6 +49,8 @@ def _copy_turned(x, y, add):
                         value = y.dtype.type(tile[lane, n])
                         y[h, i, j, k] = plus(y[h, i, j, k], value) if add else value
                 cuda.syncthreads()
+            j0 += cuda.gridDim.y * TILE
+        i += cuda.gridDim.z
 
 
 def copy(x: Array, y: Out, add: bool) -> Array:
@@ -107,17 +110,25 @@ def fill(y: Out, value: float) -> Array:
     return y
 
 
+@device
+def _place():
+    """A thread's row and first column in a grid of `_rows`, and the step to its next column."""
+    across, down = cuda.blockDim.x, cuda.blockDim.y
+    row = cuda.blockIdx.x * down + cuda.threadIdx.y
+    return row, cuda.blockIdx.y * across + cuda.threadIdx.x, cuda.gridDim.y * across
+
+
 @jit
 def _take(x, index, y):
     """A thread copies elements of one row of y; its neighbours copy their neighbours."""
-    i = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+    i, c, step = _place()
     if i >= y.shape[0]:
         return
     row = index[i] + (x.shape[0] if index[i] < 0 else 0)
     known = 0 <= row < x.shape[0]  # a wrong number gives NaN, never a stranger's memory
-    first = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    for c in range(first, y.shape[1], cuda.gridDim.y * cuda.blockDim.x):
+    while c < y.shape[1]:
         y[i, c] = x[row, c] if known else y.dtype.type(math.nan)
+        c += step
 
 
 @dense
@@ -145,7 +156,7 @@ def _rows(count: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
 # two are equal, and their order is that of i within each row.
 
 CHUNK = 256  # keys that one block sorts by itself
-PIECE = 64  # sorted keys that a thread adds up at most without the help of others
+PIECE = 128  # sorted keys in a task: a row that is taken often is added up by many threads
 POSITION = 32  # bits of a key for the position
 
 
@@ -154,10 +165,11 @@ def _sort_chunks(index, key, rows):
     """A block sorts 256 keys: a thread's key goes where the number of smaller ones says."""
     chunk = cuda.shared.array(CHUNK, key.dtype)
     i, here = cuda.grid(1), cuda.threadIdx.x
-    mine = rows << POSITION  # behind all others, as is a number that is no row of dx
+    mine = (rows + 1) << POSITION  # behind all others
     if i < index.size:
         row = index[i] + (rows if index[i] < 0 else 0)
-        mine = ((row if 0 <= row < rows else rows) << POSITION) + i
+        row = row if 0 <= row < rows else rows  # a number that is no row of dx: behind all that are
+        mine = (row << POSITION) + i
     chunk[here] = mine
     cuda.syncthreads()
     rank = 0
@@ -184,15 +196,16 @@ def _below(key, start, stop, limit):
 def _merge(key, merged, run):
     """A thread moves one key to its place in two sorted runs joined to one.
 
-    That is its place in its own run, and as many further as keys of the other run are smaller.
+    That is its place in its own run, and as many further as keys of the other run are smaller. The
+    length of a run is a power of two, so that its bits tell where it starts, and the other one.
     """
     i = cuda.grid(1)
     if i >= key.size:
         return
-    own = i // run * run
-    other = own - run if i // run % 2 else own + run
+    own = i & -run
+    other = own ^ run
     start, stop = min(other, key.size), min(other + run, key.size)
-    merged[min(own, other) + i - own + _below(key, start, stop, key[i])] = key[i]
+    merged[(own & other) + (i - own) + _below(key, start, stop, key[i])] = key[i]
 
 
 @device
@@ -208,32 +221,35 @@ def _run_sum(dy, key, start, stop, row, c):
 @jit
 def _sum_pieces(dy, key, partial):
     """A thread adds up one column over the row with which a piece of the sorted keys begins."""
-    t = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+    t, c, step = _place()
     start = t * PIECE
     if start < key.size:
         stop, row = min(start + PIECE, key.size), key[start] >> POSITION
-        first = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-        for c in range(first, dy.shape[1], cuda.gridDim.y * cuda.blockDim.x):
+        while c < dy.shape[1]:
             partial[t, c] = _run_sum(dy, key, start, stop, row, c)
+            c += step
 
 
 @jit
 def _sum_runs(dy, key, partial, dx, add):
-    """A thread computes columns of one row of dx: what comes before the next piece begins it adds
-    up itself, of each piece that begins with this row it takes the sum that is there."""
-    row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+    """A thread computes one column of one row of dx, from where its keys start.
+
+    What stands before the next piece it adds up itself; of each piece that begins with this row it
+    takes the sum that is there.
+    """
+    row, c, step = _place()
     if row >= dx.shape[0]:
         return
     start = _below(key, 0, key.size, row << POSITION)
     piece = (start + PIECE - 1) // PIECE
-    first = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    for c in range(first, dx.shape[1], cuda.gridDim.y * cuda.blockDim.x):
+    while c < dx.shape[1]:
         total = _run_sum(dy, key, start, min(piece * PIECE, key.size), row, c)
         t = piece
         while t < partial.shape[0] and key[t * PIECE] >> POSITION == row:
             total += partial[t, c]
             t += 1
         dx[row, c] = dx[row, c] + total if add else total
+        c += step
 
 
 @dense

@@ -55,14 +55,17 @@ def _on_strided(scalar: Any) -> Callable[..., None]:
         A grid has three axes, so one is left to a loop; and one block more than 65535 along an
         axis would not start, so there threads go on in steps of the grid's size.
         """
-        k, row, plane = cuda.grid(3)
+        k, row, i = cuda.grid(3)
         _, rows, planes = cuda.gridsize(3)
         if k < y.shape[3]:
-            for i in range(plane, y.shape[1], planes):
-                for j in range(row, y.shape[2], rows):
+            while i < y.shape[1]:  # while, for a range with such a step would divide
+                j = row
+                while j < y.shape[2]:
                     for h in range(y.shape[0]):
                         value = y.dtype.type(scalar(a[h, i, j, k], b[h, i, j, k], c[h, i, j, k]))
                         y[h, i, j, k] = plus(y[h, i, j, k], value) if add else value
+                    j += rows
+                i += planes
 
     return kernel
 
