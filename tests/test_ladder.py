@@ -1,0 +1,229 @@
+"""The matrix products on CUDA: every step of the ladder, and the kernels that minidl runs.
+
+At sizes that straddle the edges of tiles, under three orders of threads, with the same bits.
+"""
+
+import itertools
+import os
+import platform
+import time
+
+import numpy as np
+import pytest
+
+if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+    pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
+os.environ.setdefault("MINIDL_CUDA", "emulate")
+
+import minidl.kernels.cuda as kernels
+from minidl.kernels.cuda import gemm, ladder
+from minidl.kernels.cuda.emulator import schedule
+
+pytestmark = pytest.mark.emulator
+
+ORDERS = ("forward", "reverse", "shuffled")
+TF32 = 2.0**-11  # by how much rounding to TF32 is off at most, relatively
+
+
+def straddling(tile, *others):
+    return (0, 1, tile - 1, tile, tile + 1, *others)
+
+
+def pairs(m, k, n):
+    """Shapes (M, K, N) in which each M meets each K, and most of both each N."""
+    both = itertools.product(range(len(m)), range(len(k)))
+    return [(m[i], k[j], n[(i + j) % len(n)]) for i, j in both]
+
+
+def draw(*shape, dtype="float32"):
+    return np.random.default_rng(shape).standard_normal(shape).astype(dtype)
+
+
+def in_every_order(launch, y):
+    """What a launch makes of y, if that is the same in every order of threads and blocks."""
+    results = []
+    for order in ORDERS:
+        out = y.copy()
+        with schedule(order):
+            launch(out)
+        results.append(out)
+    assert all(r.tobytes() == results[0].tobytes() for r in results)
+    return results[0]
+
+
+def close(y, expected, scale, terms):
+    """y is within the bound of any sum of `terms` products (Higham 2002, 3.1) and three steps."""
+    eps = np.finfo(y.dtype).eps
+    np.testing.assert_array_less(abs(y - expected), (4 + terms) * eps * scale + np.finfo("f").tiny)
+
+
+def wide_product(a, b):
+    """a b and |a| |b| in float64."""
+    a, b = a.astype("float64"), b.astype("float64")
+    return a @ b, abs(a) @ abs(b)
+
+
+# The ladder
+
+
+SIZES = {
+    "naive": pairs(*[straddling(ladder.TILE, 37)] * 3),
+    "tiled": pairs(*[straddling(ladder.TILE, 37)] * 3),
+    "blocked": pairs(straddling(64, 97), straddling(16, 37), straddling(64, 130)),
+    "vectorised": pairs(straddling(64, 97), (0, 4, 12, 16, 20, 36, 18), (0, 4, 60, 64, 68, 132, 7)),
+    "tensor_cores": pairs(straddling(64, 97), straddling(16, 8, 37), straddling(64, 130)),
+}
+
+
+def test_every_step_is_tried():
+    assert [step.__name__ for step in ladder.STEPS] == list(SIZES)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [name for name in SIZES if name != "tensor_cores"])
+def test_a_step_at_the_edges_of_its_tiles(name, dtype):
+    for m, k, n in SIZES[name]:
+        a, b = draw(m, k, dtype=dtype), draw(k, n, dtype=dtype)
+        y = in_every_order(
+            lambda y, a=a, b=b: getattr(ladder, name)(a, b, y), np.full((m, n), np.nan, dtype)
+        )
+        close(y, *wide_product(a, b), k)
+
+
+def rounded(x):
+    """x in TF32: float32 with 10 bits after the leading one, ties away from zero."""
+    return (x.view(np.uint32) + np.uint32(0x1000) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def test_rounding_to_tf32():
+    x = np.array([1 + 2**-11, 1 + 2**-11 - 2**-23, -1 - 2**-11, 3, 0.1], np.float32)
+    assert rounded(x).tolist() == [1 + 2**-10, 1, -1 - 2**-10, 3, 0.0999755859375]
+
+
+def test_tensor_cores_at_the_edges_of_their_tiles():
+    for m, k, n in SIZES["tensor_cores"]:
+        a, b = draw(m, k), draw(k, n)
+        y = in_every_order(
+            lambda y, a=a, b=b: ladder.tensor_cores(a, b, y), np.full((m, n), np.nan, "f")
+        )
+        expected, scale = wide_product(rounded(a), rounded(b))
+        close(y, expected, scale, 2 * k)  # a tensor core may cut off where others round
+        expected, scale = wide_product(a, b)
+        bound = (2 * TF32 + TF32**2 + (4 + 2 * k) * 2.0**-23) * scale
+        assert (abs(y - expected) <= bound).all()
+
+
+def test_tensor_cores_are_for_float32():
+    a = np.zeros((4, 4))
+    with pytest.raises(TypeError, match="y is float64; TF32 is a way to multiply float32"):
+        ladder.tensor_cores(a, a, a.copy())
+
+
+def test_strided_matrices():
+    a, b = draw(40, 60)[::2, ::-3], draw(20, 24)
+    y = np.full((12, 20), np.nan, "f").T[:, :]
+    b = b[:, ::2]
+    for step in ladder.STEPS[:4]:
+        y.fill(np.nan)
+        step(a, b, y)
+        close(y, *wide_product(a, b), 20)
+
+
+def test_a_small_tiled_product_is_quick():
+    a, b, y = draw(64, 64), draw(64, 64), np.empty((64, 64), "f")
+    ladder.tiled(a, b, y)  # compiled
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        ladder.tiled(a, b, y)
+        times.append(time.perf_counter() - start)
+    print(f"64 x 64 x 64 tiled: {1e3 * min(times):.1f} ms emulated")
+    assert min(times) <= 0.020
+
+
+# The product that minidl runs
+
+
+def operand(m, n, turned, dtype):
+    return draw(n, m, dtype=dtype).T if turned else draw(m, n, dtype=dtype)
+
+
+CALLS = [  # a turned, b turned, bias, relu, add
+    (False, False, True, True, False),
+    (True, False, False, False, True),
+    (False, True, True, False, True),
+    (True, True, False, True, False),
+]
+
+
+def check_product(shape, call, dtype):
+    (m, k, n), (a_turned, b_turned, biased, relu, add) = shape, call
+    a, b = operand(m, k, a_turned, dtype), operand(k, n, b_turned, dtype)
+    bias = draw(n, dtype=dtype) if biased else None
+    old = draw(m, n, dtype=dtype) if add else np.full((m, n), np.nan, dtype)
+    y = in_every_order(lambda y: gemm.gemm(a, b, bias, y, relu, add), old)
+    value, scale = wide_product(a, b)
+    if biased:
+        value, scale = value + bias, scale + abs(bias)
+    value = np.maximum(value, 0) if relu else value
+    close(y, value + old if add else value, scale + abs(old) if add else scale, k)
+    if add:
+        alone = gemm.gemm(a, b, bias, np.empty_like(old), relu, False)
+        assert (alone + old).tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_product_at_the_edges_of_its_tiles(dtype):
+    shapes = pairs(straddling(64, 97), straddling(16, 4, 37), straddling(64, 130))
+    for shape, call in zip(shapes, itertools.cycle(CALLS), strict=False):
+        check_product(shape, call, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_product_of_whole_fours_at_the_edges_of_its_tiles(dtype):
+    shapes = pairs((4, 60, 64, 68, 132), (0, 4, 12, 16, 20, 36), (4, 60, 64, 68, 132))
+    for shape, call in zip(shapes, itertools.cycle(CALLS), strict=False):
+        check_product(shape, call, dtype)
+
+
+def test_the_product_in_large_tiles(monkeypatch):
+    monkeypatch.setattr(gemm, "ENOUGH_LARGE", 1)
+    shapes = pairs((4, 124, 128, 132), (0, 4, 8, 12, 20), (4, 124, 128, 132))
+    for shape, call in zip(shapes, itertools.cycle(CALLS), strict=False):
+        check_product(shape, call, "float32")
+
+
+@pytest.mark.parametrize("shape", [(3, 255, 5), (3, 256, 8), (64, 257, 68), (1, 1000, 1)])
+def test_a_long_sum_is_shared_by_blocks(shape):
+    m, k, n = shape
+    _, tasks, chunk = gemm.plan(m, n, k, True)
+    assert (tasks > 1) == (k >= 256)
+    assert (tasks - 1) * chunk < k <= tasks * chunk
+    for call in CALLS:
+        check_product(shape, call, "float32")
+
+
+def test_the_same_bits_wherever_the_matrices_lie():
+    room = draw(68 * 300 + 1)
+    b, y = draw(300, 64), np.empty((68, 64), "f")
+    for k in (300, 40):  # with the sum shared by blocks, and without
+        there, here = room[1 : 1 + 68 * k].reshape(68, k), room[: 68 * k].reshape(68, k)
+        here[...] = moved = there.copy()
+        expected = gemm.gemm(here, b[:k], None, y, False, False).tobytes()
+        there[...] = moved
+        assert gemm.gemm(there, b[:k], None, y, False, False).tobytes() == expected
+
+
+def test_the_plan_covers_every_sum():
+    for m, n, k in itertools.product((0, 1, 64, 1000, 10**6), (0, 1, 128, 4096), (0, 1, 16, 10**5)):
+        for large in (False, True):
+            size, tasks, chunk = gemm.plan(m, n, k, large)
+            assert size in (64, 128) and 1 <= tasks <= gemm.ENOUGH_BLOCKS
+            assert tasks * chunk >= k and (tasks == 1 or (tasks - 1) * chunk < k)
+            assert tasks == 1 or chunk % gemm.STEP == 0
+
+
+def test_relu_keeps_nan():
+    a, b = np.array([[np.nan], [-1], [2]], "f"), np.ones((1, 2), "f")
+    y = kernels.linear(a, b, None, np.empty((3, 2), "f"), True)
+    assert np.isnan(y[0]).all() and y[1:].tolist() == [[0, 0], [2, 2]]
