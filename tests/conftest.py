@@ -1,5 +1,6 @@
 """Settings of the suite: how many examples Hypothesis draws, and what can run here."""
 
+import importlib
 import os
 import platform
 import sys
@@ -18,7 +19,28 @@ settings.load_profile(os.environ.get("MINIDL_HYPOTHESIS", "fast"))
 REFERENCE = os.environ.get("MINIDL_CPU") == "reference"
 if REFERENCE:
     sys.modules["numba"] = None  # type: ignore[assignment]  # whoever imports it now fails
-    collect_ignore = ["test_cpu_kernels.py", "test_emulator.py"]  # these are all about Numba
+    # these are all about Numba
+    collect_ignore = ["test_cpu_kernels.py", "test_emulator.py", "test_ladder.py"]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("emulated", marks=pytest.mark.emulator),
+        pytest.param("real", marks=pytest.mark.gpu),
+    ]
+)
+def cuda(request, monkeypatch):
+    """The device "cuda": the emulator, and under `-m gpu` a real one."""
+    from minidl import backend
+
+    monkeypatch.setattr("minidl.random._default", {})  # generators live where they were made
+    if request.param == "real":
+        monkeypatch.delenv("MINIDL_CUDA", raising=False)
+        yield backend.device("cuda")
+        return
+    monkeypatch.setenv("MINIDL_CUDA", "emulate")
+    with importlib.import_module("minidl.kernels.cuda._numba").emulation():
+        yield backend.device("cuda")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -373,3 +373,25 @@ def test_a_batch_norm_with_relu_is_relu_after_it_bit_for_bit(seed, training):
         for mine, theirs in zip(gradients(fused, arrays, dy, wanted), expected, strict=True):
             assert (mine is None) == (theirs is None)
             assert mine is None or mine.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize("name", WIRING)
+def test_an_op_on_cuda_is_the_op_on_the_cpu(name, cuda):
+    # emulated memory refuses NumPy, so an op that computes with it fails here
+    op, arrays = call(name, 0)
+
+    def run(where):
+        tensors = [None if t is None else t.detach().to(where) for t in tensors_of(arrays)]
+        for t in tensors:
+            if t is not None and t.dtype.kind == "f":
+                t.requires_grad = True
+        y = op(*tensors)
+        dy = np.cos(np.arange(y.size, dtype=np.float64)).reshape(y.shape)
+        y.backward(Tensor(dy, device=where))
+        assert y.device.name == where
+        grads = [None if t is None or t.grad is None else t.grad.numpy() for t in tensors]
+        return [y.detach().numpy(), *grads]
+
+    for mine, want in zip(run("cuda"), run("cpu"), strict=True):
+        if want is not None:
+            np.testing.assert_allclose(mine, want, rtol=1e-11, atol=1e-11)
