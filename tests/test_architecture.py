@@ -116,7 +116,9 @@ def called(node: ast.Call) -> str:
 def part(name: str) -> str:
     """Row of KERNELS that a module of kernels/ belongs to."""
     rest = name.removeprefix("minidl.kernels").removeprefix(".")
-    return rest if rest in KERNELS else rest.split(".")[0]
+    while rest not in KERNELS and "." in rest:
+        rest = rest.rpartition(".")[0]
+    return rest
 
 
 def layer(name: str) -> str:

@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import math
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -31,8 +32,15 @@ cuda: Any = _cuda  # in a kernel its names mean other things than type checkers 
 
 __all__ = [
     "EMULATED", "Kernel", "Launch", "blocks", "compile_ir", "cuda", "device", "emulation",
-    "intrinsic", "jit", "recording",
+    "every_kernel", "intrinsic", "jit", "recording",
 ]  # fmt: skip
+
+if not cuda.is_available():  # to type a device function asks for the GPU's compute capability
+
+    class _Device:
+        compute_capability = (9, 0)
+
+    cuda.dispatcher.get_current_device = lambda: _Device
 
 _asked = os.environ.get("MINIDL_CUDA", "")
 if _asked not in ("", "emulate"):
@@ -42,6 +50,9 @@ EMULATED = _asked == "emulate" or not cuda.is_available()
 
 # inlined before typing: compiling a separate device function would ask for a GPU
 device = cuda.jit(device=True, inline="always")
+
+
+every_kernel: "weakref.WeakSet[Kernel]" = weakref.WeakSet()
 
 
 class Kernel:
@@ -57,6 +68,7 @@ class Kernel:
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.mixed, self.min_cc = mixed, min_cc
+        every_kernel.add(self)
 
     def __repr__(self) -> str:
         return f"Kernel({self.function.__module__}.{self.__name__})"
@@ -156,8 +168,12 @@ def _triple(n: int | tuple[int, ...]) -> tuple[int, ...]:
     return n + (1,) * (3 - len(n))
 
 
-def compile_ir(kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[int, int]) -> str:
+def compile_ir(
+    kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[int, int]
+) -> list[str]:
     """The LLVM IR that numba-cuda makes of a kernel, before NVVM sees it. Needs no GPU.
+
+    The kernel's module comes first, then one for each device function that is not inlined.
 
     The only private call into numba-cuda: the public `cuda.compile` returns PTX alone.
     """
@@ -169,4 +185,4 @@ def compile_ir(kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[in
             "see how cuda.compile works there and update compile_ir in kernels/cuda/_numba.py"
         ) from moved
     library, _ = compiled(kernel, types, device=False, abi="numba", cc=cc)
-    return library.llvm_strs[0]  # the kernel's module; the others are device functions
+    return library.llvm_strs

@@ -1,0 +1,45 @@
+"""Runs compiled CUDA kernels on the CPU, without a GPU.
+
+How it works, from top to bottom:
+
+1. numba-cuda types a kernel and lowers it to LLVM IR, exactly as it does for a GPU (`compile_ir`).
+2. `machine.py` retargets that text to this CPU. What is left of the GPU are calls to intrinsics:
+   "which thread am I", "wait at the barrier", "give me the value of another lane". `runtime.py`
+   defines them over one record that NumPy owns, and llvmlite compiles the whole to machine code,
+   which is kept on disk: the next process neither types nor compiles, it loads.
+3. In a kernel without barriers or shuffles no thread waits for another: `nv_block` runs them one
+   after the other, in a compiled loop around the kernel.
+4. A kernel with barriers runs every thread of a block as a *fiber*: a stack of its own, and
+   fifteen instructions (`nv_switch`) that leave one stack and continue on another. A thread
+   runs until it must wait; it writes down what it waits for and switches back to the scheduler.
+5. `scheduler.py`, in Python (compiled by Numba), resumes every thread that is ready, then looks at
+   who waits: all at the barrier, the block goes on; all lanes of a warp at the same shuffle, vote
+   or matrix product, they get their answers; neither, the barrier is divergent, an error.
+6. `launch.py` shares the blocks of a launch between workers, one per core where that pays. Each has
+   a state and shared memory of its own; no result depends on how many there are, unless blocks
+   race, or add floats with atomics, which a GPU does not promise an order for either.
+
+So of a block one thread runs at a time, in an order we choose: `with schedule("reverse"): ...`. A
+correct kernel gives the same bits in every order; a kernel that forgot a barrier does not.
+
+What is caught, each with the name of the kernel: divergent barriers; shared memory that is read
+before it is written (it is filled with NaN before each block); writes past the end of a shared
+array (there are gaps between them) or beside an array of memory.py (guards, looked at after each
+launch); 128-bit accesses at an address that is not a multiple of 16; blocks, grids, shared and
+local memory that no GPU has. What it cannot see: reads out of bounds, unless the NaN in a guard
+shows; a write that jumps over a guard, which may hit other memory or crash the process; the code
+after NVVM's optimiser and ptxas, the GPU's memory model, timing.
+"""
+
+import platform
+
+if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+    raise RuntimeError(
+        "the CUDA emulator runs on Linux x86-64 only (its thread switch is written in that "
+        f"machine's instructions), and this is {platform.system()} {platform.machine()}"
+    )
+
+from .launch import launch, schedule, specialisations
+from .machine import CC
+
+__all__ = ["CC", "launch", "schedule", "specialisations"]

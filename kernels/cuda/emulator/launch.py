@@ -1,0 +1,267 @@
+"""A launch: its arguments, its workers, the order of its threads, and what went wrong in it."""
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import config, types
+
+from .. import memory
+from .._numba import Kernel
+from ..arguments import signature
+from . import machine
+from .runtime import BARRIER, DONE, FRAME, MAX_SHARED_ARRAYS, MAX_THREADS, STATE, WARP
+from .scheduler import FINISHED, GUARD, MISALIGNED, OUTSIDE, STUCK
+
+MAX_BLOCK = (1024, 1024, 64)
+MAX_GRID = (2**31 - 1, 65535, 65535)
+STACK = 2 * machine.MAX_LOCAL  # bytes per fiber; memory that is never touched costs nothing
+# Seconds of work from which a second worker pays: to start its thread takes a tenth of that.
+WORTH = 5e-4
+_PACE = 1e-7  # seconds per thread, before a kernel's own pace is known
+
+
+class Schedule(NamedTuple):
+    """In what order threads and blocks run, and on how many workers."""
+
+    order: str = "forward"
+    seed: int = 0
+    workers: int | None = None  # None: as many as pay
+
+
+_FORWARD = Schedule()
+_schedule: ContextVar[Schedule] = ContextVar("schedule", default=_FORWARD)
+
+
+@contextlib.contextmanager
+def schedule(order: str, seed: int = 0, workers: int = 1) -> Iterator[None]:
+    """Run launches inside this block "forward", "reverse" or "shuffled" (by the seed).
+
+    One worker: nothing but the order decides what happens. More: each takes every so-manieth block.
+    """
+    if order not in ("forward", "reverse", "shuffled"):
+        raise ValueError(f"schedule: {order!r}; it can be 'forward', 'reverse' or 'shuffled'")
+    token = _schedule.set(Schedule(order, seed, workers))
+    try:
+        yield
+    finally:
+        _schedule.reset(token)
+
+
+@functools.lru_cache(maxsize=16)
+def _line(n: int, order: str, seed: int) -> np.ndarray:
+    """The numbers below n in an order."""
+    line = np.arange(n)
+    if order == "shuffled":
+        return np.random.default_rng(seed).permutation(line)
+    return line[::-1].copy() if order == "reverse" else line
+
+
+@functools.lru_cache(maxsize=64)
+def _threads(block: tuple[int, int, int], order: str, seed: int) -> np.ndarray:
+    """The threads of a block in an order: number, x, y, z."""
+    t = _line(block[0] * block[1] * block[2], order, seed)
+    x, y = t % block[0], t // block[0] % block[1]
+    return np.stack([t, x, y, t // (block[0] * block[1])], axis=1).astype(np.int32)
+
+
+class Work(NamedTuple):
+    """All of a launch that its workers need to know."""
+
+    code: machine.Code
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    dynamic: int  # bytes of dynamic shared memory
+    args: list[int]
+    blocks: np.ndarray
+    order: np.ndarray  # of the threads of a block: number, x, y, z
+
+
+class Worker:
+    """One that runs blocks: a state and shared memory of its own, and a stack for each thread."""
+
+    def __init__(self) -> None:
+        self.record = np.zeros(1, STATE)
+        self.state = {name: self.record[name][0] for name in STATE.names or () if STATE[name].shape}
+        room = machine.MAX_SHARED + 2 * GUARD * (MAX_SHARED_ARRAYS + 3)
+        memory = np.zeros(room // 8, np.int64)
+        self.shared = memory[-memory.ctypes.data % GUARD // 8 :]
+        self.stacks = np.zeros((MAX_THREADS, STACK // 8), np.int64)
+        self.loaded: dict[machine.Code, machine.Loaded] = {}
+        self.ready = (0, 0)  # the code whose fibers are laid out, and how many
+
+    def run(self, work: Work, first: int, step: int) -> int:
+        """Run blocks first, first + step ...; returns how that ended, as the scheduler says it."""
+        code, n = self._loaded(work.code), len(work.order)
+        self.state["ntid"][:], self.state["nctaid"][:] = work.block, work.grid
+        self.state["order"][:n] = work.order
+        self.state["args"][: len(work.args)] = work.args
+        record = self.record
+        record["threads"], record["dynamic"], record["misaligned"] = n, work.dynamic, 0
+        size = self._guard(work)
+        if work.code.fibers and not (self.ready[0] == code.fiber and self.ready[1] >= n):
+            self._start_fibers(n, code.fiber)
+        ended = machine.run()(
+            *(self.record.ctypes.data, self.shared.ctypes.data, size),
+            *(work.blocks.ctypes.data, first, step, len(work.blocks)),
+            *(code.entry, work.code.fibers),
+        )
+        if ended == STUCK:
+            self.ready = (0, 0)
+        return ended
+
+    def _loaded(self, code: machine.Code) -> machine.Loaded:
+        """Code in memory, tied to this worker."""
+        if code not in self.loaded:
+            state, shared = self.record.ctypes.data, self.shared.ctypes.data
+            self.loaded[code] = machine.Loaded(code, state, shared)
+        return self.loaded[code]
+
+    def _guard(self, work: Work) -> int:
+        """Note where the gaps between arrays in shared memory are. Returns the bytes in use."""
+        arrays = [(0, 0), *work.code.arrays]
+        if work.code.dynamic:
+            arrays.append((work.code.dynamic, work.dynamic))
+        if len(arrays) == 1:
+            self.state["guards"][0] = -1
+            return 0
+        gaps = [place + -(-size // 8) * 8 for place, size in arrays]
+        self.state["guards"][: len(gaps) + 1] = [*gaps, -1]
+        return gaps[-1] + GUARD
+
+    def _start_fibers(self, n: int, entry: int) -> None:
+        """Lay out n stacks such that the first switch to each "returns" into `entry`."""
+        # the ABI wants the stack pointer at 8 past a multiple of 16 on entry to a function
+        base, words = self.stacks.ctypes.data, self.stacks.shape[1]
+        top = words - 3 - base // 8 % 2
+        self.stacks[:n, top - FRAME : top] = [0] * (FRAME - 1) + [entry]
+        self.state["tops"][:n] = base + np.arange(n) * STACK + 8 * (top - FRAME)
+        self.ready = (entry, n)
+
+
+_workers: list[Worker] = []
+_lock = threading.Lock()  # workers serve one launch at a time
+_codes: dict[tuple[Kernel, tuple[types.Type, ...]], machine.Code] = {}
+_known: dict[Any, machine.Code] = {}  # the same, by what is quick to ask of arguments
+_pace: dict[machine.Code, float] = {}  # seconds per block that a kernel took last
+
+
+def specialisations(kernel: Kernel) -> list[tuple[types.Type, ...]]:
+    """The argument types under which a kernel has run in this process."""
+    return [kinds for k, kinds in _codes if k is kernel]
+
+
+def _kind(a: Any) -> Any:
+    """What the type of an argument depends on."""
+    if isinstance(a, np.ndarray):
+        return a.dtype, a.ndim, a.flags.c_contiguous, a.flags.aligned
+    return type(a)
+
+
+def _code(kernel: Kernel, args: tuple[Any, ...]) -> machine.Code:
+    key = kernel, *map(_kind, args)
+    if (code := _known.get(key)) is None:
+        kinds = signature(kernel, args)
+        if (code := _codes.get((kernel, kinds))) is None:
+            code = _codes[kernel, kinds] = machine.code(kernel, kinds)
+        _known[key] = code
+    return code
+
+
+def _flatten(args: tuple[Any, ...]) -> list[int]:
+    """The arguments in 8 bytes each: an array is meminfo, parent, size, itemsize, data, shape,
+    strides; a scalar lies at the start of its 8 bytes."""
+    flat: list[int] = []
+    for a in args:
+        if isinstance(a, np.ndarray):
+            flat += (0, 0, a.size, a.itemsize, a.ctypes.data, *a.shape, *a.strides)
+        elif type(a) is int:
+            flat.append(a)
+        else:
+            raw = np.asarray(a).tobytes()
+            flat.append(int.from_bytes(raw, "little", signed=len(raw) == 8))
+    return flat
+
+
+def launch(
+    kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], shared: int, args: Any
+) -> None:
+    """Run a kernel on NumPy arrays.
+
+    RuntimeError where its threads wait for ever, and where it wrote outside an array or read 128
+    bits at a wrong address: the arrays may then hold anything.
+    """
+    _check(kernel, grid, block)
+    order, seed, workers = _schedule.get()
+    with _lock:
+        code = _code(kernel, args)
+        used = sum(size for _, size in code.arrays) + shared
+        if used > machine.MAX_SHARED:
+            limit = f"a block has {machine.MAX_SHARED}"
+            raise ValueError(f"{kernel.__name__}: {used} bytes of shared memory; {limit}")
+        work = Work(
+            *(code, grid, block, shared, _flatten(args)),
+            *(_line(grid[0] * grid[1] * grid[2], order, seed), _threads(block, order, seed)),
+        )
+        for worker, ended in _share(work, workers or _worth(work)):
+            if ended != FINISHED:
+                what = _report(worker, ended, len(work.order))
+                raise RuntimeError(f"{kernel.__name__}: {what}")
+    for name, a in zip(kernel.parameters, args):
+        if isinstance(a, np.ndarray) and not memory.intact(a):
+            raise RuntimeError(f"{kernel.__name__}: a thread wrote outside {name} {a.shape}")
+
+
+def _check(kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...]) -> None:
+    """Raise ValueError for a launch that no GPU would take."""
+    for what, size, limit in (("grid", grid, MAX_GRID), ("block", block, MAX_BLOCK)):
+        if any(not 1 <= n <= most for n, most in zip(size, limit)):
+            raise ValueError(f"{kernel.__name__}: {what} {size} is not within {limit}")
+    if (n := block[0] * block[1] * block[2]) > MAX_THREADS:
+        raise ValueError(f"{kernel.__name__}: {n} threads in a block; a GPU runs {MAX_THREADS}")
+
+
+def _worth(work: Work) -> int:
+    """How many workers pay for a launch, by what its kernel took last time."""
+    pace = _pace.get(work.code, _PACE * len(work.order))
+    return min(config.NUMBA_NUM_THREADS, 1 + int(pace * len(work.blocks) / WORTH))
+
+
+def _share(work: Work, workers: int) -> list[tuple[Worker, int]]:
+    """Run the blocks of a launch: each of n workers takes every n-th one. How each ended."""
+    n = min(workers, len(work.blocks))
+    while len(_workers) < n:
+        _workers.append(Worker())
+    start = time.perf_counter()
+    if n == 1:
+        ended = [_workers[0].run(work, 0, 1)]
+    else:
+        with ThreadPoolExecutor(n - 1) as pool:
+            others = [pool.submit(_workers[i].run, work, i, n) for i in range(1, n)]
+            ended = [_workers[0].run(work, 0, n), *(other.result() for other in others)]
+    _pace[work.code] = (time.perf_counter() - start) * n / len(work.blocks)
+    return list(zip(_workers, ended))
+
+
+def _report(worker: Worker, ended: int, n: int) -> str:
+    """What went wrong in the block that a worker stopped in."""
+    state, record = worker.state, worker.record[0]
+    block = tuple(int(i) for i in state["ctaid"])
+    if ended == MISALIGNED:
+        address = f"128 bits at address {record['misaligned']:#x}, not a multiple of 16"
+        return f"thread {record['by']} of block {block} reads or writes {address}"
+    if ended == OUTSIDE:
+        return f"a thread of block {block} wrote outside an array in shared memory"
+    doing = state["ask"][:n, 0]
+    names = {BARRIER: "at syncthreads", WARP: "at a shuffle, vote or syncwarp", DONE: "returned"}
+    groups = []
+    for what, name in names.items():
+        if len(which := np.flatnonzero(doing == what)):
+            groups.append(f"{len(which)} threads {name} ({which[0]} to {which[-1]})")
+    return f"divergent barrier in block {block}: {'; '.join(groups)}"

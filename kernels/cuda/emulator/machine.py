@@ -1,0 +1,268 @@
+"""From a kernel to machine code for this CPU, which is kept on disk for the next process."""
+
+import ctypes
+import functools
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as ll
+from numba import cfunc, types
+
+from .. import cache
+from .._numba import Kernel, compile_ir
+from . import scheduler
+from .runtime import MAX_SHARED_ARRAYS, PTX, RUNTIME
+from .scheduler import GUARD
+
+CC = (9, 0)  # the compute capability numba-cuda compiles for
+MAX_SHARED = 48 * 1024  # bytes a kernel may have without asking the driver for more
+MAX_LOCAL = 32 * 1024  # bytes of local arrays of one thread; its stack is twice as large
+_LIBM = {"isfinited": "finite", "isinfd": "isinf", "isnand": "isnan"}  # where the names differ
+_WAITS = ("nv.barrier", "nv.bar.", "nv.shfl", "nv.vote", "nv.match", "minidl_mma")
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """A kernel for one set of argument types, as machine code for this CPU."""
+
+    fibers: bool  # whether its threads wait for each other
+    arrays: list[tuple[int, int]]  # in shared memory: place and bytes of each
+    dynamic: int  # where dynamic shared memory begins, 0 if there is none
+    libm: dict[str, str]  # what it calls, and the name of that in libm
+    image: bytes  # the object file
+
+    def pack(self) -> bytes:
+        """All of it, to be stored."""
+        about = self.fibers, self.arrays, self.dynamic, self.libm
+        return json.dumps(about).encode() + b"\n" + self.image
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Code":
+        """What `pack` packed."""
+        about, _, image = data.partition(b"\n")
+        return cls(*json.loads(about), image)
+
+
+@functools.cache
+def _machine() -> ll.TargetMachine:
+    ll.initialize_native_target()
+    ll.initialize_native_asmprinter()
+    ll.initialize_native_asmparser()
+    return ll.Target.from_default_triple().create_target_machine(
+        cpu=ll.get_host_cpu_name(),
+        features=ll.get_host_cpu_features().flatten(),
+        opt=2,
+        jit=True,
+        codemodel="large",
+    )
+
+
+# ---- IR of a GPU becomes IR of this CPU
+
+
+def _retarget(text: str) -> ll.ModuleRef:
+    """Parse the IR of a kernel as if it had been made for this CPU."""
+    text = re.sub("target triple.*", f'target triple = "{ll.get_default_triple()}"', text)
+    text = re.sub("target datalayout.*", f'target datalayout = "{_machine().target_data}"', text)
+    text = re.sub("^!nvvm.*", "", text, flags=re.M)  # or LLVM gives it a GPU's calling convention
+    text = re.sub('^@"llvm.used".*', "", text, flags=re.M)
+    text = text.replace('@"llvm.nvvm.', '@"nv.')  # LLVM reserves llvm.*; ours can have a body
+    return ll.parse_assembly(text)
+
+
+def _shared_memory(kernel: Kernel, module: ll.ModuleRef) -> tuple[dict[str, int], dict[str, int]]:
+    """Where each array in shared memory lies, with gaps between them, and the bytes of each.
+
+    Dynamic arrays, of 0 bytes here, all begin at the same place behind the others, as on a GPU.
+    """
+    arrays = [v for v in module.global_variables if "_cudapy_smem" in v.name]
+    size = _machine().target_data.get_abi_size
+    sizes = {v.name: 0 if v.is_declaration else size(v.global_value_type) for v in arrays}
+    if sum(sizes.values()) > MAX_SHARED:
+        raise ValueError(f"{kernel.__name__}: more than {MAX_SHARED} bytes of shared memory")
+    if len(sizes) > MAX_SHARED_ARRAYS:
+        raise ValueError(f"{kernel.__name__}: more than {MAX_SHARED_ARRAYS} shared arrays")
+    places, end = {}, GUARD
+    for name in sorted(sizes, key=lambda n: sizes[n] == 0):
+        places[name] = end
+        if sizes[name]:
+            end += -(-sizes[name] // GUARD) * GUARD + GUARD
+    return places, sizes
+
+
+def _for_this_cpu(text: str, places: dict[str, int]) -> str:
+    """The kernel's IR, as LLVM prints it, with shared memory and PTX put in their places."""
+    text = re.sub(r"^@_cudapy_smem.*\n", "", text, flags=re.M)
+    text += "@nv_shared = external addrspace(3) global [0 x i8], align 16\n"
+    text = re.sub(
+        r"@_cudapy_smem\w*",
+        lambda m: f"getelementptr (i8, ptr addrspace(3) @nv_shared, i64 {places[m[0][1:]]})",
+        text,
+    )
+    # an access of 128 bits must not crash where it would fail on a GPU: it is reported instead
+    vector = r"^ +(?:%\S+ = load <[^>]*>|store <[^>]*> [^,]+), ptr (%[^,]+), align 16"
+    text = re.sub(
+        vector,
+        lambda m: f"  call void @nv_aligned(ptr {m[1]})\n{m[0].removesuffix('16')}1",
+        text,
+        flags=re.M,
+    )
+    used = {}
+
+    def inline(m: re.Match[str]) -> str:
+        result, ptx, args = m.groups()
+        kinds = ", ".join(a.split()[0] for a in args.split(", ") if a)
+        used[PTX[ptx]] = f"declare {result} @{PTX[ptx]}({kinds})\n"
+        return f"call {result} @{PTX[ptx]}({args})"
+
+    known = "|".join(map(re.escape, PTX))
+    text = re.sub(rf'call (\w+) asm (?:sideeffect )?"({known})", "[^"]*"\(([^)]*)\)', inline, text)
+    return f"{text}declare void @nv_aligned(ptr)\n" + "".join(used.values())
+
+
+def _wrapper(entry: ll.ValueRef) -> str:
+    """IR of `nv_thread`, which calls the kernel with its arguments."""
+    kinds = [str(a.type) for a in entry.arguments]
+    place = "getelementptr (i8, ptr @nv_state, i64 {})"
+    first = scheduler.STATE.fields["args"][1]  # type: ignore[index]
+    loads = "".join(
+        f"  %a{i} = load {kind}, ptr {place.format(first + 8 * i)}\n"
+        for i, kind in enumerate(kinds)
+    )
+    passed = ", ".join(f"{kind} %a{i}" for i, kind in enumerate(kinds))
+    return f"""
+declare void @"{entry.name}"({", ".join(kinds)})
+define void @nv_thread() alwaysinline {{
+{loads}  call void @"{entry.name}"({passed})
+  ret void
+}}
+"""
+
+
+def _calls(kernel: Kernel, module: ll.ModuleRef) -> dict[str, str]:
+    """The functions of libm that stand for what the kernel calls: `expf` for `__nv_expf`."""
+    libm, found, unknown = ctypes.CDLL("libm.so.6"), {}, []
+    for name in (f.name for f in module.functions if f.is_declaration):
+        same = re.sub("^__nv_(fast_)?", "", name)
+        same = _LIBM.get(same, same)
+        if name.startswith("__nv_") and hasattr(libm, same):
+            found[name] = same
+        elif not name.startswith("llvm."):
+            unknown.append(name.replace("nv.", "llvm.nvvm.", 1))
+    if unknown:
+        raise NotImplementedError(
+            f"{kernel.__name__}: the emulator does not know {', '.join(unknown)} "
+            "(add it to RUNTIME in kernels/cuda/emulator/runtime.py)"
+        )
+    return found
+
+
+def _emit(module: ll.ModuleRef, kept: set[str]) -> bytes:
+    """The object file of a module, of which only some names are needed outside."""
+    for value in (*module.functions, *module.global_variables):
+        if not value.is_declaration and value.name not in kept:
+            value.linkage = "internal"
+    builder = ll.create_pass_builder(_machine(), ll.create_pipeline_tuning_options(2))
+    builder.getModulePassManager().run(module, builder)
+    return _machine().emit_object(module)
+
+
+def build(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
+    """Compile a kernel. NotImplementedError for what the emulator does not know."""
+    module, *device_functions = map(_retarget, compile_ir(kernel.function, signature, CC))
+    (name,) = (f.name for f in module.functions if f.linkage is ll.Linkage.external and [*f.blocks])
+    for function in device_functions:
+        module.link_in(function)
+    places, sizes = _shared_memory(kernel, module)
+    text = _for_this_cpu(str(module), places)
+    if 8 * sum(map(int, re.findall(r" alloca \[(\d+) x ", text))) > MAX_LOCAL:
+        raise ValueError(f"{kernel.__name__}: local arrays beyond {MAX_LOCAL} bytes a thread")
+    module = ll.parse_assembly(text)
+    fibers = any(f.name.startswith(_WAITS) for f in module.functions)
+    module.link_in(ll.parse_assembly(RUNTIME + _wrapper(module.get_function(name))))
+    libm = _calls(kernel, module)
+    if ptx := {p for p in re.findall(r' asm [^"]*"([^"]*)"', str(module)) if "pushq" not in p}:
+        raise NotImplementedError(f"{kernel.__name__}: the emulator cannot run {', '.join(ptx)}")
+    image = _emit(module, {*_EXPORTS[fibers]})
+    arrays = [(places[n], sizes[n]) for n in places if sizes[n]]
+    dynamic = max((places[n] for n in places if not sizes[n]), default=0)
+    return Code(fibers, arrays, dynamic, libm, image)
+
+
+# ---- kept on disk, and loaded
+
+
+@functools.cache
+def _here() -> str:
+    """What this machine code is good for: this emulator, on this CPU."""
+    found = hashlib.sha256(repr(cache.versions()).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(source.read_bytes())
+    cpu = ll.get_host_cpu_name(), ll.get_host_cpu_features().flatten()
+    return f"{found.hexdigest()} {cpu}"
+
+
+def code(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
+    """A kernel's machine code, from the disk or compiled now."""
+    if (told := cache.fingerprint(kernel)) is None:
+        return build(kernel, signature)
+    key = f"{told} {signature} {CC} {_here()}"
+    if (data := cache.load("x86", key)) is not None:
+        return Code.unpack(data)
+    made = build(kernel, signature)
+    cache.store("x86", key, made.pack())
+    return made
+
+
+def _compile_scheduler() -> bytes:
+    compiled = cfunc(scheduler.SIGNATURE, nopython=True, error_model="numpy")(scheduler.run)
+    text = compiled.inspect_llvm().replace(compiled.native_name, "nv_run")
+    return _emit(ll.parse_assembly(text), {"nv_run"})
+
+
+_EXPORTS = {False: ("nv_block", "nv_block"), True: ("nv_resume", "nv_fiber")}
+_names = itertools.count()
+
+
+@functools.cache
+def _linker() -> Any:
+    return ll.create_lljit_compiler(_machine())
+
+
+def _link(builder: ll.JITLibraryBuilder) -> Any:
+    return builder.link(_linker(), f"minidl {next(_names)}")
+
+
+@functools.cache
+def run() -> Callable[..., int]:
+    """`scheduler.run`, compiled, from the disk if it is there."""
+    key = f"scheduler {_here()}"
+    if (image := cache.load("x86", key)) is None:
+        image = _compile_scheduler()
+        cache.store("x86", key, image)
+    library = _link(ll.JITLibraryBuilder().add_object_img(image).export_symbol("nv_run"))
+    run.library = library
+    number, pointer = ctypes.c_int64, ctypes.c_void_p
+    kinds = pointer, pointer, number, pointer, *[number] * 5
+    return ctypes.CFUNCTYPE(number, *kinds)(library["nv_run"])
+
+
+class Loaded:
+    """Machine code in memory, tied to one worker's state and shared memory."""
+
+    def __init__(self, code: Code, state: int, shared: int) -> None:
+        builder = ll.JITLibraryBuilder().add_object_img(code.image).add_current_process()
+        builder.import_symbol("nv_state", state).import_symbol("nv_shared", shared)
+        libm = ctypes.CDLL("libm.so.6")
+        for name, same in code.libm.items():
+            builder.import_symbol(name, ctypes.cast(getattr(libm, same), ctypes.c_void_p).value)
+        for name in {*_EXPORTS[code.fibers]}:
+            builder.export_symbol(name)
+        self.library = _link(builder)  # the code is in memory as long as this lives
+        self.entry, self.fiber = (self.library[name] for name in _EXPORTS[code.fibers])
