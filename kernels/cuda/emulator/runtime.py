@@ -337,7 +337,7 @@ _SMALL = (
             kind,
             f"%s = call {kind} @llvm.sqrt.{f}({kind} %a)\n  %r = fdiv {kind} 1.0, %s",
         )
-        for k, name, f in (("float", "__nv_rsqrtf", "f32"), ("double", "__nv_rsqrt", "f64"))
+        for kind, name, f in (("float", "__nv_rsqrtf", "f32"), ("double", "__nv_rsqrt", "f64"))
     ),
     ("float", "__nv_fast_fdividef", "float float", "%r = fdiv float %a, %b"),
     ("float", "__nv_int_as_float", "i32", "%r = bitcast i32 %a to float"),
