@@ -84,6 +84,8 @@ class Cuda(Device):
                 raise TypeError(f"assignment on {self.name!r}: no index can be a {kind} there")
         place = array[key]
         if k.memory.on_device(value):
+            while value.ndim > place.ndim and len(value) == 1:
+                value = value[0]
             value = k.memory.broadcast_to(value, place.shape)
         elif isinstance(value, float) and place.dtype.kind == "f":
             k.fill(place, value)  # nothing has to come from the host
