@@ -16,7 +16,7 @@ from ..roles import Array, Out
 from ..shapes import Padding, Pair
 from . import memory
 from ._numba import Kernel, blocks, cuda, device, jit
-from .intrinsics import aligned, ld4, st4
+from .intrinsics import aligned, ld4, plus, st4
 from .move import copy, dense
 from .reduce import sum_rows
 
@@ -54,8 +54,16 @@ def _split(number, size):
 
 
 @device
+def _pixel(number, down, across):
+    """(image, line, place in the line) of a pixel, by its number."""
+    line, j = _split(number, across)
+    image, i = _split(line, down)
+    return image, i, j
+
+
+@device
 def _wrap(line, cell, run):
-    """The same place in a window where the cell has run past the end of its line."""
+    """The same place where the cell has run past the end of its line."""
     while cell >= run:
         line += 1
         cell -= run
@@ -63,11 +71,20 @@ def _wrap(line, cell, run):
 
 
 @device
-def _gather(x, at, line, cell, h, v, height, width, lines, run, wide, out, slot):
+def _carry(image, i, j, down, across):
+    """The pixel (image, i, j) where j has run past the end of its line."""
+    i, j = _wrap(i, j, across)
+    image, i = _wrap(image, i, down)
+    return image, i, j
+
+
+@device
+def _gather(x, image, h, v, line, cell, height, width, lines, run, wide, out, slot):
     """out[slot : slot + 4] = four cells of a window of x; 0 outside the image and the window.
 
-    The window begins in cell v of line h, at x[at]. wide: the four are one aligned load.
+    The window begins in cell v of line h of the image. wide: the four are one aligned load.
     """
+    at = (image * height + h) * width + v
     for d in range(4):
         out[slot + d] = x.dtype.type(0)
     if wide:
@@ -103,13 +120,27 @@ def _put(quad, slot, to, at):
 
 
 @device
-def _multiply(left, right, row, column, high, total):
-    """total (high, 4) += the products of `high` columns of left and 4 of right."""
+def _put_lines(quads, to, line, step, column):
+    """Each of the quads to a line of a tile, `step` apart."""
+    for k in range(0, quads.size, 4):
+        _put(quads, k, to, (line + k // 4 * step) * to.shape[1] + column)
+
+
+@device
+def _clear(total):
+    for i in range(total.shape[0]):
+        for j in range(total.shape[1]):
+            total[i, j] = total.dtype.type(0)
+
+
+@device
+def _multiply(left, right, row, column, total):
+    """total += the products of as many columns of left, from `row` on, and 4 of right."""
     a = cuda.local.array(4, total.dtype)
     b = cuda.local.array(4, total.dtype)
     for k in range(DEPTH):
         b[0], b[1], b[2], b[3] = ld4(right, k * right.shape[1] + column)
-        for i in range(high):
+        for i in range(total.shape[0]):
             if i % 4 == 0:
                 a[0], a[1], a[2], a[3] = ld4(left, k * left.shape[1] + row + i)
             for j in range(4):
@@ -118,79 +149,70 @@ def _multiply(left, right, row, column, high, total):
 
 @device
 def _store(y, at, total, i, b, column, columns, relu, add, wide):
-    """Row i of total to the row of y that begins at y[at], from a column on."""
-    zero = y.dtype.type(0)
+    """Row i of total to the row of y that begins at y[at], from a column on; at -1 nowhere."""
     value = cuda.local.array(4, y.dtype)
     for j in range(4):
         value[j] = total[i, j]
-        if column + j < columns:
+        if at >= 0 and column + j < columns:
             if b.size:
                 value[j] += b[column + j]
-            if relu and value[j] <= zero:  # NaN is not
-                value[j] = zero
+            if relu and value[j] <= 0:  # NaN is not
+                value[j] = y.dtype.type(0)
             if add:
-                value[j] += y[at + column + j]
+                value[j] = plus(y[at + column + j], value[j])
             if not wide:
                 y[at + column + j] = value[j]
-    if wide and column < columns:
+    if wide and at >= 0 and column < columns:
         _put(value, 0, y, at + column)
 
 
 def _convolution(tile: Tile) -> Kernel:
     rows, columns, high = tile
-    lanes = columns // 4
-    share = lanes // high  # threads that load of the same window,
-    loads = DEPTH // 4 // share  # so many quads each
-    pitch, held = rows + 4, 4 * loads  # written along columns: rows begin 4 banks apart
+    share = columns // 4 // high  # threads that load of the same window
+    held, pitch = DEPTH // share, rows + 4  # x_tile is written across: lines begin 4 banks apart
 
-    @jit
-    def _convolve_tile(
-        x, w, b, y, height, width, lines, run, depth, windows, down, across, sh, sv, top, left,
-        filters, y_image, y_line, y_pixel, relu, add, wide_x, wide_y,
+    def kernel(
+        x, w, b, y, height, width, lines, run, depth, images, down, across, sh, sv, top, left,
+        filters, y_image, y_line, y_pixel, relu, add, wide_x, wide_w,
     ):  # fmt: skip
         """A block computes `rows` windows by `columns` filters.
 
         A thread loads cells of one window throughout, so that it finds its place once. It loads a
         step ahead, into registers: the loads are on their way while the block multiplies.
         """
-        windows_of = cuda.shared.array((DEPTH, pitch), x.dtype, 16)
-        filters_of = cuda.shared.array((DEPTH, columns), x.dtype, 16)
+        x_tile = cuda.shared.array((DEPTH, pitch), x.dtype, 16)
+        w_tile = cuda.shared.array((DEPTH, columns), x.dtype, 16)
         place = cuda.shared.array(rows, np.int64)
-        tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
-        thread, column = ty * lanes + tx, cuda.blockIdx.y * columns + 4 * tx
-        row, part = thread // share, thread % share
-        number = cuda.blockIdx.x * rows + row
-        image, j = _split(number, across)
-        image, i = _split(image, down)
-        h, v = i * sh - top if number < windows else height, j * sv - left
-        at = (image * height + h) * width + v
-        if part == 0:
-            place[row] = image * y_image + i * y_line + j * y_pixel if number < windows else -1
-        cuda.syncthreads()
+        x_next, w_next = cuda.local.array(held, x.dtype), cuda.local.array(4, x.dtype)
         total = cuda.local.array((high, 4), x.dtype)
-        cells, weights = cuda.local.array(held, x.dtype), cuda.local.array(4, x.dtype)
-        for k in range(4 * high):
-            total[k // 4, k % 4] = x.dtype.type(0)
+        _clear(total)
+        tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
+        row, part = _split(ty * (columns // 4) + tx, share)
+        column = cuda.blockIdx.y * columns + 4 * tx
+        image, i, j = _pixel(cuda.blockIdx.x * rows + row, down, across)
+        h, v = i * sh - top if image < images else height, j * sv - left
+        if part == 0:
+            place[row] = image * y_image + i * y_line + j * y_pixel if image < images else -1
+        cuda.syncthreads()
         line, cell = _wrap(0, 4 * part, run)
-        for start in range(-DEPTH, depth, DEPTH):
-            if start >= 0:
+        for ahead in range(0, depth + DEPTH, DEPTH):
+            if ahead:
                 for k in range(held):
-                    windows_of[4 * (part + k // 4 * share) + k % 4, row] = cells[k]
-                _put(weights, 0, filters_of, ty * columns + 4 * tx)
+                    x_tile[4 * (part + k // 4 * share) + k % 4, row] = x_next[k]
+                _put(w_next, 0, w_tile, ty * columns + 4 * tx)
                 cuda.syncthreads()
-            for k in range(loads):
-                _gather(x, at, line, cell, h, v, height, width, lines, run, wide_x, cells, 4 * k)
+            for k in range(0, held, 4):
+                _gather(x, image, h, v, line, cell, height, width, lines, run, wide_x, x_next, k)
                 line, cell = _wrap(line, cell + 4 * share, run)
-            _fetch(w, start + DEPTH + ty, column, depth, filters, wide_y, weights, 0)
-            if start >= 0:
-                _multiply(windows_of, filters_of, high * ty, 4 * tx, high, total)
+            _fetch(w, ahead + ty, column, depth, filters, wide_w, w_next, 0)
+            if ahead:
+                _multiply(x_tile, w_tile, high * ty, 4 * tx, total)
                 cuda.syncthreads()
         for k in range(high):
-            at = place[high * ty + k]
-            if at >= 0:
-                _store(y, at, total, k, b, column, filters, relu, add, wide_y)
+            _store(y, place[high * ty + k], total, k, b, column, filters, relu, add, wide_w)
 
-    return _convolve_tile
+    kernel.__name__ = kernel.__qualname__ = f"_convolve_{rows}x{columns}"
+    return jit(kernel)
 
 
 _CONVOLVE = {tile: _convolution(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM)}
@@ -198,6 +220,11 @@ _CONVOLVE = {tile: _convolution(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SL
 
 def _tile(columns: int, large: bool) -> Tile:
     return _SLIM if columns <= 16 else _NARROW if columns <= 32 else _LARGE if large else _SQUARE
+
+
+def _wide(columns: int, *matrices: Array) -> bool:
+    """Whether every 4 columns of matrices are 16 bytes that one load can take, or 32."""
+    return columns % 4 == 0 and aligned(*matrices)
 
 
 def _convolve(x, w, b, y, count, stride, begin, steps, relu, add):
@@ -208,18 +235,14 @@ def _convolve(x, w, b, y, count, stride, begin, steps, relu, add):
     _, height, width, channels = x.shape
     lines, cells, _, filters = w.shape
     run, depth, windows = max(1, cells * channels), lines * cells * channels, math.prod(count)
-    tile = _tile(filters, windows * filters > ENOUGH_BLOCKS // 2 * _LARGE.rows * _LARGE.columns)
+    many = blocks(windows, _LARGE.rows) * blocks(filters, _LARGE.columns) >= ENOUGH_BLOCKS // 2
+    tile = _tile(filters, many and y.dtype == "float32")
     grid = blocks(windows, tile.rows), blocks(filters, tile.columns)
     _CONVOLVE[tile][grid, tile.block](
         x.reshape(-1), w.reshape(-1), b, y, height, width * channels, lines, run, depth,
-        windows, *count[1:], stride[0], stride[1] * channels, begin[0], begin[1] * channels,
+        *count, stride[0], stride[1] * channels, begin[0], begin[1] * channels,
         filters, *steps, relu, add, _wide(channels, x), _wide(filters, w, y),
     )  # fmt: skip
-
-
-def _wide(columns: int, *matrices: Array) -> bool:
-    """Whether every 4 columns of matrices are 16 bytes that one load can take, or 32."""
-    return columns % 4 == 0 and aligned(*matrices)
 
 
 @dense
@@ -263,59 +286,52 @@ def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add:
 
 def _weight_gradient(tile: Tile) -> Kernel:
     rows, columns, high = tile
-    # windows of x and rows of dy that a block loads at a time, and what a thread holds of each
-    x_step, dy_step = columns // high, rows // high
+    x_step, dy_step = columns // high, rows // high  # windows that a block loads at a time
     x_held, dy_held = 4 * DEPTH // x_step, 4 * DEPTH // dy_step
 
-    @jit
-    def _correlate_tile(
+    def kernel(
         x, dy, dw, height, width, lines, run, weights, windows, chunk, down, across, sh, sv, top,
-        left, filters, add, wide_x, wide_y,
+        left, filters, add, wide_x, wide_dy,
     ):  # fmt: skip
         """A block multiplies `rows` cells of each window of its task by `columns` slopes.
 
         A thread loads the same cells of one window after the other, a step ahead.
         """
-        cells_of = cuda.shared.array((DEPTH, rows), x.dtype, 16)
-        slopes_of = cuda.shared.array((DEPTH, columns), x.dtype, 16)
-        tx, ty, task = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.z
-        thread, column = ty * (columns // 4) + tx, cuda.blockIdx.y * columns + 4 * tx
-        quad, pixel = thread % (rows // 4), thread // (rows // 4)
-        line, cell = _split(cuda.blockIdx.x * rows + 4 * quad, run)
-        number, stop = task * chunk + pixel, min((task + 1) * chunk, windows)
-        image, j = _split(number, across)
-        image, i = _split(image, down)
+        x_tile = cuda.shared.array((DEPTH, rows), x.dtype, 16)
+        dy_tile = cuda.shared.array((DEPTH, columns), x.dtype, 16)
+        x_next, dy_next = cuda.local.array(x_held, x.dtype), cuda.local.array(dy_held, x.dtype)
         total = cuda.local.array((high, 4), x.dtype)
-        cells, slopes = cuda.local.array(x_held, x.dtype), cuda.local.array(dy_held, x.dtype)
-        for k in range(4 * high):
-            total[k // 4, k % 4] = x.dtype.type(0)
-        for start in range(task * chunk - DEPTH, stop, DEPTH):
-            if start >= task * chunk:
-                for k in range(DEPTH // x_step):
-                    _put(cells, 4 * k, cells_of, (pixel + k * x_step) * rows + 4 * quad)
-                for k in range(DEPTH // dy_step):
-                    _put(slopes, 4 * k, slopes_of, (ty + k * dy_step) * columns + 4 * tx)
+        _clear(total)
+        tx, ty, task = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.z
+        window, quad = _split(ty * (columns // 4) + tx, rows // 4)
+        line, cell = _split(cuda.blockIdx.x * rows + 4 * quad, run)
+        column, first = cuda.blockIdx.y * columns + 4 * tx, task * chunk
+        stop = min(first + chunk, windows)
+        image, i, j = _pixel(first + window, down, across)
+        for ahead in range(first, stop + DEPTH, DEPTH):
+            if ahead > first:
+                _put_lines(x_next, x_tile, window, x_step, 4 * quad)
+                _put_lines(dy_next, dy_tile, ty, dy_step, 4 * tx)
                 cuda.syncthreads()
-            for k in range(DEPTH // x_step):
-                h, v = i * sh - top if number < stop else height, j * sv - left
-                at = (image * height + h) * width + v
-                _gather(x, at, line, cell, h, v, height, width, lines, run, wide_x, cells, 4 * k)
-                number += x_step
-                i, j = _wrap(i, j + x_step, across)
-                image, i = _wrap(image, i, down)
-            for k in range(DEPTH // dy_step):
-                row = start + DEPTH + ty + k * dy_step
-                _fetch(dy, row, column, stop, filters, wide_y, slopes, 4 * k)
-            if start >= task * chunk:
-                _multiply(cells_of, slopes_of, high * ty, 4 * tx, high, total)
+            for k in range(0, x_held, 4):
+                real = ahead + window + k // 4 * x_step < stop
+                h, v = i * sh - top if real else height, j * sv - left
+                _gather(x, image, h, v, line, cell, height, width, lines, run, wide_x, x_next, k)
+                image, i, j = _carry(image, i, j + x_step, down, across)
+            for k in range(0, dy_held, 4):
+                _fetch(
+                    dy, ahead + ty + k // 4 * dy_step, column, stop, filters, wide_dy, dy_next, k
+                )
+            if ahead > first:
+                _multiply(x_tile, dy_tile, high * ty, 4 * tx, total)
                 cuda.syncthreads()
         for k in range(high):
             row = cuda.blockIdx.x * rows + high * ty + k
-            if row < weights:
-                at = (task * weights + row) * filters
-                _store(dw, at, total, k, dw[:0], column, filters, False, add, wide_y)
+            at = (task * weights + row) * filters if row < weights else -1
+            _store(dw, at, total, k, dw[:0], column, filters, False, add, wide_dy)
 
-    return _correlate_tile
+    kernel.__name__ = kernel.__qualname__ = f"_correlate_{rows}x{columns}"
+    return jit(kernel)
 
 
 _CORRELATE = {tile: _weight_gradient(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM, _LOW)}
@@ -327,10 +343,15 @@ def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add:
     lines, cells, channels, filters = dw.shape
     _, height, width, _ = x.shape
     run, weights, windows = cells * channels, lines * cells * channels, math.prod(dy.shape[:3])
-    tile = _LOW if weights <= _LOW.rows else _tile(filters, weights >= 2 * _LARGE.rows)
+    tile = (
+        _LOW
+        if weights <= _LOW.rows
+        else _tile(filters, weights > _LARGE.rows and x.dtype == "float32")
+    )
     tiles = blocks(weights, tile.rows), blocks(filters, tile.columns)
     tasks = max(1, min(windows // LEAST_TASK, ENOUGH_BLOCKS // max(1, math.prod(tiles))))
-    chunk = blocks(windows, tasks * DEPTH) * DEPTH
+    chunk = max(1, blocks(windows, tasks * DEPTH)) * DEPTH
+    tasks = max(1, blocks(windows, chunk))
     out = memory.scratch((tasks, dw.size), dw.dtype) if tasks > 1 else dw
     _CORRELATE[tile][(*tiles, tasks), tile.block](
         x.reshape(-1), dy.reshape(-1), out.reshape(-1), height, width * channels, lines, run,
@@ -357,7 +378,8 @@ def _max_pool2d(x, y, arg, kh, kw, sh, sw, top, left):
     above, before = max(0, -h), max(0, -v)  # padding, which never wins
     below, after = min(kh, x.shape[1] - h), min(kw, x.shape[2] - v)
     real = above < below and before < after
-    for c in range(cuda.threadIdx.x, y.shape[3], cuda.blockDim.x):
+    c = cuda.threadIdx.x
+    while c < y.shape[3]:  # while, for a range with such a step would divide
         best, winner = x.dtype.type(-math.inf), above * kw + before if real else 0
         for r in range(above, below):
             for s in range(before, after):
@@ -365,6 +387,7 @@ def _max_pool2d(x, y, arg, kh, kw, sh, sw, top, left):
                 if value > best or (value != value and best == best):  # the first NaN stays
                     best, winner = value, r * kw + s
         y[n, i, j, c], arg[n, i, j, c] = best, winner
+        c += cuda.blockDim.x
 
 
 @dense
@@ -394,13 +417,15 @@ def _max_pool2d_grad(dy, arg, dx, kh, kw, sh, sw, top, left, add):
     top, left = h + top, v + left  # of the pixel in the padded image
     low, high = _split(max(0, top - kh + sh), sh)[0], min(_split(top, sh)[0] + 1, dy.shape[1])
     near, far = _split(max(0, left - kw + sw), sw)[0], min(_split(left, sw)[0] + 1, dy.shape[2])
-    for c in range(cuda.threadIdx.x, dx.shape[3], cuda.blockDim.x):
+    c = cuda.threadIdx.x
+    while c < dx.shape[3]:
         total = dx.dtype.type(0)
         for i in range(low, high):
             for j in range(near, far):
                 if arg[n, i, j, c] == (top - i * sh) * kw + left - j * sw:
                     total += dy[n, i, j, c]
         dx[n, h, v, c] = dx[n, h, v, c] + total if add else total
+        c += cuda.blockDim.x
 
 
 @dense
