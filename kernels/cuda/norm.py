@@ -22,10 +22,12 @@ from .reduce import (
     box,
     join_rows,
     power_of_two,
+    steps_of,
     tasks_of,
 )
 
 STEPS = 16  # rows of a thread at most: enough to make up for the square root it starts with
+AT_ONCE = 4  # rows whose loads are under way together: none waits for the store of another
 
 
 @jit
@@ -40,12 +42,18 @@ def _normalise(x, w, b, mean, var, y, chunk, eps, relu):
         scale *= w[c]
     shift = b[c] if b.size else zero
     middle = mean[c]
-    r = cuda.blockIdx.x * chunk + cuda.threadIdx.y
-    stop = min((cuda.blockIdx.x + 1) * chunk, x.shape[0])
-    while r < stop:
-        value = (x[r, c] - middle) * scale + shift
-        y[r, c] = zero if relu and value <= zero else value  # NaN is not <= 0
-        r += cuda.blockDim.y
+    loaded = cuda.local.array(AT_ONCE, x.dtype)
+    start = cuda.blockIdx.x * chunk + cuda.threadIdx.y
+    steps = steps_of(min(chunk, x.shape[0] - cuda.blockIdx.x * chunk))
+    for first in range(0, steps, AT_ONCE):
+        for n in range(AT_ONCE):
+            if first + n < steps:
+                loaded[n] = x[start + (first + n) * cuda.blockDim.y, c]
+        for n in range(AT_ONCE):
+            if first + n < steps:
+                value = (loaded[n] - middle) * scale + shift
+                value = zero if relu and value <= zero else value  # NaN is not <= 0
+                y[start + (first + n) * cuda.blockDim.y, c] = value
 
 
 @dense
@@ -119,12 +127,11 @@ def _add_slopes(dy, x, mean, var, partial, chunk, eps):
     total, dot = x.dtype.type(0), x.dtype.type(0)
     if inside:
         rstd, middle = x.dtype.type(1) / math.sqrt(var[c] + eps), mean[c]
-        r = task * chunk + cuda.threadIdx.y
-        stop = min((task + 1) * chunk, x.shape[0])
-        while r < stop:
+        start = task * chunk
+        for n in range(steps_of(min(chunk, x.shape[0] - start))):
+            r = start + cuda.threadIdx.y + n * cuda.blockDim.y
             total += dy[r, c]
             dot += dy[r, c] * ((x[r, c] - middle) * rstd)
-            r += cuda.blockDim.y
     total, dot = join_rows(total, part), join_rows(dot, part)
     if inside and cuda.threadIdx.y == 0:
         partial[0, task, c], partial[1, task, c] = total, dot
@@ -144,15 +151,21 @@ def _slopes(dy, x, w, mean, var, sums, dx, chunk, eps, add):
     scale = rstd * w[c] if w.size else rstd
     flat = sums[0, c] / rows if sums.size else zero
     lean = sums[1, c] / rows if sums.size else zero
-    r = cuda.blockIdx.x * chunk + cuda.threadIdx.y
-    stop = min((cuda.blockIdx.x + 1) * chunk, x.shape[0])
-    while r < stop:
-        slope = dy[r, c]
-        if sums.size:  # x may be infinite where it does not count
-            slope -= flat + (x[r, c] - middle) * rstd * lean
-        value = slope * scale
-        dx[r, c] = plus(dx[r, c], value) if add else value
-        r += cuda.blockDim.y
+    slope = cuda.local.array(AT_ONCE, x.dtype)
+    start = cuda.blockIdx.x * chunk + cuda.threadIdx.y
+    steps = steps_of(min(chunk, x.shape[0] - cuda.blockIdx.x * chunk))
+    for first in range(0, steps, AT_ONCE):
+        for n in range(AT_ONCE):
+            if first + n < steps:
+                r = start + (first + n) * cuda.blockDim.y
+                slope[n] = dy[r, c]
+                if sums.size:  # where they are constants, an infinite x does not count
+                    slope[n] -= flat + (x[r, c] - middle) * rstd * lean
+        for n in range(AT_ONCE):
+            if first + n < steps:
+                r = start + (first + n) * cuda.blockDim.y
+                value = slope[n] * scale
+                dx[r, c] = plus(dx[r, c], value) if add else value
 
 
 @jit

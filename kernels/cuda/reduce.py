@@ -29,19 +29,12 @@ Shape3 = tuple[int, int, int]
 
 
 @device
-def warp_sum(value):
-    """The sum over the 32 lanes of a warp, in every lane."""
-    for step in (16, 8, 4, 2, 1):
-        value += cuda.shfl_xor_sync(EVERY_LANE, value, step)
-    return value
+def steps_of(count):
+    """How many of `count` elements a thread takes: every blockDim.y-th, from threadIdx.y on.
 
-
-@device
-def warp_max(value):
-    """The largest value of the 32 lanes of a warp, in every lane."""
-    for step in (16, 8, 4, 2, 1):
-        value = larger(value, cuda.shfl_xor_sync(EVERY_LANE, value, step))
-    return value
+    blockDim.y is a power of two: a range with that step would divide, in 64 bits.
+    """
+    return (count + cuda.blockDim.y - 1 - cuda.threadIdx.y) >> (cuda.ffs(cuda.blockDim.y) - 1)
 
 
 @device
@@ -82,7 +75,8 @@ def _add_up(x, centre, y, chunk, count, squares, add):
     part = cuda.shared.array(THREADS, x.dtype)
     column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     task = cuda.blockIdx.y
-    stop = min((task + 1) * chunk, x.shape[1])
+    start = task * chunk + cuda.threadIdx.y
+    steps = steps_of(min(chunk, x.shape[1] - task * chunk))
     zero = x.dtype.type(0)
     middle = centre[column] if column < centre.size else zero
     first = cuda.blockIdx.z * cuda.blockDim.z
@@ -90,11 +84,9 @@ def _add_up(x, centre, y, chunk, count, squares, add):
         out = first + cuda.threadIdx.z
         inside = out < x.shape[0] and column < x.shape[2]
         total = zero
-        r = task * chunk + cuda.threadIdx.y
-        while inside and r < stop:
-            value = x[out, r, column] - middle
+        for n in range(steps if inside else 0):
+            value = x[out, start + n * cuda.blockDim.y, column] - middle
             total += value * value if squares else value
-            r += cuda.blockDim.y
         total = join_rows(total, part)
         if inside and cuda.threadIdx.y == 0:
             total /= count
@@ -265,19 +257,19 @@ def _max(x, place, y, arg, chunk):
     places = cuda.shared.array(THREADS, arg.dtype)
     column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     task = cuda.blockIdx.y
-    stop = min((task + 1) * chunk, x.shape[1])
+    start = task * chunk + cuda.threadIdx.y
+    steps = steps_of(min(chunk, x.shape[1] - task * chunk))
     first = cuda.blockIdx.z * cuda.blockDim.z
     while first < x.shape[0]:
         out = first + cuda.threadIdx.z
         inside = out < x.shape[0] and column < x.shape[2]
         # any element will do to begin with: nowhere loses every tie, to that element too
         best, at = x[out, 0, column] if inside else x.dtype.type(0), NOWHERE
-        r = task * chunk + cuda.threadIdx.y
-        while inside and r < stop:
+        for n in range(steps if inside else 0):
+            r = start + n * cuda.blockDim.y
             i = place[out, r, column] if place.size else r
             if wins(x[out, r, column], i, best, at):
                 best, at = x[out, r, column], i
-            r += cuda.blockDim.y
         best, at = join_best(best, at, values, places)
         if inside and cuda.threadIdx.y == 0:
             y[out, task, column], arg[out, task, column] = best, at
@@ -310,15 +302,14 @@ def max(x: Array, y: Out, arg: Out) -> tuple[Array, Array]:
 def _max_grad(dy, arg, dx, chunk, add):
     """A thread writes every blockDim.y-th of `chunk` elements of a column of dx."""
     column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    start = cuda.blockIdx.y * chunk
-    stop = min(start + chunk, dx.shape[1])
+    start = cuda.blockIdx.y * chunk + cuda.threadIdx.y
+    steps = steps_of(min(chunk, dx.shape[1] - cuda.blockIdx.y * chunk))
     out = cuda.blockIdx.z * cuda.blockDim.z + cuda.threadIdx.z
     while out < dx.shape[0] and column < dx.shape[2]:
-        r = start + cuda.threadIdx.y
-        while r < stop:
+        for n in range(steps):
+            r = start + n * cuda.blockDim.y
             value = dy[out, column] if r == arg[out, column] else dx.dtype.type(0)
             dx[out, r, column] = plus(dx[out, r, column], value) if add else value
-            r += cuda.blockDim.y
         out += cuda.gridDim.z * cuda.blockDim.z
 
 
