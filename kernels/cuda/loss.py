@@ -49,12 +49,13 @@ def _joined(value, part, largest):
         if step < width:
             other = cuda.shfl_xor_sync(EVERY_LANE, value, step)
             value = max(value, other) if largest else value + other
-    if width > WARP:  # then the block has one row, and all of it comes here
+    if width > WARP:
         warps = width >> 5
+        first = cuda.threadIdx.y * warps
         if lane & 31 == 0:
-            part[lane >> 5] = value
+            part[first + (lane >> 5)] = value
         cuda.syncthreads()
-        value = part[lane & (warps - 1)]
+        value = part[first + (lane & (warps - 1))]
         cuda.syncthreads()
         for step in (16, 8, 4, 2, 1):
             if step < warps:

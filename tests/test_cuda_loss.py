@@ -1,0 +1,128 @@
+"""Losses on CUDA: rows that a few threads, a warp or a whole block share, and odd labels."""
+
+import numpy as np
+import pytest
+
+from minidl.kernels import reference
+
+pytestmark = pytest.mark.emulator
+
+# A thread per class up to 32, then a warp, then blocks of up to 1024 threads: the edges of each.
+CLASSES = [1, 2, 10, 16, 17, 32, 33, 128, 129, 1000, 4095, 4096, 4097, 9001]
+DTYPES = ["float32", "float64"]
+ORDERS = ["forward", "reverse", "shuffled"]
+
+
+@pytest.fixture(scope="module")
+def k():
+    """The CUDA kernels. Imported here, for where Numba may not be imported nothing here runs."""
+    from minidl.kernels import cuda
+    from minidl.kernels.cuda._numba import emulation
+
+    with emulation():
+        yield cuda
+
+
+def all_of_it(k, x, label, dy):
+    """Every kernel of the family on one batch of logits."""
+    real = x.dtype
+    y, lse, total = k.log_softmax(x, np.empty_like(x)), np.empty(len(x), real), np.empty((), real)
+    k.cross_entropy(x, label, total, lse, 0.25)
+    each, _ = k.cross_entropy(x, label, np.empty(len(x), real), lse, 0.25)
+    fresh, added = np.empty_like(x), x.copy()
+    k.log_softmax_grad(dy, y, fresh, False)
+    k.cross_entropy_grad(each, x, label, lse, added, 0.25, True)
+    return dict(y=y, lse=lse, total=total, each=each, fresh=fresh, added=added)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASSES)
+def test_rows_of_any_length_agree_with_the_definition(k, classes, dtype):
+    from minidl.kernels.cuda.emulator import schedule
+
+    rng = np.random.default_rng(classes)
+    for rows in (1, 3) if classes > 129 else (1, 2, 9, 300):
+        x, dy = rng.normal(0, 3, (2, rows, classes)).astype(dtype)
+        x[0, -1], x[-1, 0] = 40, -60  # the last thread's number counts most
+        label = rng.integers(0, classes, rows)
+        want = all_of_it(reference, x.astype("float64"), label, dy.astype("float64"))
+        mine = all_of_it(k, x, label, dy)
+        for name, a in mine.items():
+            eps = np.finfo(dtype).eps
+            scale = classes**0.5 if name == "fresh" else rows if name == "total" else 1
+            np.testing.assert_allclose(a, want[name], rtol=40 * eps, atol=400 * eps * scale)
+        for order in ORDERS if rows == 3 else ():
+            with schedule(order):
+                for name, a in all_of_it(k, x, label, dy).items():
+                    assert a.tobytes() == mine[name].tobytes(), (order, name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_sum_of_many_rows_has_a_fixed_order(k, dtype):
+    from minidl.kernels.cuda.emulator import schedule
+
+    rng = np.random.default_rng(0)
+    for rows in (0, 1, 31, 129, 4097, 5000):
+        x, label = rng.normal(size=(rows, 2)).astype(dtype), np.zeros(rows, np.int64)
+        y, lse, want = np.empty((), dtype), np.empty(rows, dtype), np.empty(())
+        first = k.cross_entropy(x, label, y, lse, 0.5)[0].copy()
+        reference.cross_entropy(x.astype("float64"), label, want, np.empty(rows), 0.5)
+        np.testing.assert_allclose(first, want, rtol=40 * np.finfo(dtype).eps)
+        for order in ORDERS:
+            with schedule(order):
+                assert k.cross_entropy(x, label, y, lse, 0.5)[0].tobytes() == first.tobytes()
+
+
+def test_the_mean_of_no_rows_is_nan(k):
+    none = np.empty((0, 3), np.float32), np.empty(0, np.int64)
+    y, _ = k.cross_entropy(*none, np.zeros((), np.float32), np.empty(0, np.float32), np.nan)
+    assert np.isnan(y)
+
+
+@pytest.mark.parametrize("classes", [3, 40, 200])
+@pytest.mark.parametrize("kind", ["int64", "int32", "uint8", "uint64"])
+def test_a_wrong_label_is_nan_in_its_row_alone(k, classes, kind):
+    x = np.random.default_rng(0).normal(size=(3, classes)).astype(np.float32)
+    for wrong in (classes, 250, np.iinfo(kind).max, -1 if kind.startswith("i") else 255):
+        label = np.array([1, wrong, 2], kind)
+        loss, lse = k.cross_entropy(x, label, *np.empty((2, 3), np.float32), 1.0)
+        dx = k.cross_entropy_grad(loss, x, label, lse, np.empty_like(x), 1.0, False)
+        assert np.isnan(loss).tolist() == [False, True, False]
+        assert np.isfinite(lse).all()
+        assert np.isnan(dx).all(axis=1).tolist() == np.isnan(dx).any(axis=1).tolist()
+        assert np.isnan(dx[:, 0]).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("classes", [1, 10, 40, 300])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinite_logits_give_what_the_definition_gives(k, classes):
+    rows = np.random.default_rng(0).normal(size=(6, classes))
+    rows[0, 0], rows[1, -1], rows[2, classes // 2] = np.inf, -np.inf, np.nan
+    rows[3], rows[4] = -np.inf, np.inf
+    rows[5, 0], rows[5, -1] = -np.inf, np.nan
+    label = np.full(6, classes - 1)
+    for dtype in DTYPES:
+        x = rows.astype(dtype)
+        y = k.log_softmax(x, np.empty_like(x))
+        np.testing.assert_allclose(y, reference.log_softmax(rows, np.empty_like(rows)), rtol=1e-5)
+        got = k.cross_entropy(x, label, *np.empty((2, 6), dtype), 1.0)
+        want = reference.cross_entropy(rows, label, *np.empty((2, 6)), 1.0)
+        for mine, theirs in zip(got, want):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+
+def test_a_loss_stays_in_registers_and_a_float32_one_in_float32(k):
+    from minidl.kernels.cuda import cubin
+    from minidl.kernels.cuda._numba import recording
+
+    for dtype in DTYPES:
+        with recording() as launches:
+            x = np.ones((2, 5000), dtype)
+            all_of_it(k, x, np.zeros(2, np.int64), x.copy())
+        assert len(launches) == 6
+        for kernel, signature, threads, _ in launches:
+            for cc in ((7, 5), (8, 0), (9, 0)):
+                taken = cubin.compiled(kernel, signature, cc).resources
+                assert (taken.stack, taken.spills, taken.divisions) == (0, 0, 0), (kernel, cc)
+                assert dtype == "float64" or taken.f64 == 0, (kernel, cc)
+                assert taken.registers * threads <= 65536, (kernel, cc)

@@ -1,0 +1,71 @@
+"""Optimizer steps on CUDA: four parameters a thread, wherever they lie, and not one too many."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.emulator
+
+SIZES = [0, 1, 2, 3, 4, 5, 1023, 1024, 1025, 1026]  # a thread steps 4 parameters, a block 1024
+DTYPES = ["float32", "float64"]
+
+
+@pytest.fixture(scope="module")
+def k():
+    """The CUDA kernels. Imported here, for where Numba may not be imported nothing here runs."""
+    from minidl.kernels import cuda
+    from minidl.kernels.cuda._numba import emulation
+
+    with emulation():
+        yield cuda
+
+
+def steps(k, buffers):
+    """Every kind of step, one after the other, on four buffers of a length."""
+    dp, p, m, v = buffers
+    lr, t, square = np.array([0.1], p.dtype), np.array([3]), np.array(9.0, p.dtype)
+    k.clip_(square, dp, 1.0)
+    k.adam_step_(dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01)
+    k.sgd_step_(dp, lr, p, m, 0.9, 0.01, True)
+    k.sgd_step_(dp, lr, p, None, 0.0, 0.0, False)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_step_gives_the_same_bits_wherever_the_buffers_start(k, dtype):
+    """One by one where no 128-bit load may touch them, else in fours; what lies beside stays."""
+    for n in SIZES:
+        rng = np.random.default_rng(n)
+        before, results = np.abs(rng.normal(size=(4, n))).astype(dtype), []
+        for start in (0, 1, 2, 3):
+            around = np.full((4, (n + 8) // 4 * 4), 7, dtype)  # each row starts aligned
+            around[:, start : start + n] = before
+            steps(k, [row[start : start + n] for row in around])
+            results.append(around[:, start : start + n].copy())
+            around[:, start : start + n] = 7
+            assert (around == 7).all()
+        for other in results[1:]:
+            assert other.tobytes() == results[0].tobytes()
+        assert not n or not (results[0] == before).all()
+
+
+def test_nan_is_not_clipped_away(k):
+    for square, limit, want in (
+        (np.nan, 1.0, np.nan), (np.inf, 1.0, 0.0), (4.0, np.inf, 5.0), (1e-30, 0.0, 0.0),
+    ):  # fmt: skip
+        x = np.full(5, 5, np.float32)
+        k.clip_(np.array(square, np.float32), x, limit)
+        np.testing.assert_array_equal(x, np.full(5, want, np.float32))
+
+
+def test_a_float32_step_stays_in_registers_and_in_float32(k):
+    from minidl.kernels.cuda import cubin
+    from minidl.kernels.cuda._numba import recording
+
+    with recording() as launches:
+        steps(k, np.ones((4, 8), np.float32))
+        k.count_(np.zeros(3, np.int64))
+    assert len(launches) == 5
+    for kernel, signature, threads, _ in launches:
+        for cc in ((7, 5), (8, 0), (9, 0)):
+            taken = cubin.compiled(kernel, signature, cc).resources
+            assert taken[2:] == (0, 0, 0, 0), (kernel, cc, taken)  # stack, spills, f64, divisions
+            assert taken.registers * threads <= 65536
