@@ -291,8 +291,8 @@ def max(x: Array, y: Out, arg: Out) -> tuple[Array, Array]:
     if tasks > 1:
         best, at = (memory.scratch((outer, tasks, inner), a.dtype) for a in (y, arg))
         _max[grid_of(shape, block, tasks), block](rows, place, best, at, chunk)
-        rows, place, shape, chunk = best, at, best.shape, tasks
-        block = box(*shape, SECTOR)
+        rows, place, shape, chunk = best, at, (outer, tasks, inner), tasks
+        block = box(outer, tasks, inner, SECTOR)
     one = outer, 1, inner
     _max[grid_of(shape, block, 1), block](rows, place, y.reshape(one), arg.reshape(one), chunk)
     return y, arg
