@@ -26,6 +26,7 @@ from numba import types
 from numba.core.errors import NumbaTypeError
 
 from ..roles import Array
+from . import memory
 from ._numba import intrinsic
 
 _BYTE, _INT, _FLOAT = ir.IntType(8), ir.IntType(32), ir.FloatType()
@@ -37,8 +38,7 @@ _MMA = (
 
 def aligned(*arrays: Array) -> bool:
     """Whether each array starts at a multiple of 16 bytes: what a launcher must know."""
-    views = [getattr(a, "__cuda_array_interface__", None) or a.__array_interface__ for a in arrays]
-    return all(view["data"][0] % 16 == 0 for view in views)
+    return all(memory.pointer(a) % 16 == 0 for a in arrays)
 
 
 def _named(

@@ -55,6 +55,8 @@ def _copy_turned(x, y, add):
 
 def copy(x: Array, y: Out, add: bool) -> Array:
     """y = x, cast to y's dtype."""
+    if x.flags.c_contiguous and y.flags.c_contiguous:
+        return _copies((x,), y, add)
     shape, (from_, to) = collapse(y.shape, x.strides, y.strides)
     *others, k = range(len(shape)) or [0]
     j = min(others, key=lambda a: abs(from_[a]), default=k)

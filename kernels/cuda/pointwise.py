@@ -84,12 +84,16 @@ class Pointwise:
 
     def __call__(self, inputs: Sequence[Array], y: Array, add: bool = False) -> Array:
         arrays = *inputs, y
-        if all(x.shape == y.shape and x.flags.c_contiguous for x in arrays):
-            shape, strides = (y.size,), [(x.itemsize,) for x in arrays]
+        shape = y.shape
+        if all(x.flags.c_contiguous and x.shape == shape for x in arrays):  # the usual case, fast
+            flat = [x.reshape(-1) for x in arrays]
+            shape, strides = flat[-1].shape, [x.strides for x in flat]
         else:
-            shape, strides = collapse(y.shape, *(spread(x, y.shape) for x in arrays))
-        if _vectors(arrays, shape, strides):
-            flat = [as_strided(x, shape, step) for x, step in zip(arrays, strides)]
+            shape, strides = collapse(shape, *(spread(x, shape) for x in arrays))
+            dense = len(shape) == 1 and all(s == (x.itemsize,) for x, s in zip(arrays, strides))
+            flat = [as_strided(x, shape, s) for x, s in zip(arrays, strides)] if dense else []
+        dtype = y.dtype
+        if flat and dtype.kind == "f" and all(x.dtype == dtype for x in flat) and aligned(*flat):
             self.dense[blocks(y.size, THREADS * VECTOR), THREADS](*_three(flat), flat[-1], add)
             return y
         for views in planes(shape, arrays, strides):
@@ -107,18 +111,6 @@ def _three(arrays: Sequence[Array]) -> tuple[Array, ...]:
     """Three inputs for a kernel; it does not read those that its scalar function does not take."""
     inputs = arrays[:-1]
     return (*inputs, *inputs[:1] * (3 - len(inputs)))
-
-
-def _vectors(arrays: Sequence[Array], shape: Any, strides: Any) -> bool:
-    """Whether arrays are floats of one dtype that lie side by side in one order, and aligned."""
-    dtype = arrays[0].dtype
-    return (
-        dtype.kind == "f"
-        and len(shape) <= 1
-        and all(x.dtype == dtype for x in arrays)
-        and all(step in ((), (dtype.itemsize,)) for step in strides)
-        and aligned(*arrays)
-    )
 
 
 def planes(
