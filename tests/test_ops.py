@@ -3,6 +3,7 @@
 The kernels themselves are checked in test_kernels.py; here it is the wiring, on the same Cases.
 """
 
+import functools
 import itertools
 
 import numpy as np
@@ -395,3 +396,21 @@ def test_an_op_on_cuda_is_the_op_on_the_cpu(name, cuda):
     for mine, want in zip(run("cuda"), run("cpu"), strict=True):
         if want is not None:
             np.testing.assert_allclose(mine, want, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_with_relu_on_cuda_is_relu_after_it_bit_for_bit(training, cuda):
+    rng = np.random.default_rng(0)
+    x, dy, w, b = (rng.standard_normal(n).astype("f") for n in ((70, 5), (70, 5), 5, 5))
+
+    def results(op):
+        tensors = [Tensor(a, True, device="cuda") for a in (x, w, b)]
+        statistics = [Tensor(a, device="cuda") for a in (0 * w, 0 * w + 1)]
+        y = op(*tensors, *statistics, training=training)
+        y.backward(Tensor(dy, device="cuda"))
+        return [a.detach().numpy() for a in (y, *(t.grad for t in tensors), *statistics)]
+
+    fused = results(functools.partial(ops.batch_norm, relu=True))
+    apart = results(lambda *tensors, **static: ops.relu(ops.batch_norm(*tensors, **static)))
+    assert (fused[0] == 0).any()
+    assert [a.tobytes() for a in fused] == [a.tobytes() for a in apart]
