@@ -30,12 +30,8 @@ def _on_dense(scalar: Any) -> Callable[..., None]:
             a0, a1, a2, a3 = ld4(a, i)
             b0, b1, b2, b3 = ld4(b, i)  # not compiled into a load where scalar takes no b
             c0, c1, c2, c3 = ld4(c, i)
-            y0, y1, y2, y3 = (
-                scalar(a0, b0, c0),
-                scalar(a1, b1, c1),
-                scalar(a2, b2, c2),
-                scalar(a3, b3, c3),
-            )
+            y0, y1 = scalar(a0, b0, c0), scalar(a1, b1, c1)
+            y2, y3 = scalar(a2, b2, c2), scalar(a3, b3, c3)
             if add:
                 t0, t1, t2, t3 = ld4(y, i)
                 y0, y1, y2, y3 = plus(t0, y0), plus(t1, y1), plus(t2, y2), plus(t3, y3)
@@ -110,7 +106,7 @@ def _named(name: str, function: Callable[..., None]) -> Callable[..., None]:
 def _three(arrays: Sequence[Array]) -> tuple[Array, ...]:
     """Three inputs for a kernel; it does not read those that its scalar function does not take."""
     inputs = arrays[:-1]
-    return (*inputs, *inputs[:1] * (3 - len(inputs)))
+    return (*inputs, *[inputs[0]] * (3 - len(inputs)))
 
 
 def planes(
