@@ -9,8 +9,11 @@ from .draw import Blank, Draw, Values
 
 
 def _conv2d_specials(v: Values) -> list[str]:
-    # A kernel may skip the padding, or multiply its zeros: which, inf in w or dy would show.
-    return ["x", "b"] if np.any(v["pad"]) else ["x", "w", "b", "dy"]
+    # Outside of an image a kernel may multiply zeros, or nothing; inf in the other factor would
+    # show which. w meets what is outside of x in y, and what is outside of dy in dx; dy in dw.
+    inside = not np.any(v["pad"])
+    whole = inside and v["y"].shape[:3] == v["x"].shape[:3]  # windows of one pixel, one for each
+    return ["x", "b"] + ["dy"] * inside + ["w"] * whole
 
 
 @case(

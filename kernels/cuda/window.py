@@ -99,31 +99,29 @@ def _gather(x, image, h, v, line, cell, height, width, lines, run, wide, out, sl
 
 
 @device
-def _fetch(x, row, column, rows, columns, wide, out, slot):
-    """out[slot : slot + 4] = four neighbours in a row of the matrix x; 0 outside of it."""
-    for d in range(4):
-        out[slot + d] = x.dtype.type(0)
-    if wide:
-        if row < rows and column < columns:
-            quad = ld4(x, row * columns + column)
-            out[slot], out[slot + 1], out[slot + 2], out[slot + 3] = quad
-    else:
-        for d in range(4):
-            if row < rows and column + d < columns:
-                out[slot + d] = x[row * columns + column + d]
+def _fetch(x, row, step, column, rows, columns, wide, out):
+    """out = four neighbours each in rows of the matrix x, `step` apart; 0 outside of it."""
+    for k in range(out.size):
+        out[k] = x.dtype.type(0)
+    for k in range(0, out.size, 4):
+        if row < rows:
+            at = row * columns + column
+            if wide:
+                if column < columns:
+                    out[k], out[k + 1], out[k + 2], out[k + 3] = ld4(x, at)
+            else:
+                for d in range(4):
+                    if column + d < columns:
+                        out[k + d] = x[at + d]
+        row += step
 
 
 @device
-def _put(quad, slot, to, at):
-    """to[at : at + 4] = quad[slot : slot + 4] in one store."""
-    st4(to, at, quad[slot], quad[slot + 1], quad[slot + 2], quad[slot + 3])
-
-
-@device
-def _put_lines(quads, to, line, step, column):
-    """Each of the quads to a line of a tile, `step` apart."""
-    for k in range(0, quads.size, 4):
-        _put(quads, k, to, (line + k // 4 * step) * to.shape[1] + column)
+def _put(x, tile, row, step, column):
+    """Four numbers each of x to rows of a tile, `step` apart, in one store."""
+    for k in range(0, x.size, 4):
+        st4(tile, row * tile.shape[1] + column, x[k], x[k + 1], x[k + 2], x[k + 3])
+        row += step
 
 
 @device
@@ -163,7 +161,7 @@ def _store(y, at, total, i, b, column, columns, relu, add, wide):
             if not wide:
                 y[at + column + j] = value[j]
     if wide and at >= 0 and column < columns:
-        _put(value, 0, y, at + column)
+        st4(y, at + column, value[0], value[1], value[2], value[3])
 
 
 def _convolution(tile: Tile) -> Kernel:
@@ -199,12 +197,12 @@ def _convolution(tile: Tile) -> Kernel:
             if ahead:
                 for k in range(held):
                     x_tile[4 * (part + k // 4 * share) + k % 4, row] = x_next[k]
-                _put(w_next, 0, w_tile, ty * columns + 4 * tx)
+                _put(w_next, w_tile, ty, DEPTH, 4 * tx)
                 cuda.syncthreads()
             for k in range(0, held, 4):
                 _gather(x, image, h, v, line, cell, height, width, lines, run, wide_x, x_next, k)
                 line, cell = _wrap(line, cell + 4 * share, run)
-            _fetch(w, ahead + ty, column, depth, filters, wide_w, w_next, 0)
+            _fetch(w, ahead + ty, DEPTH, column, depth, filters, wide_w, w_next)
             if ahead:
                 _multiply(x_tile, w_tile, high * ty, 4 * tx, total)
                 cuda.syncthreads()
@@ -216,6 +214,14 @@ def _convolution(tile: Tile) -> Kernel:
 
 
 _CONVOLVE = {tile: _convolution(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM)}
+
+
+def _pixels(shape: tuple[int, ...]) -> int:
+    """How many pixels there are in images (N, H, W); ValueError from 2**32 on."""
+    count = math.prod(shape)
+    if count >= 2**32:  # _split would lose the high bits of their numbers
+        raise ValueError(f"conv2d: {count} pixels in a batch (N, H, W) = {shape}; split the batch")
+    return count
 
 
 def _tile(columns: int, large: bool) -> Tile:
@@ -234,7 +240,7 @@ def _convolve(x, w, b, y, count, stride, begin, steps, relu, add):
     """
     _, height, width, channels = x.shape
     lines, cells, _, filters = w.shape
-    run, depth, windows = max(1, cells * channels), lines * cells * channels, math.prod(count)
+    run, depth, windows = max(1, cells * channels), lines * cells * channels, _pixels(count)
     many = blocks(windows, _LARGE.rows) * blocks(filters, _LARGE.columns) >= ENOUGH_BLOCKS // 2
     tile = _tile(filters, many and y.dtype == "float32")
     grid = blocks(windows, tile.rows), blocks(filters, tile.columns)
@@ -287,7 +293,7 @@ def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add:
 def _weight_gradient(tile: Tile) -> Kernel:
     rows, columns, high = tile
     x_step, dy_step = columns // high, rows // high  # windows that a block loads at a time
-    x_held, dy_held = 4 * DEPTH // x_step, 4 * DEPTH // dy_step
+    x_held, dy_held = 4 * DEPTH // x_step, 4 * DEPTH // dy_step  # and numbers of them a thread
 
     def kernel(
         x, dy, dw, height, width, lines, run, weights, windows, chunk, down, across, sh, sv, top,
@@ -310,18 +316,15 @@ def _weight_gradient(tile: Tile) -> Kernel:
         image, i, j = _pixel(first + window, down, across)
         for ahead in range(first, stop + DEPTH, DEPTH):
             if ahead > first:
-                _put_lines(x_next, x_tile, window, x_step, 4 * quad)
-                _put_lines(dy_next, dy_tile, ty, dy_step, 4 * tx)
+                _put(x_next, x_tile, window, x_step, 4 * quad)
+                _put(dy_next, dy_tile, ty, dy_step, 4 * tx)
                 cuda.syncthreads()
             for k in range(0, x_held, 4):
                 real = ahead + window + k // 4 * x_step < stop
                 h, v = i * sh - top if real else height, j * sv - left
                 _gather(x, image, h, v, line, cell, height, width, lines, run, wide_x, x_next, k)
                 image, i, j = _carry(image, i, j + x_step, down, across)
-            for k in range(0, dy_held, 4):
-                _fetch(
-                    dy, ahead + ty + k // 4 * dy_step, column, stop, filters, wide_dy, dy_next, k
-                )
+            _fetch(dy, ahead + ty, dy_step, column, stop, filters, wide_dy, dy_next)
             if ahead > first:
                 _multiply(x_tile, dy_tile, high * ty, 4 * tx, total)
                 cuda.syncthreads()
@@ -342,7 +345,7 @@ def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add:
     """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
     lines, cells, channels, filters = dw.shape
     _, height, width, _ = x.shape
-    run, weights, windows = cells * channels, lines * cells * channels, math.prod(dy.shape[:3])
+    run, weights, windows = cells * channels, lines * cells * channels, _pixels(dy.shape[:3])
     tile = (
         _LOW
         if weights <= _LOW.rows
@@ -399,7 +402,7 @@ def max_pool2d(
     x (N, H, W, C) -> y, arg (N, OH, OW, C). The first maximum wins, padding never does, and NaN
     wins over every number.
     """
-    grid, block = _pixels(y)
+    grid, block = _a_pixel_each(y)
     _max_pool2d[grid, block](x, y, arg, *size, *stride, pad[0][0], pad[1][0])
     return y, arg
 
@@ -433,13 +436,13 @@ def max_pool2d_grad(
     dy: Array, arg: Array, dx: Out, size: Pair, stride: Pair, pad: Padding, add: bool
 ) -> Array:
     """dx = dy at the winner of each window, summed where windows overlap."""
-    grid, block = _pixels(dx)
+    grid, block = _a_pixel_each(dx)
     _max_pool2d_grad[grid, block](dy, arg, dx, *size, *stride, pad[0][0], pad[1][0], add)
     return dx
 
 
-def _pixels(y: Array) -> tuple[Pair, Pair]:
-    """Grid and block for the pixels of images: threads of a row share one, 64 or fewer."""
+def _a_pixel_each(y: Array) -> tuple[Pair, Pair]:
+    """Grid and block in which each row of threads, 64 or fewer, takes a pixel of images."""
     n, height, width, channels = y.shape
     lanes = min(64, 1 << max(0, channels - 1).bit_length())
     return (n * height, blocks(width, THREADS // lanes)), (lanes, THREADS // lanes)
