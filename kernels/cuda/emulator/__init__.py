@@ -15,9 +15,9 @@ How it works, from top to bottom:
 5. `scheduler.py`, in Python (compiled by Numba), resumes every thread that is ready, then looks at
    who waits: all at the barrier, the block goes on; all lanes of a warp at the same shuffle, vote
    or matrix product, they get their answers; neither, the barrier is divergent, an error.
-6. `launch.py` shares the blocks of a launch between workers, one per core where that pays. Each has
-   a state and shared memory of its own; no result depends on how many there are, unless blocks
-   race, or add floats with atomics, which a GPU does not promise an order for either.
+6. `workers.py` shares the blocks of a launch between workers, one per core where that pays, each
+   with a state and shared memory of its own. No result depends on how many there are, unless
+   blocks race, or add floats with atomics: a GPU promises no order for these either.
 
 So of a block one thread runs at a time, in an order we choose: `with schedule("reverse"): ...`. A
 correct kernel gives the same bits in every order; a kernel that forgot a barrier does not.
@@ -39,7 +39,7 @@ if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         f"machine's instructions), and this is {platform.system()} {platform.machine()}"
     )
 
-from .launch import launch, schedule, specialisations
 from .machine import CC
+from .workers import launch, schedule, specialisations
 
 __all__ = ["CC", "launch", "schedule", "specialisations"]
