@@ -215,7 +215,7 @@ def test_tensors_come_and_go_unchanged(cuda, dtype):
     np.testing.assert_array_equal(back.numpy(), host)
     assert x.to("cuda") is x
     assert back.cpu() is back
-    host[0, 0] = 1 - host[0, 0]
+    host[0, 0] = not host[0, 0]
     assert x.numpy()[0, 0] != host[0, 0], "a copy, not a view"
     assert Tensor(x, device="cpu").device.name == "cpu"
     assert Tensor(x, dtype="float64").dtype == np.float64
