@@ -29,10 +29,10 @@ def all_of_it(k, x, label, dy):
     y, lse, total = k.log_softmax(x, np.empty_like(x)), np.empty(len(x), real), np.empty((), real)
     k.cross_entropy(x, label, total, lse, 0.25)
     each, _ = k.cross_entropy(x, label, np.empty(len(x), real), lse, 0.25)
-    fresh, added = np.empty_like(x), x.copy()
-    k.log_softmax_grad(dy, y, fresh, False)
-    k.cross_entropy_grad(each, x, label, lse, added, 0.25, True)
-    return dict(y=y, lse=lse, total=total, each=each, fresh=fresh, added=added)
+    dx, added = np.empty_like(x), dy.copy()
+    k.log_softmax_grad(dy, y, added, True)
+    k.cross_entropy_grad(each, x, label, lse, dx, 0.25, False)
+    return dict(y=y, lse=lse, total=total, each=each, dx=dx, added=added)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -44,13 +44,14 @@ def test_rows_of_any_length_agree_with_the_definition(k, classes, dtype):
     for rows in (1, 3) if classes > 129 else (1, 2, 9, 300):
         x, dy = rng.normal(0, 3, (2, rows, classes)).astype(dtype)
         x[0, -1], x[-1, 0] = 40, -60  # the last thread's number counts most
+        x[-1] -= 300 * (rows > 1)  # exp of all of these is 0 in float32
         label = rng.integers(0, classes, rows)
         want = all_of_it(reference, x.astype("float64"), label, dy.astype("float64"))
         mine = all_of_it(k, x, label, dy)
         for name, a in mine.items():
             eps = np.finfo(dtype).eps
-            scale = classes**0.5 if name == "fresh" else rows if name == "total" else 1
-            np.testing.assert_allclose(a, want[name], rtol=40 * eps, atol=400 * eps * scale)
+            scale = classes**0.5 if name == "added" else rows if name == "total" else 1
+            np.testing.assert_allclose(a, want[name], rtol=40 * eps, atol=2000 * eps * scale)
         for order in ORDERS if rows == 3 else ():
             with schedule(order):
                 for name, a in all_of_it(k, x, label, dy).items():
