@@ -247,12 +247,12 @@ def relu_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
 
 
 _RELATIONS = {
-    "lt": Pointwise(lambda a, b: a < b, "lt"),
-    "le": Pointwise(lambda a, b: a <= b, "le"),
-    "gt": Pointwise(lambda a, b: a > b, "gt"),
-    "ge": Pointwise(lambda a, b: a >= b, "ge"),
-    "eq": Pointwise(lambda a, b: a == b, "eq"),
-    "ne": Pointwise(lambda a, b: a != b, "ne"),
+    "lt": Pointwise(lambda a, b: a < b, "lt", floats=False),
+    "le": Pointwise(lambda a, b: a <= b, "le", floats=False),
+    "gt": Pointwise(lambda a, b: a > b, "gt", floats=False),
+    "ge": Pointwise(lambda a, b: a >= b, "ge", floats=False),
+    "eq": Pointwise(lambda a, b: a == b, "eq", floats=False),
+    "ne": Pointwise(lambda a, b: a != b, "ne", floats=False),
 }
 
 

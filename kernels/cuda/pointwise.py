@@ -70,12 +70,13 @@ class Pointwise:
     """The kernels of a scalar function: `relu = Pointwise(_relu)`, `relu((x,), y)`.
 
     Arrays broadcast to the shape of y; the result is stored in y, or added to what is there.
+    floats: y is of the dtype of the inputs, so that dense arrays of floats have a kernel.
     """
 
-    def __init__(self, scalar: Callable[..., Any], name: str = "") -> None:
+    def __init__(self, scalar: Callable[..., Any], name: str = "", floats: bool = True) -> None:
         name = name or scalar.__name__.lstrip("_")
         inner = _of_three(scalar)
-        self.dense = jit(_named(name, _on_dense(inner)))
+        self.dense = jit(_named(name, _on_dense(inner))) if floats else None
         self.strided = jit(_named(f"{name}_strided", _on_strided(inner)), mixed=True)
 
     def __call__(self, inputs: Sequence[Array], y: Array, add: bool = False) -> Array:
@@ -88,8 +89,7 @@ class Pointwise:
             shape, strides = collapse(shape, *(spread(x, shape) for x in arrays))
             dense = len(shape) == 1 and all(s == (x.itemsize,) for x, s in zip(arrays, strides))
             flat = [as_strided(x, shape, s) for x, s in zip(arrays, strides)] if dense else []
-        dtype = y.dtype
-        if flat and dtype.kind == "f" and all(x.dtype == dtype for x in flat) and aligned(*flat):
+        if flat and self.dense and _floats(arrays) and aligned(*flat):
             self.dense[blocks(y.size, THREADS * VECTOR), THREADS](*_three(flat), flat[-1], add)
             return y
         for views in planes(shape, arrays, strides):
@@ -107,6 +107,11 @@ def _three(arrays: Sequence[Array]) -> tuple[Array, ...]:
     """Three inputs for a kernel; it does not read those that its scalar function does not take."""
     inputs = arrays[:-1]
     return (*inputs, *[inputs[0]] * (3 - len(inputs)))
+
+
+def _floats(arrays: Sequence[Array]) -> bool:
+    dtype = arrays[0].dtype
+    return dtype.kind == "f" and all(x.dtype == dtype for x in arrays)
 
 
 def planes(
