@@ -7,30 +7,43 @@ are on their way from global memory. Either operand may lie with k as its first 
 so that a transposed matrix costs no copy; pieces always lie k by k in shared memory.
 """
 
+import functools
+from typing import NamedTuple
+
 from ..roles import Array
 from . import memory
-from ._numba import blocks, cuda, device, jit
-from .intrinsics import aligned, ld4, st4
+from ._numba import Kernel, blocks, cuda, device, jit
+from .intrinsics import aligned, ld4, mma_m16n8k8_tf32, round_tf32, st4
 from .move import copy
+
+
+class Tile(NamedTuple):
+    """What a block computes of y, and how many terms of its sums it takes at a time."""
+
+    rows: int
+    columns: int
+    step: int
+
 
 SIDE = 16  # a block has 16 x 16 threads
 THREADS = SIDE * SIDE
-STEP = 16  # terms of the sum that a tile of 64 x 64 brings to shared memory at once
-# Added to the rows of a tile: what is stored across them falls into different banks of shared
-# memory, and each row still starts at a multiple of 16 bytes.
-PAD = 4
-# Tiles from which on a large GPU is busy with 128 x 128 of them, which read less per product.
-ENOUGH_LARGE = 128
-# Blocks that keep a large GPU busy; with fewer tiles than that, several blocks share the sum of
+SMALL = Tile(64, 64, 16)
+LARGE = Tile(128, 128, 8)  # reads half as much for each product, but keeps fewer blocks busy
+TENSOR = Tile(128, 64, 16)  # for tensor cores: 8 warps of 32 x 32
+ENOUGH_LARGE = 128  # large tiles from which on they keep a large GPU busy
+# Blocks that keep a large GPU busy; with fewer tiles than that, several blocks share the sums of
 # a tile, of which each takes SHORTEST terms at least: adding up their parts is a pass of its own.
 ENOUGH_BLOCKS = 512
 SHORTEST = 128
+# Added to the rows of a tile in shared memory. Each row still starts at a multiple of 16 bytes.
+PAD = 4  # what is stored across the rows falls into different banks
+PAD_TENSOR = 8  # so does what the lanes of a warp read of four rows
 
 
 @device
 def spot(number, by_k, tile):
     """Where in a tile (k, other) the vector of a number lies, so that a warp reads neighbours."""
-    step, size = tile.shape[1], tile.shape[2] - PAD
+    step, size = tile.shape[1], tile.shape[2] // 64 * 64  # without the padding
     if by_k:
         return number // (size // 4), number % (size // 4) * 4
     return number % (step // 4) * 4, number // (step // 4)
@@ -81,18 +94,18 @@ def pick(tile, buffer, k, mine, fragment):
 
 
 @device
-def spread(i, first):
-    """The row, or column, of y that row i of a thread's sums stands for: fours, 64 apart."""
-    return first + i // 4 * 4 * SIDE + i % 4
+def spread(i, run, apart):
+    """How far from its first row, or column, of y the i-th of a thread's sums lies."""
+    return i // run * apart + i % run
 
 
 @device
-def finish(sums, bias, column, relu):
+def complete(sums, bias, column, run, apart, relu):
     """Add the bias to a thread's sums, and put 0 where relu and they are below."""
     zero = sums.dtype.type(0)
     if bias.size:
         for j in range(sums.shape[1]):
-            c = spread(j, column)
+            c = column + spread(j, run, apart)
             z = bias[c] if c < bias.size else zero
             for i in range(sums.shape[0]):
                 sums[i, j] += z
@@ -107,10 +120,10 @@ def finish(sums, bias, column, relu):
 def write(sums, y, task, row, column, wide, add):
     """Write a thread's sums to y[task], or add them to what is there, as far as y goes."""
     for i in range(sums.shape[0]):
-        r = spread(i, row)
+        r = row + spread(i, 4, 4 * SIDE)
         if r < y.shape[1]:
             for j in range(0, sums.shape[1], 4):
-                write4(sums, i, j, y, task, r, spread(j, column), wide, add)
+                write4(sums, i, j, y, task, r, column + spread(j, 4, 4 * SIDE), wide, add)
 
 
 @device
@@ -130,11 +143,12 @@ def write4(sums, i, j, y, task, r, c, wide, add):
                 y[task, r, c + n] = y[task, r, c + n] + total if add else total
 
 
-def _kernel(size, step, wide):
-    """The kernel for tiles of y of size x size, pieces of `step` along k.
+def _tiled(tile, wide):
+    """The kernel for tiles that are squares of 64 or 128.
 
     wide: all that is read and written in fours is aligned and of lengths divisible by 4.
     """
+    size, step = tile.rows, tile.step
     each, pitch, vectors = size // SIDE, size + PAD, size * step // 4 // THREADS
 
     def kernel(a, b, bias, y, chunk, a_by_k, b_by_k, relu, add):
@@ -173,16 +187,100 @@ def _kernel(size, step, wide):
                     for j in range(each):
                         sums[i, j] += of_a[i] * of_b[j]
             buffer = 1 - buffer
-        finish(sums, bias, column + along, relu)
+        complete(sums, bias, column + along, 4, 4 * SIDE, relu)
         write(sums, y, cuda.blockIdx.z, row + down, column + along, wide, add)
 
-    kernel.__name__ = kernel.__qualname__ = f"_gemm_{size}{'_wide' * wide}"
+    kernel.__name__ = kernel.__qualname__ = f"_tiled_{size}{'_wide' * wide}"
     return jit(kernel)
 
 
-_gemm_128_wide = _kernel(128, 8, True)
-_gemm_64_wide = _kernel(64, STEP, True)
-_gemm_64 = _kernel(64, STEP, False)
+_tiled_128_wide = _tiled(LARGE, True)
+_tiled_64_wide = _tiled(SMALL, True)
+_tiled_64 = _tiled(SMALL, False)
+
+
+@device
+def multiply(left, right, buffer, k, down, along, sums):
+    """Add 8 terms to a warp's 32 x 32 sums: 2 x 4 products of 16 x 8 by 8 x 8.
+
+    left[.., k, down] and right[.., k, along] are this lane's first numbers: see intrinsics.py.
+    """
+    for i in range(2):
+        r = down + 16 * i
+        a0, a1 = left[buffer, k, r], left[buffer, k, r + 8]
+        a2, a3 = left[buffer, k + 4, r], left[buffer, k + 4, r + 8]
+        for j in range(4):
+            b0, b1 = right[buffer, k, along + 8 * j], right[buffer, k + 4, along + 8 * j]
+            c0, c1 = sums[2 * i, 2 * j], sums[2 * i, 2 * j + 1]
+            c2, c3 = sums[2 * i + 1, 2 * j], sums[2 * i + 1, 2 * j + 1]
+            c0, c1, c2, c3 = mma_m16n8k8_tf32(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3)
+            sums[2 * i, 2 * j], sums[2 * i, 2 * j + 1] = c0, c1
+            sums[2 * i + 1, 2 * j], sums[2 * i + 1, 2 * j + 1] = c2, c3
+
+
+@device
+def round_all(staged):
+    """Round numbers to TF32 on their way to shared memory."""
+    for v in range(staged.shape[0]):
+        for n in range(4):
+            staged[v, n] = round_tf32(staged[v, n])
+
+
+@device
+def write_tensor(sums, y, task, row, column, add):
+    """Write the sums of a lane: 4 rows, 8 apart, of 4 pairs of neighbours, 8 apart."""
+    for i in range(4):
+        for j in range(8):
+            r, c = row + 8 * i, column + spread(j, 2, 8)
+            if r < y.shape[1] and c < y.shape[2]:
+                y[task, r, c] = y[task, r, c] + sums[i, j] if add else sums[i, j]
+
+
+def _tensor(tile, wide):
+    """The kernel on tensor cores, of float32 rounded to TF32."""
+    step, pitch_a, pitch_b = tile.step, tile.rows + PAD_TENSOR, tile.columns + PAD_TENSOR
+    vectors_a, vectors_b = tile.rows * step // 4 // THREADS, tile.columns * step // 4 // THREADS
+
+    def kernel(a, b, bias, y, chunk, a_by_k, b_by_k, relu, add):
+        """A warp computes 32 x 32 elements of a tile of 128 x 64. The arguments: see `_tiled`."""
+        left = cuda.shared.array((2, step, pitch_a), a.dtype, 16)
+        right = cuda.shared.array((2, step, pitch_b), a.dtype, 16)
+        next_a = cuda.local.array((vectors_a, 4), a.dtype)
+        next_b = cuda.local.array((vectors_b, 4), a.dtype)
+        sums = cuda.local.array((4, 8), a.dtype)
+        for i in range(4):
+            for j in range(8):
+                sums[i, j] = a.dtype.type(0)
+        row, column = cuda.blockIdx.x * tile.rows, cuda.blockIdx.y * tile.columns
+        lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
+        down, along, g, t = warp // 2 * 32, warp % 2 * 32, lane // 4, lane % 4
+        start = cuda.blockIdx.z * chunk
+        stop = min(start + chunk, a.shape[0] if a_by_k else a.shape[1])
+        fetch(a, start, row, a_by_k, wide, left, next_a)
+        fetch(b, start, column, b_by_k, wide, right, next_b)
+        buffer = 0
+        for first in range(start, stop, step):
+            round_all(next_a)
+            round_all(next_b)
+            put(next_a, a_by_k, left, buffer)
+            put(next_b, b_by_k, right, buffer)
+            cuda.syncthreads()
+            if first + step < stop:
+                fetch(a, first + step, row, a_by_k, wide, left, next_a)
+                fetch(b, first + step, column, b_by_k, wide, right, next_b)
+            for k in range(t, step, 8):
+                multiply(left, right, buffer, k, down + g, along + g, sums)
+            buffer = 1 - buffer
+        row, column = row + down + g, column + along + 2 * t
+        complete(sums, bias, column, 2, 8, relu)
+        write_tensor(sums, y, cuda.blockIdx.z, row, column, add)
+
+    kernel.__name__ = kernel.__qualname__ = f"_tensor{'_wide' if wide else '_any'}"
+    return jit(kernel, min_cc=(8, 0))
+
+
+_tensor_wide = _tensor(TENSOR, True)
+_tensor_any = _tensor(TENSOR, False)
 
 
 @jit
@@ -190,7 +288,7 @@ def _join(partial, bias, y, relu, add):
     """A thread adds up the parts of one element of y, in the order of the tasks."""
     i = cuda.grid(1)
     if i < y.size:
-        r, c = i // y.shape[2], i % y.shape[2]
+        r, c = i // y.shape[1], i % y.shape[1]
         total = y.dtype.type(0)
         for task in range(partial.shape[0]):
             total += partial[task, r, c]
@@ -198,47 +296,69 @@ def _join(partial, bias, y, relu, add):
             total += bias[c]
         if relu and total <= 0:
             total = y.dtype.type(0)
-        y[0, r, c] = y[0, r, c] + total if add else total
+        y[r, c] = y[r, c] + total if add else total
 
 
-def plan(m: int, n: int, k: int, large: bool) -> tuple[int, int, int]:
-    """Size of the tiles, number of blocks that share the sum of a tile, terms for each of these.
+def plan(m: int, n: int, k: int, large: bool, tensor: bool) -> tuple[Tile, int, int]:
+    """The tile, how many blocks share the sums of one, and how many terms each of these takes.
 
     By the shape alone, so that the same product has the same bits wherever its matrices lie.
     """
-    if large and blocks(m, 128) * blocks(n, 128) >= ENOUGH_LARGE:
-        return 128, 1, k
-    tiles = max(1, blocks(m, 64) * blocks(n, 64))
+    if large and not tensor and blocks(m, 128) * blocks(n, 128) >= ENOUGH_LARGE:
+        return LARGE, 1, k
+    tile = TENSOR if tensor else SMALL
+    tiles = max(1, blocks(m, tile.rows) * blocks(n, tile.columns))
     tasks = max(1, min(ENOUGH_BLOCKS // tiles, k // SHORTEST))
-    chunk = blocks(blocks(k, tasks), STEP) * STEP
-    return 64, max(1, blocks(k, max(1, chunk))), chunk
+    chunk = max(1, blocks(blocks(k, tasks), tile.step)) * tile.step
+    return tile, max(1, blocks(k, chunk)), chunk
 
 
-def gemm(a: Array, b: Array, bias: Array | None, y: Array, relu: bool, add: bool) -> Array:
+def _kernel(tile: Tile, wide: bool) -> tuple[Tile, Kernel]:
+    if tile is TENSOR:
+        return tile, _tensor_wide if wide else _tensor_any
+    if wide:
+        return tile, _tiled_128_wide if tile is LARGE else _tiled_64_wide
+    return SMALL, _tiled_64  # ragged tiles of 128 do not fit into the registers
+
+
+def gemm(
+    a: Array, b: Array, bias: Array | None, y: Array, relu: bool, add: bool, tf32: bool = False
+) -> Array:
     """y (M, N) = a (M, K) b (K, N) + bias (N,), by our own kernels.
 
-    relu: 0 where that is below. add: to what is in y. Matrices in any strides; transposed ones
-    are read as they lie.
+    relu: 0 where that is below. add: to what is in y. tf32: of float32 rounded to TF32, on tensor
+    cores. Matrices in any strides; transposed ones are read as they lie.
     """
     if not y.flags.c_contiguous:
-        return copy(gemm(a, b, bias, memory.scratch(y.shape, y.dtype), relu, False), y, add)
+        whole = gemm(a, b, bias, memory.scratch(y.shape, y.dtype), relu, False, tf32)
+        return copy(whole, y, add)
     (m, k), n = a.shape, b.shape[1]
-    size, tasks, chunk = plan(m, n, k, y.dtype == "float32")
+    tile, tasks, chunk = plan(m, n, k, y.dtype == "float32", tf32)
     a, a_by_k = _as_it_lies(a)
     b, b_by_n = _as_it_lies(b)
     none = memory.scratch((0,), y.dtype)
-    bias = none if bias is None else _as_it_lies(bias)[0]
+    bias = none if bias is None else memory.contiguous(bias)
     whole = y.reshape(1, m, n)
     parts = whole if tasks == 1 else memory.scratch((tasks, m, n), y.dtype)
     wide = aligned(a, b, parts) and a.shape[1] % 4 == b.shape[1] % 4 == n % 4 == 0
-    size = size if wide else 64  # ragged tiles of 128 would not fit into the registers
-    kernel = (_gemm_128_wide if size == 128 else _gemm_64_wide) if wide else _gemm_64
-    launch = kernel[(blocks(m, size), blocks(n, size), tasks), THREADS]
+    tile, kernel = _kernel(tile, wide)
+    grid = blocks(m, tile.rows), blocks(n, tile.columns), tasks
+    launch = functools.partial(kernel[grid, THREADS], a, b)
     if tasks == 1:
-        launch(a, b, bias, whole, chunk, a_by_k, not b_by_n, relu, add)
-    else:
-        launch(a, b, none, parts, chunk, a_by_k, not b_by_n, False, False)
-        _join[blocks(m * n, THREADS), THREADS](parts, bias, whole, relu, add)
+        launch(bias, whole, chunk, a_by_k, not b_by_n, relu, add)
+        return y
+    launch(none, parts, chunk, a_by_k, not b_by_n, False, False)
+    _join[blocks(m * n, THREADS), THREADS](parts, bias, y, relu, add)
+    return y
+
+
+def finish(y: Array, bias: Array | None, relu: bool) -> Array:
+    """y (M, N) += bias (N,), and 0 where relu and that is below: after a product by others."""
+    m, n = y.shape
+    if not y.flags.c_contiguous:
+        return copy(finish(memory.contiguous(y), bias, relu), y, False)
+    bias = memory.scratch((0,), y.dtype) if bias is None else memory.contiguous(bias)
+    _join[blocks(m * n, THREADS), THREADS](y.reshape(1, m, n), bias, y, relu, False)
     return y
 
 
@@ -248,4 +368,4 @@ def _as_it_lies(x: Array) -> tuple[Array, bool]:
         return x, False
     if x.T.flags.c_contiguous:
         return x.T, True
-    return copy(x, memory.scratch(x.shape, x.dtype), False), False
+    return memory.contiguous(x), False
