@@ -34,14 +34,15 @@ from .ops import (  # noqa: E402
     sum,
     take,
 )
+from .ops.linear import set_matmul  # noqa: E402
 from .random import Generator, manual_seed, rand, randn  # noqa: E402
 from .tensor import Tensor, from_dlpack, tensor  # noqa: E402
 
 __all__ = [
     "__version__", "add", "argmax", "Device", "device", "div", "exp", "from_dlpack",
     "Generator", "log", "manual_seed", "matmul", "max", "maximum", "mean", "mul", "neg",
-    "no_grad", "ops", "permute", "pow", "rand", "randn", "relu", "reshape", "sqrt", "sub",
-    "sum", "take", "Tensor", "tensor",
+    "no_grad", "ops", "permute", "pow", "rand", "randn", "relu", "reshape", "set_matmul", "sqrt",
+    "sub", "sum", "take", "Tensor", "tensor",
 ]  # fmt: skip
 
 _LATER = ("cuda", "data", "io", "kernels", "models", "nn", "optim", "plot", "train")

@@ -8,6 +8,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,9 @@ CUDA_MEMORY = 2  # kDLCUDA, as DLPack numbers the kinds of memory
 FOR_A_GPU = "pip install 'minidl[cuda13]'"
 FOR_AN_OLD_DRIVER = "pip install 'minidl[cuda12]'"
 FOR_THE_EMULATOR = "pip install 'minidl[emulate]'"
+
+MATMUL = "kernel", "cublas", "auto"  # what can compute matrix products on "cuda"
+_matmul: list[Any] = ["kernel", False]  # which of them does, and whether in TF32
 
 
 class Device:
@@ -116,7 +120,16 @@ def _cpu_kernels(choice: str) -> SimpleNamespace:
 
 def cuda_kernels() -> Any:
     """The CUDA kernels, wherever they can run. ImportError without numba-cuda."""
-    return importlib.import_module("minidl.kernels.cuda")
+    kernels = importlib.import_module("minidl.kernels.cuda")
+    kernels.set_matmul(*_matmul)
+    return kernels
+
+
+def set_matmul(choice: str, tf32: bool) -> None:
+    """What computes matrix products on "cuda"; remembered until its kernels are loaded."""
+    _matmul[:] = choice, tf32
+    if "minidl.kernels.cuda" in sys.modules:
+        cuda_kernels()
 
 
 def cuda_problem() -> str:

@@ -6,6 +6,8 @@ At sizes that straddle the edges of tiles, under three orders of threads, with t
 import itertools
 import os
 import platform
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -15,6 +17,7 @@ if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
 os.environ.setdefault("MINIDL_CUDA", "emulate")
 
+import minidl
 import minidl.kernels.cuda as kernels
 from minidl.kernels.cuda import gemm, ladder
 from minidl.kernels.cuda.emulator import schedule
@@ -196,7 +199,7 @@ def test_the_product_in_large_tiles(monkeypatch):
 @pytest.mark.parametrize("shape", [(3, 255, 5), (3, 256, 8), (64, 257, 68), (1, 1000, 1)])
 def test_a_long_sum_is_shared_by_blocks(shape):
     m, k, n = shape
-    _, tasks, chunk = gemm.plan(m, n, k, True)
+    _, tasks, chunk = gemm.plan(m, n, k, True, False)
     assert (tasks > 1) == (k >= 256)
     assert (tasks - 1) * chunk < k <= tasks * chunk
     for call in CALLS:
@@ -216,14 +219,93 @@ def test_the_same_bits_wherever_the_matrices_lie():
 
 def test_the_plan_covers_every_sum():
     for m, n, k in itertools.product((0, 1, 64, 1000, 10**6), (0, 1, 128, 4096), (0, 1, 16, 10**5)):
-        for large in (False, True):
-            size, tasks, chunk = gemm.plan(m, n, k, large)
-            assert size in (64, 128) and 1 <= tasks <= gemm.ENOUGH_BLOCKS
+        for large, tensor in itertools.product((False, True), repeat=2):
+            tile, tasks, chunk = gemm.plan(m, n, k, large, tensor)
+            assert 1 <= tasks <= gemm.ENOUGH_BLOCKS
             assert tasks * chunk >= k and (tasks == 1 or (tasks - 1) * chunk < k)
-            assert tasks == 1 or chunk % gemm.STEP == 0
+            assert tasks == 1 or chunk % tile.step == 0
 
 
 def test_relu_keeps_nan():
     a, b = np.array([[np.nan], [-1], [2]], "f"), np.ones((1, 2), "f")
     y = kernels.linear(a, b, None, np.empty((3, 2), "f"), True)
     assert np.isnan(y[0]).all() and y[1:].tolist() == [[0, 0], [2, 2]]
+
+
+def off_by(y, a, b):
+    """The largest error of y = a b, in units of |a| |b|."""
+    expected, scale = wide_product(a, b)
+    return (abs(y - expected) / scale).max()
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "shape", [(129, 37, 65), (127, 16, 63), (20, 300, 68), (1, 1, 1), (2, 0, 3)]
+)
+def test_the_product_on_tensor_cores(shape, call):
+    (m, k, n), (a_turned, b_turned, biased, relu, add) = shape, call
+    a, b = operand(m, k, a_turned, "f"), operand(k, n, b_turned, "f")
+    bias, old = draw(n) if biased else None, draw(m, n)
+    y = in_every_order(lambda y: gemm.gemm(a, b, bias, y, relu, add, tf32=True), old)
+    value, scale = wide_product(rounded(a), rounded(b))
+    value = value + bias if biased else value
+    value = np.maximum(value, 0) if relu else value
+    close(y, value + old if add else value, scale + abs(old) + (abs(bias) if biased else 0), 2 * k)
+
+
+# minidl.set_matmul
+
+
+@pytest.fixture
+def set_matmul():
+    yield minidl.set_matmul
+    minidl.set_matmul("kernel")
+
+
+def test_cublas_needs_a_gpu(set_matmul):
+    a = draw(4, 4)
+    set_matmul("auto")
+    assert off_by(kernels.matmul(a, a, np.empty_like(a)), a, a) < 1e-6
+    set_matmul("cublas")
+    with pytest.raises(RuntimeError, match="cuBLAS was chosen, which needs a GPU"):
+        kernels.matmul(a, a, np.empty_like(a))
+
+
+def test_wrong_choices_name_the_right_ones(set_matmul):
+    with pytest.raises(ValueError, match=r"did you mean 'cublas'.*known: auto, cublas, kernel"):
+        set_matmul("cubla")
+    with pytest.raises(ValueError, match="known: kernel, cublas, auto"):
+        kernels.set_matmul("cubla", False)
+
+
+@pytest.mark.parametrize("name", ["matmul", "matmul_grad_a", "matmul_grad_b", "linear"])
+def test_tf32_only_where_it_was_asked_for(set_matmul, name):
+    a, b = draw(8, 40), draw(40, 8)
+    square = dict(matmul_grad_a=(a, b.T), matmul_grad_b=(b, a.T)).get(name, (a, b))
+    more = {"matmul": (), "linear": (False,)}.get(name, (False,))
+    square += (None,) if name == "linear" else ()
+
+    def error(*arrays):
+        y = getattr(kernels, name)(*arrays, np.empty((8, 8), arrays[0].dtype), *more)
+        return off_by(y, a, b)
+
+    assert error(*square) < 1e-6
+    set_matmul("kernel", tf32=True)
+    assert 1e-6 < error(*square) < 2.0**-10
+    assert error(*(x if x is None else x.astype("float64") for x in square)) < 1e-12
+
+
+def test_the_choice_waits_for_the_kernels():
+    code = """
+import sys, minidl
+minidl.set_matmul("cublas", tf32=True)
+assert not {"numba", "numba_cuda", "numba.cuda"} & set(sys.modules)
+x = minidl.tensor([[1.0]]).to("cuda")
+try:
+    x @ x
+except RuntimeError as error:
+    assert "cuBLAS was chosen" in str(error)
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr

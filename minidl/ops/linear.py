@@ -1,7 +1,21 @@
 """Matrix products."""
 
-from .. import check
+from .. import backend, check
 from ..op import op
+
+
+def set_matmul(choice: str, tf32: bool = False) -> None:
+    """Choose what computes matrix products on "cuda", linear layers and their gradients included.
+
+    choice: "kernel" (at first), minidl's own; "cublas", NVIDIA's library through CuPy, which needs
+    a real GPU; "auto", cuBLAS for large products on a GPU and minidl's own for all others.
+
+    tf32: multiply float32 on tensor cores, several times as fast, from compute capability 8.0 on.
+    Both factors are rounded to 10 bits after the leading one, so that a sum of K products is off by
+    up to (2**-10 + K 2**-23) of the sum of their magnitudes; without, by up to K 2**-24.
+    """
+    check.known("matmul", choice, backend.MATMUL)
+    backend.set_matmul(choice, tf32)
 
 
 @op
