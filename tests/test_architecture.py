@@ -57,6 +57,7 @@ KERNELS = {
     "cuda.cubin": ({"cuda"}, {"cuda"}),
     "cuda.gpu": ({"cupy"}, {"cuda"}),
     "report": ({"numpy", "numba"}, {"roles", "cases", "cuda"}),
+    "cuda.linear": ({"numpy", "cupy"}, {"roles", "cuda"}),
     "cuda.intrinsics": ({"numba", "llvmlite"}, {"roles", "cuda"}),
     "cuda.emulator": ({"numpy", "numba", "llvmlite"}, {"roles", "cuda"}),
     "cases": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "testing"}),
