@@ -1,0 +1,181 @@
+"""Workers of the emulator: what they compute does not depend on their number, and what goes wrong
+in one launch is told once and does not touch the next."""
+
+import os
+import platform
+import threading
+
+import numpy as np
+import pytest
+
+if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+    pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
+os.environ.setdefault("MINIDL_CUDA", "emulate")
+
+from minidl.kernels.cuda import guarded
+from minidl.kernels.cuda._numba import cuda, emulation, jit
+from minidl.kernels.cuda.emulator import schedule, workers
+
+pytestmark = pytest.mark.emulator
+
+
+@jit
+def row_sums(x, y):
+    s = cuda.shared.array(64, x.dtype)
+    row, i = cuda.blockIdx.x, cuda.threadIdx.x
+    s[i] = x[row, i]
+    step = 32
+    while step:
+        cuda.syncthreads()
+        if i < step:
+            s[i] += s[i + step]
+        step //= 2
+    if i == 0:
+        y[row] = s[0]
+
+
+@jit
+def scaled(x, y, a):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = a * x[i]
+
+
+@jit
+def who_ran(order):
+    order[cuda.atomic.add(order, order.size - 1, 1)] = cuda.blockIdx.x
+
+
+@jit
+def stuck_in_one_block(y, block):
+    if cuda.blockIdx.x == block and cuda.threadIdx.x > 3:
+        cuda.syncwarp()
+    cuda.syncthreads()
+    y[cuda.grid(1)] = 1
+
+
+@jit
+def one_off(x, at):
+    if cuda.grid(1) == 0:
+        x[at] = x.dtype.type(1)
+
+
+def f32(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def test_the_same_bits_on_any_number_of_workers():
+    x, results = f32(101, 64), set()
+    for n in (1, 2, 3, 8):
+        y = np.zeros(101, np.float32)
+        with schedule("shuffled", seed=2, workers=n):
+            row_sums[101, 64](x, y)
+        np.testing.assert_allclose(y, x.sum(1), atol=1e-4)
+        results.add(y.tobytes())
+    assert len(results) == 1
+
+
+def test_workers_share_the_blocks(monkeypatch):
+    ran = []
+    run = workers.Worker.run
+    monkeypatch.setattr(
+        workers.Worker, "run", lambda self, work, *part: ran.append(part) or run(self, work, *part)
+    )
+    x, y = f32(7), np.zeros(7, np.float32)
+    with schedule("forward", workers=2):
+        scaled[7, 1](x, y, 2.0)
+        scaled[1, 7](x, y, 2.0)
+    assert sorted(ran) == [(0, 1), (0, 2), (1, 2)]  # one block is never shared
+
+
+def test_large_launches_go_to_every_core_and_small_ones_do_not(monkeypatch):
+    monkeypatch.setattr(workers.config, "NUMBA_NUM_THREADS", 2)
+    shared = []
+    run = workers._share
+    monkeypatch.setattr(workers, "_share", lambda work, n: shared.append(n) or run(work, n))
+    x, y = f32(1 << 21), np.zeros(1 << 21, np.float32)
+    for _ in range(2):
+        scaled[1 << 13, 256](x, y, 2.0)
+        scaled[1, 32](x, y, 2.0)
+    assert shared == [2, 1, 2, 1]
+    np.testing.assert_array_equal(y, 2 * x)
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", "shuffled"])
+def test_one_worker_keeps_the_order_of_blocks(order):
+    ran = np.zeros(101, np.int64)
+    with schedule(order, seed=5):
+        who_ran[100, 1](ran)
+    line = np.arange(100)
+    expected = {
+        "forward": line,
+        "reverse": line[::-1],
+        "shuffled": np.random.default_rng(5).permutation(line),
+    }
+    np.testing.assert_array_equal(ran[:100], expected[order])
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_error_in_one_block_is_told_and_forgotten(n):
+    y = np.zeros(320, np.float32)
+    for block in (0, 3, 9):
+        with schedule("forward", workers=n):
+            where = rf"stuck_in_one_block: divergent barrier in block \({block}, 0, 0\)"
+            with pytest.raises(RuntimeError, match=where + ": 4 threads at syncthreads"):
+                stuck_in_one_block[10, 32](y, block)
+            x, sums = f32(20, 64), np.zeros(20, np.float32)
+            row_sums[20, 64](x, sums)
+            np.testing.assert_allclose(sums, x.sum(1), atol=1e-4)
+            stuck_in_one_block[10, 32](y, -1)
+            np.testing.assert_array_equal(y, 1)
+
+
+def test_launches_from_several_threads():
+    x = f32(64, 64)
+    results = [np.zeros(64, np.float32) for _ in range(8)]
+
+    def work(i):
+        for _ in range(20):
+            row_sums[64, 64](x * np.float32(i), results[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for i, y in enumerate(results):
+        np.testing.assert_allclose(y, i * x.sum(1), atol=1e-3)
+
+
+def test_a_schedule_is_that_of_the_thread_that_asked_for_it():
+    ran = np.zeros(5, np.int64)
+    with schedule("reverse"):
+        other = threading.Thread(target=who_ran[4, 1], args=(ran,))
+        other.start()
+        other.join()
+    np.testing.assert_array_equal(ran[:4], range(4))
+
+
+@pytest.mark.parametrize("at, seen", [(0, False), (9, False), (10, True), (40, True)])
+def test_a_write_beside_an_array_names_kernel_and_parameter(at, seen):
+    with emulation():
+        x = guarded.empty((10,), np.dtype(np.float32))
+        if seen:
+            with pytest.raises(RuntimeError, match=r"one_off: a thread wrote outside x \(10,\)"):
+                one_off[1, 32](x, at)
+        else:
+            one_off[1, 32](x, at)
+            assert guarded.host(x)[at] == 1
+    one_off[1, 32](f32(10), 3)  # memory of others has no guards to look at
+
+
+def test_strides_and_views_of_guarded_memory():
+    with emulation():
+        x = guarded.empty((4, 6), np.dtype(np.float32))
+        y = guarded.empty((6, 4), np.dtype(np.float32))
+        guarded.host(x)[...] = f32(4, 6)
+        scaled[1, 32](x.reshape(24), y.reshape(24), 2.0)
+        np.testing.assert_array_equal(guarded.host(y).ravel(), 2 * guarded.host(x).ravel())
+        one_off[1, 32](x[1], 5)
+        with pytest.raises(RuntimeError, match=r"wrote outside x \(6,\)"):
+            one_off[1, 32](x[1], 20)
