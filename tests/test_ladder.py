@@ -15,14 +15,12 @@ import pytest
 
 if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
-os.environ.setdefault("MINIDL_CUDA", "emulate")
 
 import minidl
 import minidl.kernels.cuda as kernels
-from minidl.kernels.cuda import gemm, ladder
+from minidl.kernels.cuda import gemm, ladder, memory
+from minidl.kernels.cuda._numba import emulation
 from minidl.kernels.cuda.emulator import schedule
-
-pytestmark = pytest.mark.emulator
 
 ORDERS = ("forward", "reverse", "shuffled")
 TF32 = 2.0**-11  # by how much rounding to TF32 is off at most, relatively
@@ -32,26 +30,56 @@ def straddling(tile, *others):
     return (0, 1, tile - 1, tile, tile + 1, *others)
 
 
-def pairs(m, k, n):
-    """Shapes (M, K, N) in which each M meets each K, and most of both each N."""
-    both = itertools.product(range(len(m)), range(len(k)))
-    return [(m[i], k[j], n[(i + j) % len(n)]) for i, j in both]
-
-
 def draw(*shape, dtype="float32"):
     return np.random.default_rng(shape).standard_normal(shape).astype(dtype)
 
 
-def in_every_order(launch, y):
-    """What a launch makes of y, if that is the same in every order of threads and blocks."""
+def to_device(x):
+    """A copy on the device that lies as x does, turned or not."""
+    if not isinstance(x, np.ndarray):
+        return x
+    return memory.from_host(x) if x.flags.c_contiguous else memory.from_host(x.T).T
+
+
+def on_a_gpu(launch, inputs, old, static):
+    results = []
+    for _ in ORDERS:
+        y = memory.from_host(old)
+        launch(*map(to_device, inputs), y, *static)
+        results.append(memory.to_host(y))
+    return results
+
+
+def emulated(launch, inputs, old, static):
     results = []
     for order in ORDERS:
-        out = y.copy()
-        with schedule(order):
-            launch(out)
-        results.append(out)
-    assert all(r.tobytes() == results[0].tobytes() for r in results)
-    return results[0]
+        results.append(old.copy())
+        with schedule(order), emulation():
+            launch(*inputs, results[-1], *static)
+    return results
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(emulated, marks=pytest.mark.emulator),
+        pytest.param(on_a_gpu, marks=pytest.mark.gpu),
+    ]
+)
+def run(request):
+    """What a launcher makes of an old output: the same bits in every order of threads."""
+
+    def run(launch, inputs, old, *static):
+        results = request.param(launch, inputs, old, static)
+        assert all(r.tobytes() == results[0].tobytes() for r in results)
+        return results[0]
+
+    return run
+
+
+@pytest.fixture
+def emulator():
+    with emulation():
+        yield
 
 
 def close(y, expected, scale, terms):
@@ -69,12 +97,12 @@ def wide_product(a, b):
 # The ladder
 
 
-SIZES = {
-    "naive": pairs(*[straddling(ladder.TILE, 37)] * 3),
-    "tiled": pairs(*[straddling(ladder.TILE, 37)] * 3),
-    "blocked": pairs(straddling(64, 97), straddling(16, 37), straddling(64, 130)),
-    "vectorised": pairs(straddling(64, 97), (0, 4, 12, 16, 20, 36, 18), (0, 4, 60, 64, 68, 132, 7)),
-    "tensor_cores": pairs(straddling(64, 97), straddling(16, 8, 37), straddling(64, 130)),
+SIZES = {  # of M, K and N, each with each
+    "naive": [straddling(16, 37)] * 3,
+    "tiled": [straddling(16, 37)] * 3,
+    "blocked": [straddling(64, 97), straddling(16, 37), straddling(64, 130)],
+    "vectorised": [straddling(64, 97), (0, 4, 12, 16, 20, 36, 18), (0, 4, 60, 64, 68, 132, 7)],
+    "tensor_cores": [straddling(64, 97), straddling(16, 8, 37), straddling(64, 130)],
 }
 
 
@@ -84,12 +112,10 @@ def test_every_step_is_tried():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", [name for name in SIZES if name != "tensor_cores"])
-def test_a_step_at_the_edges_of_its_tiles(name, dtype):
-    for m, k, n in SIZES[name]:
+def test_a_step_at_the_edges_of_its_tiles(run, name, dtype):
+    for m, k, n in itertools.product(*SIZES[name]):
         a, b = draw(m, k, dtype=dtype), draw(k, n, dtype=dtype)
-        y = in_every_order(
-            lambda y, a=a, b=b: getattr(ladder, name)(a, b, y), np.full((m, n), np.nan, dtype)
-        )
+        y = run(getattr(ladder, name), (a, b), np.full((m, n), np.nan, dtype))
         close(y, *wide_product(a, b), k)
 
 
@@ -103,12 +129,10 @@ def test_rounding_to_tf32():
     assert rounded(x).tolist() == [1 + 2**-10, 1, -1 - 2**-10, 3, 0.0999755859375]
 
 
-def test_tensor_cores_at_the_edges_of_their_tiles():
-    for m, k, n in SIZES["tensor_cores"]:
+def test_tensor_cores_at_the_edges_of_their_tiles(run):
+    for m, k, n in itertools.product(*SIZES["tensor_cores"]):
         a, b = draw(m, k), draw(k, n)
-        y = in_every_order(
-            lambda y, a=a, b=b: ladder.tensor_cores(a, b, y), np.full((m, n), np.nan, "f")
-        )
+        y = run(ladder.tensor_cores, (a, b), np.full((m, n), np.nan, "f"))
         expected, scale = wide_product(rounded(a), rounded(b))
         close(y, expected, scale, 2 * k)  # a tensor core may cut off where others round
         expected, scale = wide_product(a, b)
@@ -116,23 +140,25 @@ def test_tensor_cores_at_the_edges_of_their_tiles():
         assert (abs(y - expected) <= bound).all()
 
 
-def test_tensor_cores_are_for_float32():
+@pytest.mark.emulator
+def test_tensor_cores_are_for_float32(emulator):
     a = np.zeros((4, 4))
     with pytest.raises(TypeError, match="y is float64; TF32 is a way to multiply float32"):
         ladder.tensor_cores(a, a, a.copy())
 
 
-def test_strided_matrices():
-    a, b = draw(40, 60)[::2, ::-3], draw(20, 24)
-    y = np.full((12, 20), np.nan, "f").T[:, :]
-    b = b[:, ::2]
+@pytest.mark.emulator
+def test_strided_matrices(emulator):
+    a, b = draw(40, 60)[::2, ::-3], draw(20, 24)[:, ::2]
+    y = np.empty((12, 20), "f").T
     for step in ladder.STEPS[:4]:
         y.fill(np.nan)
         step(a, b, y)
         close(y, *wide_product(a, b), 20)
 
 
-def test_a_small_tiled_product_is_quick():
+@pytest.mark.emulator
+def test_a_small_tiled_product_is_quick(emulator):
     a, b, y = draw(64, 64), draw(64, 64), np.empty((64, 64), "f")
     ladder.tiled(a, b, y)  # compiled
     times = []
@@ -159,54 +185,55 @@ CALLS = [  # a turned, b turned, bias, relu, add
 ]
 
 
-def check_product(shape, call, dtype):
+def check_product(run, shape, call, dtype):
     (m, k, n), (a_turned, b_turned, biased, relu, add) = shape, call
     a, b = operand(m, k, a_turned, dtype), operand(k, n, b_turned, dtype)
     bias = draw(n, dtype=dtype) if biased else None
     old = draw(m, n, dtype=dtype) if add else np.full((m, n), np.nan, dtype)
-    y = in_every_order(lambda y: gemm.gemm(a, b, bias, y, relu, add), old)
+    y = run(gemm.gemm, (a, b, bias), old, relu, add)
     value, scale = wide_product(a, b)
     if biased:
         value, scale = value + bias, scale + abs(bias)
     value = np.maximum(value, 0) if relu else value
     close(y, value + old if add else value, scale + abs(old) if add else scale, k)
     if add:
-        alone = gemm.gemm(a, b, bias, np.empty_like(old), relu, False)
+        alone = run(gemm.gemm, (a, b, bias), np.empty_like(old), relu, False)
         assert (alone + old).tobytes() == y.tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_product_at_the_edges_of_its_tiles(dtype):
-    shapes = pairs(straddling(64, 97), straddling(16, 4, 37), straddling(64, 130))
-    for shape, call in zip(shapes, itertools.cycle(CALLS), strict=False):
-        check_product(shape, call, dtype)
+def test_the_product_at_the_edges_of_its_tiles(run, dtype):
+    shapes = itertools.product(straddling(64, 97), straddling(16, 4, 37), straddling(64, 130))
+    for shape, call in itertools.product(shapes, CALLS):
+        check_product(run, shape, call, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_product_of_whole_fours_at_the_edges_of_its_tiles(dtype):
-    shapes = pairs((4, 60, 64, 68, 132), (0, 4, 12, 16, 20, 36), (4, 60, 64, 68, 132))
-    for shape, call in zip(shapes, itertools.cycle(CALLS), strict=False):
-        check_product(shape, call, dtype)
+def test_the_product_of_whole_fours_at_the_edges_of_its_tiles(run, dtype):
+    shapes = itertools.product((4, 60, 64, 68, 132), (0, 4, 12, 16, 20, 36), (4, 60, 64, 68, 132))
+    for shape, call in itertools.product(shapes, CALLS):
+        check_product(run, shape, call, dtype)
 
 
-def test_the_product_in_large_tiles(monkeypatch):
+def test_the_product_in_large_tiles(run, monkeypatch):
     monkeypatch.setattr(gemm, "ENOUGH_LARGE", 1)
-    shapes = pairs((4, 124, 128, 132), (0, 4, 8, 12, 20), (4, 124, 128, 132))
-    for shape, call in zip(shapes, itertools.cycle(CALLS), strict=False):
-        check_product(shape, call, "float32")
+    shapes = itertools.product((4, 124, 128, 132), (0, 4, 8, 12, 20), (4, 124, 128, 132))
+    for shape, call in itertools.product(shapes, CALLS):
+        check_product(run, shape, call, "float32")
 
 
 @pytest.mark.parametrize("shape", [(3, 255, 5), (3, 256, 8), (64, 257, 68), (1, 1000, 1)])
-def test_a_long_sum_is_shared_by_blocks(shape):
+def test_a_long_sum_is_shared_by_blocks(run, shape):
     m, k, n = shape
     _, tasks, chunk = gemm.plan(m, n, k, True, False)
     assert (tasks > 1) == (k >= 256)
     assert (tasks - 1) * chunk < k <= tasks * chunk
     for call in CALLS:
-        check_product(shape, call, "float32")
+        check_product(run, shape, call, "float32")
 
 
-def test_the_same_bits_wherever_the_matrices_lie():
+@pytest.mark.emulator
+def test_the_same_bits_wherever_the_matrices_lie(emulator):
     room = draw(68 * 300 + 1)
     b, y = draw(300, 64), np.empty((68, 64), "f")
     for k in (300, 40):  # with the sum shared by blocks, and without
@@ -226,9 +253,9 @@ def test_the_plan_covers_every_sum():
             assert tasks == 1 or chunk % tile.step == 0
 
 
-def test_relu_keeps_nan():
+def test_relu_keeps_nan(run):
     a, b = np.array([[np.nan], [-1], [2]], "f"), np.ones((1, 2), "f")
-    y = kernels.linear(a, b, None, np.empty((3, 2), "f"), True)
+    y = run(kernels.linear, (a, b, None), np.empty((3, 2), "f"), True)
     assert np.isnan(y[0]).all() and y[1:].tolist() == [[0, 0], [2, 2]]
 
 
@@ -242,11 +269,11 @@ def off_by(y, a, b):
 @pytest.mark.parametrize(
     "shape", [(129, 37, 65), (127, 16, 63), (20, 300, 68), (1, 1, 1), (2, 0, 3)]
 )
-def test_the_product_on_tensor_cores(shape, call):
+def test_the_product_on_tensor_cores(run, shape, call):
     (m, k, n), (a_turned, b_turned, biased, relu, add) = shape, call
     a, b = operand(m, k, a_turned, "f"), operand(k, n, b_turned, "f")
     bias, old = draw(n) if biased else None, draw(m, n)
-    y = in_every_order(lambda y: gemm.gemm(a, b, bias, y, relu, add, tf32=True), old)
+    y = run(gemm.gemm, (a, b, bias), old, relu, add, True)
     value, scale = wide_product(rounded(a), rounded(b))
     value = value + bias if biased else value
     value = np.maximum(value, 0) if relu else value
@@ -257,11 +284,12 @@ def test_the_product_on_tensor_cores(shape, call):
 
 
 @pytest.fixture
-def set_matmul():
+def set_matmul(emulator):
     yield minidl.set_matmul
     minidl.set_matmul("kernel")
 
 
+@pytest.mark.emulator
 def test_cublas_needs_a_gpu(set_matmul):
     a = draw(4, 4)
     set_matmul("auto")
@@ -271,6 +299,7 @@ def test_cublas_needs_a_gpu(set_matmul):
         kernels.matmul(a, a, np.empty_like(a))
 
 
+@pytest.mark.emulator
 def test_wrong_choices_name_the_right_ones(set_matmul):
     with pytest.raises(ValueError, match=r"did you mean 'cublas'.*known: auto, cublas, kernel"):
         set_matmul("cubla")
@@ -278,6 +307,7 @@ def test_wrong_choices_name_the_right_ones(set_matmul):
         kernels.set_matmul("cubla", False)
 
 
+@pytest.mark.emulator
 @pytest.mark.parametrize("name", ["matmul", "matmul_grad_a", "matmul_grad_b", "linear"])
 def test_tf32_only_where_it_was_asked_for(set_matmul, name):
     a, b = draw(8, 40), draw(40, 8)
@@ -295,6 +325,7 @@ def test_tf32_only_where_it_was_asked_for(set_matmul, name):
     assert error(*(x if x is None else x.astype("float64") for x in square)) < 1e-12
 
 
+@pytest.mark.emulator
 def test_the_choice_waits_for_the_kernels():
     code = """
 import sys, minidl
@@ -307,5 +338,8 @@ except RuntimeError as error:
     assert "cuBLAS was chosen" in str(error)
     print("refused")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    environment = os.environ | {"MINIDL_CUDA": "emulate"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
     assert done.stdout == "refused\n", done.stderr

@@ -238,8 +238,9 @@ def write_tensor(sums, y, task, row, column, add):
 
 def _tensor(tile, wide):
     """The kernel on tensor cores, of float32 rounded to TF32."""
-    step, pitch_a, pitch_b = tile.step, tile.rows + PAD_TENSOR, tile.columns + PAD_TENSOR
-    vectors_a, vectors_b = tile.rows * step // 4 // THREADS, tile.columns * step // 4 // THREADS
+    rows, columns, step = tile
+    pitch_a, pitch_b = rows + PAD_TENSOR, columns + PAD_TENSOR
+    vectors_a, vectors_b = rows * step // 4 // THREADS, columns * step // 4 // THREADS
 
     def kernel(a, b, bias, y, chunk, a_by_k, b_by_k, relu, add):
         """A warp computes 32 x 32 elements of a tile of 128 x 64. The arguments: see `_tiled`."""
@@ -251,7 +252,7 @@ def _tensor(tile, wide):
         for i in range(4):
             for j in range(8):
                 sums[i, j] = a.dtype.type(0)
-        row, column = cuda.blockIdx.x * tile.rows, cuda.blockIdx.y * tile.columns
+        row, column = cuda.blockIdx.x * rows, cuda.blockIdx.y * columns
         lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
         down, along, g, t = warp // 2 * 32, warp % 2 * 32, lane // 4, lane % 4
         start = cuda.blockIdx.z * chunk
