@@ -76,11 +76,13 @@ def test_the_same_bits_on_any_number_of_workers():
 
 
 def test_workers_share_the_blocks(monkeypatch):
-    ran = []
-    run = workers.Worker.run
-    monkeypatch.setattr(
-        workers.Worker, "run", lambda self, work, *part: ran.append(part) or run(self, work, *part)
-    )
+    ran, prepare = [], workers.Worker.prepare
+
+    def noted(self, work):
+        run = prepare(self, work)
+        return lambda *part: ran.append(part) or run(*part)
+
+    monkeypatch.setattr(workers.Worker, "prepare", noted)
     x, y = f32(7), np.zeros(7, np.float32)
     with schedule("forward", workers=2):
         scaled[7, 1](x, y, 2.0)

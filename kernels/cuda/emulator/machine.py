@@ -240,17 +240,18 @@ def _link(builder: ll.JITLibraryBuilder) -> Any:
 
 
 @functools.cache
-def run() -> Callable[..., int]:
+def scheduler_code() -> Callable[..., int]:
     """`scheduler.run`, compiled, from the disk if it is there."""
     key = f"scheduler {_here()}"
     if (image := cache.load("x86", key)) is None:
         image = _compile_scheduler()
         cache.store("x86", key, image)
     library = _link(ll.JITLibraryBuilder().add_object_img(image).export_symbol("nv_run"))
-    run.library = library
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     kinds = pointer, pointer, number, pointer, *[number] * 5
-    return ctypes.CFUNCTYPE(number, *kinds)(library["nv_run"])
+    compiled = ctypes.CFUNCTYPE(number, *kinds)(library["nv_run"])
+    compiled.library = library  # the code is in memory as long as this lives
+    return compiled
 
 
 class Loaded:
@@ -264,5 +265,5 @@ class Loaded:
             builder.import_symbol(name, ctypes.cast(getattr(libm, same), ctypes.c_void_p).value)
         for name in {*_EXPORTS[code.fibers]}:
             builder.export_symbol(name)
-        self.library = _link(builder)  # the code is in memory as long as this lives
+        self.library = _link(builder)  # as above: it keeps the code in memory
         self.entry, self.fiber = (self.library[name] for name in _EXPORTS[code.fibers])

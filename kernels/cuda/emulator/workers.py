@@ -4,7 +4,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -96,25 +96,29 @@ class Worker:
         self.loaded: dict[machine.Code, machine.Loaded] = {}
         self.ready = (0, 0)  # the code whose fibers are laid out, and how many
 
-    def run(self, work: Work, first: int, step: int) -> int:
-        """Run blocks first, first + step ...; returns how that ended, as the scheduler says it."""
+    def prepare(self, work: Work) -> Callable[[int, int], int]:
+        """What runs blocks first, first + step ...; it returns how that ended."""
         code, n = self._loaded(work.code), len(work.order)
-        self.state["ntid"][:], self.state["nctaid"][:] = work.block, work.grid
-        self.state["order"][:n] = work.order
-        self.state["args"][: len(work.args)] = work.args
-        record = self.record
+        state, record = self.state, self.record
+        state["ntid"][:], state["nctaid"][:] = work.block, work.grid
+        state["order"][:n] = work.order
+        state["args"][: len(work.args)] = work.args
         record["threads"], record["dynamic"], record["misaligned"] = n, work.dynamic, 0
         size = self._guard(work)
         if work.code.fibers and not (self.ready[0] == code.fiber and self.ready[1] >= n):
             self._start_fibers(n, code.fiber)
-        ended = machine.run()(
-            *(self.record.ctypes.data, self.shared.ctypes.data, size),
-            *(work.blocks.ctypes.data, first, step, len(work.blocks)),
-            *(code.entry, work.code.fibers),
-        )
-        if ended == STUCK:
-            self.ready = (0, 0)
-        return ended
+        compiled, blocks = machine.scheduler_code(), work.blocks
+
+        def run(first: int, step: int) -> int:
+            ended = compiled(
+                *(record.ctypes.data, self.shared.ctypes.data, size),
+                *(blocks.ctypes.data, first, step, len(blocks), code.entry, work.code.fibers),
+            )
+            if ended == STUCK:
+                self.ready = (0, 0)
+            return ended
+
+        return run
 
     def _loaded(self, code: machine.Code) -> machine.Loaded:
         """Code in memory, tied to this worker."""
@@ -238,13 +242,15 @@ def _share(work: Work, workers: int) -> list[tuple[Worker, int]]:
     n = min(workers, len(work.blocks))
     while len(_workers) < n:
         _workers.append(Worker())
+    # in one thread: to compile and to link is not for several at once
+    runs = [worker.prepare(work) for worker in _workers[:n]]
     start = time.perf_counter()
     if n == 1:
-        ended = [_workers[0].run(work, 0, 1)]
+        ended = [runs[0](0, 1)]
     else:
         with ThreadPoolExecutor(n - 1) as pool:
-            others = [pool.submit(_workers[i].run, work, i, n) for i in range(1, n)]
-            ended = [_workers[0].run(work, 0, n), *(other.result() for other in others)]
+            others = [pool.submit(run, i, n) for i, run in enumerate(runs[1:], 1)]
+            ended = [runs[0](0, n), *(other.result() for other in others)]
     _pace[work.code] = (time.perf_counter() - start) * n / len(work.blocks)
     return list(zip(_workers, ended))
 
