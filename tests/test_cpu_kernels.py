@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -381,3 +383,13 @@ def test_blas_gets_its_threads_back() -> None:
         assert alone == (before is not None)
         assert not alone or _threads._blas[0]() == 1
     assert before is None or _threads._blas[0]() == before
+
+
+def test_helpers_are_as_quiet_about_inf_as_their_caller() -> None:
+    def task(number: int) -> None:
+        time.sleep(0.001)  # long enough for helpers to take part
+        np.subtract(np.array(np.inf), np.inf)
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("error")
+        _threads.share(100, task)

@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numba
+import numpy as np
 
 
 class Job:
@@ -79,6 +80,7 @@ def threads() -> int:
 
 
 def _serve() -> None:
+    np.seterr(all="ignore")  # inf and NaN are results; what the caller said does not reach here
     while True:
         _jobs.get().help()  # in no variable: it would keep the arrays of the last job alive
 
