@@ -33,6 +33,7 @@ def cuda(request, monkeypatch):
     """The device "cuda": the emulator, and under `-m gpu` a real one."""
     from minidl import backend
 
+    monkeypatch.setattr(backend, "_CUDA", backend.Cuda("cuda"))  # none for the tests without it
     monkeypatch.setattr("minidl.random._default", {})  # generators live where they were made
     if request.param == "real":
         monkeypatch.delenv("MINIDL_CUDA", raising=False)

@@ -38,7 +38,7 @@ PACKAGES = {
     "train": {"tqdm"},
     "io": {"safetensors"},
     "plot": {"matplotlib"},
-    "cli": {"tqdm"},
+    "cli": {"tqdm", "cuda"},  # the doctor asks NVIDIA's finder of libraries
 }
 # kernels/: packages, then other parts of kernels/.
 KERNELS = {

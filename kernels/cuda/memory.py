@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from ..roles import Array
 from . import _numba, guarded
+from ._numba import emulation  # noqa: F401  (for who holds this module alone)
 from .guarded import intact  # noqa: F401  (the emulator asks it about every argument)
 
 MIB = 2**20

@@ -1,4 +1,4 @@
-"""The command `minidl`: train, predict, data.
+"""The command `minidl`: train, predict, data, doctor.
 
 What a user can put right is one line on stderr and exit code 1 (2 for the command line itself).
 MINIDL_DEBUG=1 shows the traceback.
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser().parse_args(argv)
     try:
-        arguments.run(arguments, argv)
+        return arguments.run(arguments, argv) or 0
     except KeyboardInterrupt:
         print("\nminidl: stopped, nothing was saved", file=sys.stderr)
         return 130
@@ -29,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
         print("minidl: " + "; ".join(lines).replace("\n", " "), file=sys.stderr)
         return 1
-    return 0
 
 
 def _train(arguments: argparse.Namespace, argv: list[str]) -> None:
@@ -62,6 +61,12 @@ def _list(arguments: argparse.Namespace, argv: list[str]) -> None:
                 break
         else:
             print(f"{name:14} not here; `minidl data fetch {name}` downloads it")
+
+
+def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from .doctor import doctor
+
+    return doctor(arguments, argv)
 
 
 def _number(kind: type, what: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:
@@ -133,4 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     fetch.set_defaults(run=_fetch)
     fetch.add_argument("name", metavar="NAME")
     fetch.add_argument("--root", metavar="FOLDER", help="where to; default: the user's cache")
+
+    doctor = commands.add_parser("doctor", help="what the GPU needs, what of it is here")
+    doctor.set_defaults(run=_doctor)
+    doctor.add_argument("--json", action="store_true", help="for programs")
     return parser
