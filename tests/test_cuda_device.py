@@ -596,3 +596,120 @@ def test_a_limit_that_is_no_number_is_refused(memory, monkeypatch):
 def test_numbers_of_bytes_are_readable(nbytes, text):
     memory = importlib.import_module("minidl.kernels.cuda.memory")
     assert memory.readable(nbytes) == text
+
+
+# memory on a GPU, tried on what stands in for CuPy: as its documentation has it, on NumPy arrays
+
+
+class CupyArray:
+    """cupy.ndarray, as far as memory.py asks it."""
+
+    def __init__(self, host):
+        self.host, self.data = host, SimpleNamespace(ptr=host.ctypes.data)
+        self.shape, self.dtype, self.ndim = host.shape, host.dtype, host.ndim
+        self.flags, self.strides, self.nbytes = host.flags, host.strides, host.nbytes
+        self.__cuda_array_interface__ = {}
+
+    def set(self, host):
+        assert type(host) is np.ndarray
+        assert host.flags.c_contiguous
+        assert (host.shape, host.dtype) == (self.shape, self.dtype)
+        self.host[...] = host
+
+    def get(self):
+        return self.host.copy()
+
+
+class Pool:
+    def __init__(self):
+        self.limit, self.calls = 0, []
+
+    def set_limit(self, size):
+        self.limit = size
+
+    def used_bytes(self):
+        return 2**20
+
+    def free_bytes(self):
+        return 3 * 2**20
+
+    def total_bytes(self):
+        return 4 * 2**20
+
+    def free_all_blocks(self):
+        self.calls.append("free_all_blocks")
+
+
+@pytest.fixture
+def fake(monkeypatch, memory):
+    """A machine with a GPU: calls that were made, and what memory.py takes for CuPy."""
+    pool, calls = Pool(), []
+
+    def new(shape, dtype):
+        calls.append("empty")
+        if np.prod(shape) > 1e6:
+            raise type("OutOfMemoryError", (MemoryError,), {})("Out of memory allocating")
+        return CupyArray(np.empty(shape, dtype))
+
+    runtime = SimpleNamespace(
+        memGetInfo=lambda: (10 * 2**20, 80 * 2**20),
+        getDevice=lambda: 0,
+        getDeviceProperties=lambda device: {
+            "name": b"NVIDIA H200", "major": 9, "minor": 0, "totalGlobalMem": 80 * 2**20},
+        deviceSynchronize=lambda: calls.append("synchronize"),
+    )  # fmt: skip
+    cupy = SimpleNamespace(
+        empty=new, ndarray=CupyArray, get_default_memory_pool=lambda: pool,
+        cuda=SimpleNamespace(runtime=runtime), from_dlpack=lambda source: ("shared", source),
+    )  # fmt: skip
+    gpu = SimpleNamespace(cupy=cupy, stream=lambda: calls.append("stream"))
+    package = importlib.import_module("minidl.kernels.cuda")
+    monkeypatch.setitem(sys.modules, "minidl.kernels.cuda.gpu", gpu)
+    monkeypatch.setattr(package, "gpu", gpu, raising=False)
+    monkeypatch.setattr(importlib.import_module("minidl.kernels.cuda._numba"), "EMULATED", False)
+    memory._gpu.cache_clear()
+    yield SimpleNamespace(calls=calls, pool=pool)
+    memory._gpu.cache_clear()
+
+
+@emulator
+def test_arrays_on_a_gpu_are_cupys_in_the_stream_that_kernels_run_in(fake, memory):
+    x = memory.from_host(a(4, 3).T)
+    assert type(x) is CupyArray
+    assert fake.calls == ["stream", "empty"]
+    np.testing.assert_array_equal(memory.to_host(x), a(4, 3).T)
+    assert fake.calls[-1] == "stream"
+    assert memory.on_device(x)
+    assert not memory.on_device(a(3))
+    assert memory.pointer(x) == x.data.ptr
+    assert memory.from_host(np.float32(2)).shape == ()
+    assert memory.from_dlpack("x") == ("shared", "x")
+    assert memory.memory_order(x) is None
+    memory.synchronize()
+    memory.empty_cache()
+    assert fake.calls[-1] == "stream"
+    assert "synchronize" in fake.calls
+    assert fake.pool.calls == ["free_all_blocks"]
+
+
+@emulator
+def test_memory_of_a_gpu_is_counted_and_described(fake, memory, monkeypatch):
+    before = memory.allocated()
+    x = memory.empty((10, 25), "float32")
+    assert memory.allocated() == before + 1000
+    assert memory.describe() == ("NVIDIA H200", (9, 0), 80 * 2**20)
+    assert memory.reserved() == 4 * 2**20
+    assert memory.room() == (13 * 2**20, 80 * 2**20)
+    with pytest.raises(memory.OutOfMemoryError) as error:
+        memory.empty((1024, 1024), "float32")
+    first, *rest = str(error.value).splitlines()
+    assert first.startswith("out of GPU memory: 4.0 MiB for float32 (1024, 1024) were asked for, ")
+    assert "13.0 MiB of 80.0 MiB are free" in first
+    assert any("1,000 bytes  float32 (10, 25)" in line for line in rest)
+    assert "allocating" in str(error.value.__cause__)
+    del x
+    assert memory.allocated() == before
+    monkeypatch.setattr(memory, "LIMIT", 5 * 2**20)
+    memory._gpu.cache_clear()
+    assert memory.room() == (4 * 2**20, 5 * 2**20)
+    assert fake.pool.limit == 5 * 2**20, "CuPy's pool holds the limit"
