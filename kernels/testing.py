@@ -76,7 +76,7 @@ class Mismatch(AssertionError):
 # writes there.
 
 GUARD = 64  # elements; a multiple of the widest vector, so that plain arrays are aligned
-LAYOUTS = ("reversed", "transposed", "stepped", "broadcast")
+LAYOUTS = ("reversed", "transposed", "stepped", "broadcast", "shifted")
 # What outputs hold before a call. Two sets: a cell that is not written differs between them.
 _UNSET = np.uint64(0x7FF8DEAD00000000).view(np.float64)  # a NaN that no arithmetic makes
 _POISON = (
@@ -92,7 +92,7 @@ def _strides(value: Array, layout: str) -> list[int]:
     strides, step = [0] * value.ndim, 2 if layout in ("stepped", "transposed") else 1
     for a in order:
         strides[a] = step
-        step = step * max(value.shape[a], 1) + (layout != "plain")
+        step = step * max(value.shape[a], 1) + (layout not in ("plain", "shifted"))
     if layout == "reversed":
         return [-s for s in strides]
     if layout == "broadcast":  # stride 0 along the axes on which nothing changes
@@ -304,7 +304,7 @@ def add(example: Example, call: Call, backend: Backend, first: dict) -> None:
 
 
 def strides(example: Example, call: Call, backend: Backend, first: dict) -> None:
-    """Any layout of inputs and outputs: reversed, transposed, with gaps, broadcast."""
+    """Any layout of inputs and outputs: reversed, transposed, with gaps, broadcast, unaligned."""
     for layout in (example.variant, example.variant + 1):
         got = run(call, backend, layout=layout)
         kinds = [LAYOUTS[(i + layout) % len(LAYOUTS)] for i in range(len(call.args))]
@@ -367,8 +367,8 @@ def verify(case: Case, backend: Backend, dtype: str, **options: Any) -> None:
         hold(example, backend)
 
     _search(examples(), test, **options)
-    for seed in (0, 1):  # what a search may miss, and would take long to shrink
-        for mode in ("empty", "large", "edges"):
+    for seed in range(4):  # what a search may miss, and would take long to shrink
+        for mode in ("empty", "large", "edges", "long"):
             hold(draw_example(case, Draw(Seeded(seed), dtype, mode, backend.without)), backend)
 
 
@@ -447,7 +447,7 @@ def check(
             raise ValueError(f"check: there is no kernel {name!r} to check against; known: {known}")
         kernel, without = _adapted(mine, name, names or {})
         label = getattr(mine, "__name__", "mine")
-        backend = Backend(label, {name: kernel}, to_device, to_host, _SCHEDULES, without)
+        backend = Backend(label, {name: kernel}, to_device, to_host, SCHEDULES, without)
         _refuse_what_needs(cases[0], name, without, label)
         for each in (dtype,) if isinstance(dtype, str) else dtype:
             verify(cases[0], backend, each, max_examples=examples, derandomize=True)
@@ -481,7 +481,7 @@ def _in_order(order: str) -> Any:
     return emulator.schedule(order) if emulator else contextlib.nullcontext()
 
 
-_SCHEDULES = tuple(
+SCHEDULES = tuple(
     functools.partial(_in_order, order) for order in ("forward", "reverse", "shuffled")
 )
 

@@ -54,8 +54,9 @@ class Draw:
     """Draws arguments: `size`, `pick`, `array` ... over a source of choices.
 
     mode: "any"; "empty" (no batch); "large" (sizes past the tiles of fast kernels); "edges" (sizes
-    around those of tiles); "smooth" (no ties, so that numeric differences converge). without:
-    parameters that the kernel under test does not have, which get their first, simplest value.
+    around those of tiles); "long" (large batches: sums that kernels cut into tasks); "smooth" (no
+    ties, so that numeric differences converge). without: parameters that the kernel under test does
+    not have, which get their first, simplest value.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Draw:
     ):
         self.source, self.dtype, self.mode, self.without = source, np.dtype(dtype), mode, without
         self.spaced = 0  # arrays of distinct numbers so far
+        self.lengthened = False
 
     def size(self, low: int, high: int, large: int | None = None) -> int:
         """A length from low to high, or up to `large` in that mode."""
@@ -76,13 +78,19 @@ class Draw:
 
     def batch(self) -> int:
         """A length that may be 0."""
-        return 0 if self.mode == "empty" else self.size(int(self.mode == "smooth"), 3)
+        if self.mode == "empty":
+            return 0
+        if self.mode == "long" and not self.lengthened:
+            self.lengthened = True  # one axis is enough
+            return self.source.integer(500, 1500)
+        return self.size(int(self.mode == "smooth"), 3)
 
     def shape(self, low: int, high: int) -> tuple[int, ...]:
         """A shape of low to high axes; the first one may be empty."""
-        rank = self.source.integer(max(low, self.mode == "empty"), high)
+        rank = self.source.integer(max(low, self.mode in ("empty", "long")), high)
         return tuple(
-            self.size(1, 5, 40 if rank < 4 else 12) if a else self.batch() for a in range(rank)
+            self.size(1, 5, 40 if rank < 4 else 12) if a or self.mode == "large" else self.batch()
+            for a in range(rank)
         )
 
     def pick(self, name: str, *options: Any) -> Any:

@@ -1,0 +1,296 @@
+"""The checks can fail: our CUDA kernels, each with one mistake that only GPU code can have.
+
+A mutant is a file of kernels/cuda with one text replaced. The Cases, run by the emulator, must
+notice; and the compiler's report, where no result is wrong but the kernel slow.
+"""
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import Phase
+
+os.environ.setdefault("MINIDL_CUDA", "emulate")
+
+from minidl.kernels import cuda
+from minidl.kernels.cases import CASES, Blank, Draw, Example, Seeded, draw_example, gradients
+from minidl.kernels.cuda import _numba, cubin
+from minidl.kernels.roles import roles
+from minidl.kernels.testing import DEFINITION, SCHEDULES, Backend, Mismatch, hold, verify
+
+pytestmark = pytest.mark.emulator
+
+FOLDER = Path(cuda.__file__).parent
+# which of two properties an example breaks first is chance
+WRONG = {
+    "value", "repeat", "add", "strides", "empty batch", "inf and NaN", "no overrun",
+    "every cell written",
+}  # fmt: skip
+FAST = dict(max_examples=30, derandomize=True, phases=[Phase.generate])
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    kernel: str
+    old: str
+    new: str
+    killed_by: str = "wrong"
+
+
+MUTANTS = [
+    # ---- barriers
+    Mutant(
+        "a product begins before its tiles are there", "window", "conv2d",
+        "_put(w_next, w_tile, ty, DEPTH, 4 * tx)\n                cuda.syncthreads()",
+        "_put(w_next, w_tile, ty, DEPTH, 4 * tx)",
+    ),
+    Mutant(
+        "the next tile overwrites one that is still read", "window", "conv2d",
+        "_multiply(x_tile, w_tile, high * ty, 4 * tx, total)\n                cuda.syncthreads()",
+        "_multiply(x_tile, w_tile, high * ty, 4 * tx, total)",
+    ),
+    Mutant(
+        "a stale buffer of two", "gemm", "matmul",
+        "buffer = 1 - buffer", "buffer = 0",
+    ),
+    Mutant(
+        "no barrier between two buffers", "gemm", "linear",
+        "cuda.syncthreads()  # one is enough", "# one is enough",
+    ),
+    Mutant(
+        "a tree without its barrier", "reduce", "sum_rows",
+        "part[mine] = value\n        cuda.syncthreads()", "part[mine] = value",
+    ),
+    Mutant(
+        "a barrier that half of a block reaches", "reduce", "sum_rows",
+        "        cuda.syncthreads()\n        if cuda.threadIdx.y < half:\n            value +=",
+        "        if cuda.threadIdx.y < half:\n            cuda.syncthreads()\n            value +=",
+        "runs",
+    ),
+    Mutant(
+        "a tile is read before it is turned", "move", "copy",
+        "tile[n, lane] = x[h, i, j0 + lane, k0 + n]\n                cuda.syncthreads()",
+        "tile[n, lane] = x[h, i, j0 + lane, k0 + n]",
+    ),
+    Mutant(
+        "keys are ranked before all are there", "move", "take_grad",
+        "chunk[here] = mine\n    cuda.syncthreads()", "chunk[here] = mine",
+    ),
+    # ---- shuffles
+    Mutant(
+        "a shuffle of the wrong width", "reduce", "sum_rows",
+        "value += cuda.shfl_xor_sync(EVERY_LANE, value, half * cuda.blockDim.x)",
+        "value += cuda.shfl_xor_sync(EVERY_LANE, value, half)",
+    ),
+    Mutant(
+        "a shuffle across two warps", "reduce", "sum_rows",
+        "while half * cuda.blockDim.x >= LANES:\n        part[mine] = value",
+        "while half * cuda.blockDim.x > LANES:\n        part[mine] = value",
+    ),
+    Mutant(
+        "a shuffle that leaves out a lane", "reduce", "max",
+        "while half > 0:\n        value = cuda.shfl_xor_sync",
+        "while half > 1:\n        value = cuda.shfl_xor_sync",
+    ),
+    Mutant(
+        "a shuffle asks lanes that are gone", "reduce", "sum",
+        "EVERY_LANE = 0xFFFFFFFF", "EVERY_LANE = 0x0000FFFF", "runs",
+    ),
+    # ---- guards and addresses
+    Mutant(
+        "a window reaches one line too far", "window", "conv2d",
+        "line < lines and 0 <= h + line < height and 0 <= v + cell < width:\n                out",
+        "line < lines and 0 <= h + line <= height and 0 <= v + cell < width:\n                out",
+    ),
+    Mutant(
+        "a task reads what is the next one's", "window", "conv2d_grad_w",
+        "stop = min(first + chunk, windows)", "stop = first + chunk + 1",
+    ),
+    Mutant(
+        "the edge of a matrix is one further", "gemm", "matmul",
+        "if c + n < y.shape[2]:", "if c + n <= y.shape[2]:",
+    ),
+    Mutant(
+        "the thread behind the last one writes", "optim", "adam_step_",
+        "if i >= p.size:", "if i > p.size:",
+    ),
+    Mutant(
+        "four at a time past the end", "pointwise", "exp",
+        "if i + VECTOR <= y.size:", "if i < y.size:",
+    ),
+    Mutant(
+        "a vector load of what is not aligned", "random", "dropout",
+        "float(scale), aligned(dy, dx), add", "float(scale), True, add", "runs",
+    ),
+    Mutant(
+        "rows and columns of a tile mixed up", "move", "copy",
+        "value = y.dtype.type(tile[lane, n])", "value = y.dtype.type(tile[n, lane])",
+    ),
+    # ---- sums of several blocks
+    Mutant(
+        "the last task is left out", "reduce", "sum",
+        "y.reshape(outer, 1, inner), tasks, float", "y.reshape(outer, 1, inner), tasks - 1, float",
+    ),
+    Mutant(
+        "the last part of a split product is left out", "gemm", "linear_grad_w",
+        "for task in range(partial.shape[0]):", "for task in range(partial.shape[0] - 1):",
+    ),
+    Mutant(
+        "parts are added to what nobody cleared", "window", "conv2d_grad_w",
+        "_store(dw, at, total, k, dw[:0], column, filters, False, add, wide_dy)",
+        "_store(dw, at, total, k, dw[:0], column, filters, False, True, wide_dy)",
+    ),
+    Mutant(
+        "atomic additions, in another order each time", "optim", "clip_",
+        "    factor = limit / (math.sqrt(square[0]) + real(1e-6))",
+        "    factor = limit / (math.sqrt(cuda.atomic.add(square, 0, real(0.5))) + real(1e-6))",
+        "inputs untouched",
+    ),
+    # ---- types
+    Mutant(
+        "float64 for want of a type: a constant", "loss", "cross_entropy",
+        "loss[n] = (lse[n] - x[n, c]) * scale", "loss[n] = (lse[n] - x[n, c]) * 0.1", ".f64",
+    ),
+    Mutant(
+        "float64 for want of a type: a root", "optim", "adam_step_",
+        "(math.sqrt(v) / root + eps)", "(v ** 0.5 / root + eps)", ".f64",
+    ),
+    Mutant(
+        "float64 for want of a type: a zero to start from", "loss", "cross_entropy",
+        "total = loss.dtype.type(0)", "total = 0.0", ".f64",
+    ),
+    Mutant(
+        "float64 for want of a type: an angle", "random", "normal",
+        "* real(2 * math.pi * 2.0**-32)", "* (2 * math.pi * 2.0**-32)", ".f64",
+    ),
+    Mutant(
+        "an array of registers indexed by a number known too late", "window", "conv2d",
+        "total[i, j] += a[i % 4] * b[j]", "total[i, j] += a[(i + row) % 4] * b[j]",
+        "stack",
+    ),
+]  # fmt: skip
+
+
+def changed(mutant: Mutant) -> Callable:
+    """The mutant's launcher, in a copy of its file; what is changed may be a file it imports."""
+    path = FOLDER / f"{mutant.file}.py"
+    text = path.read_text()
+    assert mutant.old in text, f"{path.name} has changed: give this mutant another place"
+    module = executed(path, text.replace(mutant.old, mutant.new))
+    family = DEFINITION[mutant.kernel].__module__.rpartition(".")[2]
+    if family != mutant.file:
+        with mock.patch.dict(sys.modules, {f"{cuda.__name__}.{mutant.file}": module}):
+            path = FOLDER / f"{family}.py"
+            module = executed(path, path.read_text())
+    return getattr(module, mutant.kernel)
+
+
+def executed(path: Path, text: str) -> ModuleType:
+    module = ModuleType("mutant")
+    module.__package__, module.__file__ = cuda.__name__, str(path)
+    exec(compile(text, path, "exec"), vars(module))
+    return module
+
+
+def case_of(kernel):
+    return next(case for case in CASES.values() if kernel in (case.name, *gradients(case)))
+
+
+def launches_of(call, kernel=None):
+    """What a call of a launcher launches, noted instead of executed."""
+    args = call.args.items()
+    given = (np.zeros(a.shape, a.dtype or call.dtype) if type(a) is Blank else a for _, a in args)
+    with _numba.recording() as launches:
+        (kernel or getattr(cuda, call.kernel))(*given)
+    return launches
+
+
+def compiled(kernel, name):
+    """What the float32 specialisations of a launcher's kernels take of a GPU."""
+    kinds = set()
+    for seed in range(4):
+        for call in draw_example(case_of(name), Draw(Seeded(seed), "float32")).calls:
+            if call.kernel == name:
+                kinds |= {(a.kernel, a.signature) for a in launches_of(call, kernel)}
+    return [cubin.compiled(*kind, (8, 0)).resources for kind in kinds]
+
+
+def checked(name, backend):
+    """The properties of a kernel, at more sizes past its tiles than one run of the suite draws."""
+    verify(case_of(name), backend, "float32", **FAST)
+    for seed in range(4, 16):
+        hold(draw_example(case_of(name), Draw(Seeded(seed), "float32", "large")), backend)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_killed(mutant):
+    kernel = changed(mutant)
+    if mutant.killed_by == ".f64":
+        assert any(took.f64 for took in compiled(kernel, mutant.kernel))
+    elif mutant.killed_by == "stack":
+        assert any(took.stack for took in compiled(kernel, mutant.kernel))
+    else:
+        backend = Backend("mutant", {mutant.kernel: kernel}, schedules=SCHEDULES)
+        with pytest.raises(Mismatch) as found:
+            checked(mutant.kernel, backend)
+        expected = WRONG if mutant.killed_by == "wrong" else {mutant.killed_by}
+        assert found.value.property in expected, str(found.value)
+
+
+@pytest.mark.parametrize("name", sorted({mutant.kernel for mutant in MUTANTS}))
+def test_the_kernel_as_it_is_survives(name):
+    kernel = getattr(cuda, name)
+    checked(name, Backend("ours", {name: kernel}, schedules=SCHEDULES))
+    assert all(took.f64 == took.stack == 0 for took in compiled(kernel, name))
+
+
+@pytest.mark.parametrize("name", sorted(DEFINITION))
+def test_a_launcher_that_does_nothing_is_noticed(name):
+    kinds = roles(DEFINITION[name])
+
+    def idle(*args):
+        outputs = tuple(a for a, kind in zip(args, kinds.values()) if "out" in kind)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    with pytest.raises(Mismatch):
+        verify(case_of(name), Backend("idle", {name: idle}), "float32", **FAST)
+
+
+def examples_by_kernel():
+    """For each @jit kernel some examples of Cases that launch it."""
+    found = defaultdict(list)
+    for case in CASES.values():
+        for seed in range(3):
+            for mode in ("any", "large", "edges"):
+                example = draw_example(case, Draw(Seeded(seed), "float32", mode))
+                for call in example.calls:
+                    for launch in launches_of(call):
+                        found[launch.kernel].append(Example(case, [call], [call], 0))
+    return found
+
+
+def test_a_kernel_that_is_not_launched_is_noticed():
+    """The same, one level down: where any @jit kernel does nothing, the checks of a Case fail."""
+    unnoticed = []
+    for kernel, examples in examples_by_kernel().items():
+        with mock.patch.object(kernel, "_launch", lambda *args: None):
+            for example in examples:
+                try:
+                    hold(example, Backend("idle", vars(cuda)))
+                except Mismatch:
+                    break
+            else:
+                unnoticed.append(kernel)
+    assert not unnoticed
+
+
+def test_there_are_mutants_enough():
+    assert len(MUTANTS) >= 20
