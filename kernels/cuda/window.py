@@ -1,10 +1,10 @@
 """Convolution as matrix products ("implicit GEMM"), and pooling.
 
-What a window covers is the row of a matrix that nobody writes down: a block gathers 64 windows, 16
-cells at a time, from the image into shared memory, the filters beside them, and each thread
-multiplies 4 windows by 4 filters in registers. In memory the W C numbers of a line of an image lie
-side by side, and so do the KW C that a window takes of it: here these are its cells, and an image
-has `height` lines of `width` cells, a window `lines` of `run`.
+What a window covers is a row of a matrix that is never written down: a block gathers the rows of a
+tile from the image into shared memory, 16 terms of the sums at a time, with the filters beside
+them, and each thread multiplies some rows by some columns in registers. In memory the W C numbers
+of a line of an image lie side by side, and so do the KW C that a window takes of it: these are its
+cells here. So an image has `height` lines of `width` cells, and a window `lines` of `run`.
 """
 
 import math
@@ -20,15 +20,16 @@ from .intrinsics import aligned, ld4, plus, st4
 from .move import copy, dense
 from .reduce import sum_rows
 
-DEPTH = 16  # terms of its sums that a tile takes at a time
-# Blocks that fill a large GPU (132 processors) 4 times: conv2d_grad_w cuts its sums into as many.
-# None shorter than 8 steps, in which the loads of the first one are lost time.
-ENOUGH_BLOCKS, LEAST_TASK = 512, 8 * DEPTH
-THREADS = 256
+DEPTH = 16  # terms of the sums that a tile takes at a time
+# Blocks that fill a large GPU (132 processors) 4 times over: conv2d_grad_w cuts its long sums into
+# pieces until there are as many. A piece is 8 steps at least, for in the first one nothing is
+# multiplied yet; and tiles are large where half as many of them are left.
+ENOUGH_BLOCKS, SHORTEST = 512, 8 * DEPTH
+THREADS = 256  # of a block that pools
 
 
 class Tile(NamedTuple):
-    """What a block computes: rows by columns, of which each thread has `high` by 4."""
+    """What a block computes: rows by columns of a matrix, of which a thread has `high` by 4."""
 
     rows: int
     columns: int
@@ -39,8 +40,8 @@ class Tile(NamedTuple):
         return self.columns // 4, self.rows // self.high
 
 
-# A thread reads 12 numbers for 32 products in the large tile, 8 for 16 in the others. Of these
-# there are narrow ones for few filters, and a low one for the gradient of few weights.
+# In the large tile a thread reads 12 numbers of shared memory for 32 products, in the others 8 for
+# 16. Narrow ones are for few filters, and the low one for the gradient of few weights.
 _LARGE, _SQUARE, _NARROW, _SLIM, _LOW = (
     Tile(128, 64, 8), Tile(64, 64), Tile(64, 32), Tile(64, 16), Tile(16, 64),
 )  # fmt: skip
@@ -165,6 +166,7 @@ def _store(y, at, total, i, b, column, columns, relu, add, wide):
 
 
 def _convolution(tile: Tile) -> Kernel:
+    """The kernel that multiplies windows by filters, for tiles of one size."""
     rows, columns, high = tile
     share = columns // 4 // high  # threads that load of the same window
     held, pitch = DEPTH // share, rows + 4  # x_tile is written across: lines begin 4 banks apart
@@ -225,6 +227,7 @@ def _pixels(shape: tuple[int, ...]) -> int:
 
 
 def _tile(columns: int, large: bool) -> Tile:
+    """The least tile that holds all columns. Large ones take too many registers in float64."""
     return _SLIM if columns <= 16 else _NARROW if columns <= 32 else _LARGE if large else _SQUARE
 
 
@@ -291,6 +294,7 @@ def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add:
 
 
 def _weight_gradient(tile: Tile) -> Kernel:
+    """The kernel that multiplies cells of windows by gradients, summed over windows."""
     rows, columns, high = tile
     x_step, dy_step = columns // high, rows // high  # windows that a block loads at a time
     x_held, dy_held = 4 * DEPTH // x_step, 4 * DEPTH // dy_step  # and numbers of them a thread
@@ -299,7 +303,7 @@ def _weight_gradient(tile: Tile) -> Kernel:
         x, dy, dw, height, width, lines, run, weights, windows, chunk, down, across, sh, sv, top,
         left, filters, add, wide_x, wide_dy,
     ):  # fmt: skip
-        """A block multiplies `rows` cells of each window of its task by `columns` slopes.
+        """A block computes `rows` weights of `columns` filters, over the windows of its task.
 
         A thread loads the same cells of one window after the other, a step ahead.
         """
@@ -346,13 +350,10 @@ def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add:
     lines, cells, channels, filters = dw.shape
     _, height, width, _ = x.shape
     run, weights, windows = cells * channels, lines * cells * channels, _pixels(dy.shape[:3])
-    tile = (
-        _LOW
-        if weights <= _LOW.rows
-        else _tile(filters, weights > _LARGE.rows and x.dtype == "float32")
-    )
+    large = weights > _LARGE.rows and x.dtype == "float32"
+    tile = _LOW if weights <= _LOW.rows else _tile(filters, large)
     tiles = blocks(weights, tile.rows), blocks(filters, tile.columns)
-    tasks = max(1, min(windows // LEAST_TASK, ENOUGH_BLOCKS // max(1, math.prod(tiles))))
+    tasks = max(1, min(windows // SHORTEST, ENOUGH_BLOCKS // max(1, math.prod(tiles))))
     chunk = max(1, blocks(windows, tasks * DEPTH)) * DEPTH
     tasks = max(1, blocks(windows, chunk))
     out = memory.scratch((tasks, dw.size), dw.dtype) if tasks > 1 else dw
@@ -368,13 +369,13 @@ def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add:
 
 
 @jit
-def _max_pool2d(x, y, arg, kh, kw, sh, sw, top, left):
-    """A thread computes one pixel of y for every 64th channel, or fewer where there are few.
+def _max_pool2d(x, y, arg, across, kh, kw, sh, sw, top, left):
+    """A row of threads computes a pixel of y, channel by channel.
 
     Neighbouring threads take neighbouring channels, which lie side by side in memory.
     """
-    n, i = _split(cuda.blockIdx.x, y.shape[1])
-    j = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+    n, i, j = _pixel(cuda.blockIdx.x, y.shape[1], across)
+    j = j * cuda.blockDim.y + cuda.threadIdx.y
     if j >= y.shape[2]:
         return
     h, v = i * sh - top, j * sw - left
@@ -402,19 +403,19 @@ def max_pool2d(
     x (N, H, W, C) -> y, arg (N, OH, OW, C). The first maximum wins, padding never does, and NaN
     wins over every number.
     """
-    grid, block = _a_pixel_each(y)
-    _max_pool2d[grid, block](x, y, arg, *size, *stride, pad[0][0], pad[1][0])
+    grid, block, across = _a_pixel_each(y)
+    _max_pool2d[grid, block](x, y, arg, across, *size, *stride, pad[0][0], pad[1][0])
     return y, arg
 
 
 @jit
-def _max_pool2d_grad(dy, arg, dx, kh, kw, sh, sw, top, left, add):
-    """A thread gathers one pixel of dx, channel by channel, from the windows that cover it.
+def _max_pool2d_grad(dy, arg, dx, across, kh, kw, sh, sw, top, left, add):
+    """A row of threads gathers a pixel of dx, channel by channel, from the windows that cover it.
 
     In a fixed order: no atomics, and the same bits in every run.
     """
-    n, h = _split(cuda.blockIdx.x, dx.shape[1])
-    v = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+    n, h, v = _pixel(cuda.blockIdx.x, dx.shape[1], across)
+    v = v * cuda.blockDim.y + cuda.threadIdx.y
     if v >= dx.shape[2]:
         return
     top, left = h + top, v + left  # of the pixel in the padded image
@@ -436,13 +437,14 @@ def max_pool2d_grad(
     dy: Array, arg: Array, dx: Out, size: Pair, stride: Pair, pad: Padding, add: bool
 ) -> Array:
     """dx = dy at the winner of each window, summed where windows overlap."""
-    grid, block = _a_pixel_each(dx)
-    _max_pool2d_grad[grid, block](dy, arg, dx, *size, *stride, pad[0][0], pad[1][0], add)
+    grid, block, across = _a_pixel_each(dx)
+    _max_pool2d_grad[grid, block](dy, arg, dx, across, *size, *stride, pad[0][0], pad[1][0], add)
     return dx
 
 
-def _a_pixel_each(y: Array) -> tuple[Pair, Pair]:
-    """Grid and block in which each row of threads, 64 or fewer, takes a pixel of images."""
+def _a_pixel_each(y: Array) -> tuple[int, Pair, int]:
+    """Grid and block in which a row of threads takes a pixel of y, and blocks across a line."""
     n, height, width, channels = y.shape
     lanes = min(64, 1 << max(0, channels - 1).bit_length())
-    return (n * height, blocks(width, THREADS // lanes)), (lanes, THREADS // lanes)
+    across = blocks(width, THREADS // lanes)
+    return n * height * across, (lanes, THREADS // lanes), across
