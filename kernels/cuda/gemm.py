@@ -94,6 +94,16 @@ def pick(tile, buffer, k, mine, fragment):
 
 
 @device
+def accumulate(left, right, buffer, k, down, along, of_a, of_b, sums):
+    """Add the k-th terms to a thread's sums."""
+    pick(left, buffer, k, down, of_a)
+    pick(right, buffer, k, along, of_b)
+    for i in range(sums.shape[0]):
+        for j in range(sums.shape[1]):
+            sums[i, j] += of_a[i] * of_b[j]
+
+
+@device
 def spread(i, run, apart):
     """How far from its first row, or column, of y the i-th of a thread's sums lies."""
     return i // run * apart + i % run
@@ -180,12 +190,13 @@ def _tiled(tile, wide):
             if first + step < stop:
                 fetch(a, first + step, row, a_by_k, wide, left, next_a)
                 fetch(b, first + step, column, b_by_k, wide, right, next_b)
-            for k in range(step):
-                pick(left, buffer, k, down, of_a)
-                pick(right, buffer, k, along, of_b)
-                for i in range(each):
-                    for j in range(each):
-                        sums[i, j] += of_a[i] * of_b[j]
+            k = 0
+            while k < step:  # not range, whose way to count keeps ptxas from unrolling it
+                accumulate(left, right, buffer, k, down, along, of_a, of_b, sums)
+                accumulate(left, right, buffer, k + 1, down, along, of_a, of_b, sums)
+                accumulate(left, right, buffer, k + 2, down, along, of_a, of_b, sums)
+                accumulate(left, right, buffer, k + 3, down, along, of_a, of_b, sums)
+                k += 4
             buffer = 1 - buffer
         complete(sums, bias, column + along, 4, 4 * SIDE, relu)
         write(sums, y, cuda.blockIdx.z, row + down, column + along, wide, add)

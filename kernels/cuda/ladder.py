@@ -95,10 +95,12 @@ def _blocked(a, b, y):
             k, j = first + ty, column + tx + r * SIDE
             right[ty, tx + r * SIDE] = b[k, j] if k < b.shape[0] and j < b.shape[1] else zero
         cuda.syncthreads()
-        for k in range(DEEP):
+        k = 0
+        while k < DEEP:  # not range, whose way to count keeps the compiler from unrolling it
             for r in range(EACH):
                 for s in range(EACH):
                     sums[r, s] += left[k, ty + r * SIDE] * right[k, tx + s * SIDE]
+            k += 1
         cuda.syncthreads()
     for r in range(EACH):
         for s in range(EACH):
@@ -154,11 +156,14 @@ def _vectorised(a, b, y):
         cuda.syncthreads()
         from_a = four(a, row + i, first + DEEP + along)
         from_b = four(b, first + DEEP + down, column + j)
-        for k in range(buffer * DEEP, buffer * DEEP + DEEP):
-            of_a, of_b = ld4(left, k * PITCH + down * 4), ld4(right, k * PITCH + j)
+        k = 0
+        while k < DEEP:
+            place = (buffer * DEEP + k) * PITCH
+            of_a, of_b = ld4(left, place + down * 4), ld4(right, place + j)
             for r in range(EACH):
                 for s in range(EACH):
                     sums[r, s] += of_a[r] * of_b[s]
+            k += 1
         buffer = 1 - buffer
     for r in range(EACH):
         if row + down * 4 + r < y.shape[0] and column + j < y.shape[1]:
@@ -202,7 +207,8 @@ def _tensor_cores(a, b, y):
     for first in range(0, a.shape[1], DEEP):
         load_tf32(a, row, first, b, column, left, right)
         cuda.syncthreads()
-        for k in range(t, DEEP, 8):
+        k = t
+        while k < DEEP:
             for i in range(2):
                 r = down + 16 * i
                 for j in range(4):
@@ -214,6 +220,7 @@ def _tensor_cores(a, b, y):
                     )  # fmt: skip
                     for n in range(4):
                         sums[i, j, n] = d[n]
+            k += 8
         cuda.syncthreads()
     store_tf32(sums, y, row + down, column + along - g + 2 * t)
 
