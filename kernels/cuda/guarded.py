@@ -25,7 +25,8 @@ class DeviceArray(np.ndarray):
     for np.asarray, which asks no subclass.
     """
 
-    device = "cuda"  # of an ndarray it is "cpu", as the array API standard has it
+    # of an ndarray it is "cpu", as the array API standard has it
+    device = "cuda"  # type: ignore[assignment]
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> NoReturn:
         _refuse(f"numpy.{ufunc.__name__}")
@@ -42,7 +43,7 @@ class DeviceArray(np.ndarray):
             parts = *parts, ...  # a single element is an array, too: no scalar is on the host
         return super().__getitem__(parts)
 
-    def reshape(self, *shape: Any, **options: Any) -> "DeviceArray":
+    def reshape(self, *shape: Any, **options: Any) -> Any:
         """A view in another shape; where none exists, an error."""
         y = super().reshape(*shape, **options)
         if _buffer(y) is not _buffer(self):

@@ -202,8 +202,8 @@ def _version_of(name: str, library: Any) -> Version | None:
     known = _versions(("nvidia-nvvm", "nvidia-cuda-nvcc", "nvidia-cuda-nvcc-cu12"))
     if library.found_via != "site-packages" or not known:
         return None
-    major, minor = next(iter(known.values())).split(".")[:2]
-    return int(major), int(minor)
+    first, second = next(iter(known.values())).split(".")[:2]
+    return int(first), int(second)
 
 
 def _cache() -> tuple[str, int, int]:
