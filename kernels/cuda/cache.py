@@ -54,9 +54,10 @@ def _tell(value: Any, seen: list[Any]) -> str:
     kind = type(value)
     if kind in _PLAIN:
         return f"{kind.__name__} {value!r}"
-    if kind in (tuple, frozenset):
+    if isinstance(value, (tuple, frozenset)):
         inner = [_tell(v, seen) for v in value]
-        return f"{kind.__name__} {sorted(inner) if kind is frozenset else inner}"
+        fields = getattr(value, "_fields", "")  # of a NamedTuple
+        return f"{kind.__name__} {fields} {sorted(inner) if kind is frozenset else inner}"
     if isinstance(value, (np.generic, np.ndarray)):
         return f"array {value.dtype} {value.shape} {value.tobytes().hex()}"
     if isinstance(value, types.ModuleType):
@@ -68,7 +69,9 @@ def _tell(value: Any, seen: list[Any]) -> str:
         return f"{kind.__name__} {fast} {_tell_function(function, seen)}"
     if name := getattr(value, "__qualname__", None):
         return _theirs(value.__module__ or "builtins", name)
-    return _theirs(kind.__module__, f"{kind.__name__} {value}")  # a type of Numba's or llvmlite's
+    if kind.__module__.startswith(("numpy.", "numba.", "llvmlite.")):  # dtypes, and types
+        return _theirs(kind.__module__, f"{kind.__name__} {value}")
+    raise _NoHash
 
 
 def _theirs(module: str, name: str) -> str:
