@@ -75,7 +75,7 @@ def kernels() -> list[Kernel]:
     """Every kernel of this package."""
     for file in pkgutil.iter_modules(cuda.__path__):
         if not file.name.startswith(("gpu", "emulator")):  # without kernels; one needs a GPU
-            importlib.import_module(f"{cuda.__name__}.{file.name}")
+            importlib.import_module(f".{file.name}", cuda.__name__)
     found = (k for k in _numba.every_kernel if k.function.__module__.startswith(cuda.__name__))
     return sorted(found, key=name_of)
 

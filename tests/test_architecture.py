@@ -56,7 +56,7 @@ KERNELS = {
     "cuda.cache": ({"numpy"}, {"cuda", "disk"}),
     "cuda.cubin": ({"cuda"}, {"cuda"}),
     "cuda.gpu": ({"cupy"}, {"cuda"}),
-    "report": ({"numpy", "numba"}, {"roles", "cases", "cuda"}),
+    "report": ({"numpy", "numba"}, {"", "roles", "cases", "cuda"}),
     "cuda.linear": ({"numpy", "cupy"}, {"roles", "cuda"}),
     "cuda.intrinsics": ({"numba", "llvmlite"}, {"roles", "cuda"}),
     "cuda.emulator": ({"numpy", "numba", "llvmlite"}, {"roles", "cuda"}),
