@@ -32,7 +32,7 @@ cuda: Any = _cuda  # in a kernel its names mean other things than type checkers 
 
 __all__ = [
     "EMULATED", "Kernel", "Launch", "blocks", "compile_ir", "cuda", "device", "emulation",
-    "every_kernel", "intrinsic", "jit", "recording",
+    "every_kernel", "intrinsic", "jit", "linked", "recording",
 ]  # fmt: skip
 
 if not cuda.is_available():  # to type a device function asks for the GPU's compute capability
@@ -50,6 +50,8 @@ EMULATED = _asked == "emulate" or not cuda.is_available()
 
 # inlined before typing: compiling a separate device function would ask for a GPU
 device = cuda.jit(device=True, inline="always")
+# typed once for all kernels and inlined by NVVM: typing a large kernel whole takes seconds
+linked = cuda.jit(device=True, forceinline=True)
 
 
 every_kernel: "weakref.WeakSet[Kernel]" = weakref.WeakSet()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..roles import Array
 from . import memory
-from ._numba import Kernel, blocks, cuda, device, jit
+from ._numba import Kernel, blocks, cuda, jit, linked
 from .intrinsics import aligned, ld4, mma_m16n8k8_tf32, round_tf32, st4
 from .move import copy
 
@@ -40,7 +40,7 @@ PAD = 4  # what is stored across the rows falls into different banks
 PAD_TENSOR = 8  # so does what the lanes of a warp read of four rows
 
 
-@device
+@linked
 def spot(number, by_k, tile):
     """Where in a tile (k, other) the vector of a number lies, so that a warp reads neighbours."""
     step, size = tile.shape[1], tile.shape[2] // 64 * 64  # without the padding
@@ -49,7 +49,7 @@ def spot(number, by_k, tile):
     return number % (step // 4) * 4, number // (step // 4)
 
 
-@device
+@linked
 def fetch(source, first_k, first, by_k, wide, tile, staged):
     """Read this thread's vectors of the tile that starts at (first_k, first); 0 past the edges."""
     for v in range(staged.shape[0]):
@@ -70,7 +70,7 @@ def fetch(source, first_k, first, by_k, wide, tile, staged):
                         staged[v, n] = source[r, c + n]
 
 
-@device
+@linked
 def put(staged, by_k, tile, buffer):
     """Store this thread's vectors in a buffer of the tile, k by k."""
     for v in range(staged.shape[0]):
@@ -83,7 +83,7 @@ def put(staged, by_k, tile, buffer):
                 tile[buffer, k + n, other] = staged[v, n]
 
 
-@device
+@linked
 def pick(tile, buffer, k, mine, fragment):
     """Read the numbers that a thread needs of row k: 4 neighbours, and 4 more 64 further on."""
     for q in range(fragment.size // 4):
@@ -93,7 +93,7 @@ def pick(tile, buffer, k, mine, fragment):
             fragment[4 * q + n] = vector[n]
 
 
-@device
+@linked
 def accumulate(left, right, buffer, k, down, along, of_a, of_b, sums):
     """Add the k-th terms to a thread's sums."""
     pick(left, buffer, k, down, of_a)
@@ -103,13 +103,13 @@ def accumulate(left, right, buffer, k, down, along, of_a, of_b, sums):
             sums[i, j] += of_a[i] * of_b[j]
 
 
-@device
+@linked
 def spread(i, run, apart):
     """How far from its first row, or column, of y the i-th of a thread's sums lies."""
     return i // run * apart + i % run
 
 
-@device
+@linked
 def complete(sums, bias, column, run, apart, relu):
     """Add the bias to a thread's sums, and put 0 where relu and they are below."""
     zero = sums.dtype.type(0)
@@ -126,7 +126,7 @@ def complete(sums, bias, column, run, apart, relu):
                     sums[i, j] = zero
 
 
-@device
+@linked
 def write(sums, y, task, row, column, wide, add):
     """Write a thread's sums to y[task], or add them to what is there, as far as y goes."""
     for i in range(sums.shape[0]):
@@ -136,7 +136,7 @@ def write(sums, y, task, row, column, wide, add):
                 write4(sums, i, j, y, task, r, column + spread(j, 4, 4 * SIDE), wide, add)
 
 
-@device
+@linked
 def write4(sums, i, j, y, task, r, c, wide, add):
     if wide:
         if c < y.shape[2]:
@@ -210,7 +210,7 @@ _tiled_64_wide = _tiled(SMALL, True)
 _tiled_64 = _tiled(SMALL, False)
 
 
-@device
+@linked
 def multiply(left, right, buffer, k, down, along, sums):
     """Add 8 terms to a warp's 32 x 32 sums: 2 x 4 products of 16 x 8 by 8 x 8.
 
@@ -229,7 +229,7 @@ def multiply(left, right, buffer, k, down, along, sums):
             sums[2 * i + 1, 2 * j], sums[2 * i + 1, 2 * j + 1] = c2, c3
 
 
-@device
+@linked
 def round_all(staged):
     """Round numbers to TF32 on their way to shared memory."""
     for v in range(staged.shape[0]):
@@ -237,7 +237,7 @@ def round_all(staged):
             staged[v, n] = round_tf32(staged[v, n])
 
 
-@device
+@linked
 def write_tensor(sums, y, task, row, column, add):
     """Write the sums of a lane: 4 rows, 8 apart, of 4 pairs of neighbours, 8 apart."""
     for i in range(4):
