@@ -20,6 +20,9 @@ from minidl.train import evaluate, fit, predict
 
 ROOT = Path(__file__).parent.parent
 emulator = pytest.mark.emulator
+emulated = pytest.mark.parametrize(
+    "cuda", [pytest.param("emulated", marks=emulator)], indirect=True
+)
 
 
 @pytest.fixture
@@ -118,7 +121,7 @@ def test_importing_minidl_cuda_loads_no_kernels():
 # emulated memory is closed to the host
 
 
-@emulator
+@emulated
 @pytest.mark.parametrize(
     ("touch", "name"),
     [
@@ -160,7 +163,7 @@ def test_the_host_is_refused(touch, name, memory):
         touch(x)
 
 
-@emulator
+@emulated
 def test_views_of_device_memory_are_device_memory(memory, guarded):
     host = a(4, 3, 2)
     x = memory.from_host(host)
@@ -183,7 +186,7 @@ def test_views_of_device_memory_are_device_memory(memory, guarded):
         memory.broadcast_to(x[0], (3, 3))
 
 
-@emulator
+@emulated
 @pytest.mark.parametrize("beside", [-1, 24, -256, 24 + 255])
 def test_what_is_written_beside_an_array_is_seen(memory, guarded, beside):
     x = memory.empty((2, 3), "float32")
@@ -559,7 +562,7 @@ def test_devices_and_what_is_in_their_memory(cuda):
     assert keep.shape == (300, 1000)
 
 
-@emulator
+@emulated
 def test_out_of_memory_says_what_takes_the_room(cuda, memory, monkeypatch):
     gc.collect()
     monkeypatch.setattr(memory, "LIMIT", memory.allocated() + 3 * 2**20)
@@ -578,7 +581,7 @@ def test_out_of_memory_says_what_takes_the_room(cuda, memory, monkeypatch):
     assert "free" in md.cuda.memory_summary()
 
 
-@emulator
+@emulated
 def test_a_limit_that_is_no_number_is_refused(memory, monkeypatch):
     monkeypatch.setenv("MINIDL_CUDA_MEMORY", "2GB")
     with pytest.raises(ValueError, match="MINIDL_CUDA_MEMORY is '2GB', but must be a whole"):
@@ -672,7 +675,7 @@ def fake(monkeypatch, memory):
     memory._gpu.cache_clear()
 
 
-@emulator
+@emulated
 def test_arrays_on_a_gpu_are_cupys_in_the_stream_that_kernels_run_in(fake, memory):
     x = memory.from_host(a(4, 3).T)
     assert type(x) is CupyArray
@@ -692,7 +695,7 @@ def test_arrays_on_a_gpu_are_cupys_in_the_stream_that_kernels_run_in(fake, memor
     assert fake.pool.calls == ["free_all_blocks"]
 
 
-@emulator
+@emulated
 def test_memory_of_a_gpu_is_counted_and_described(fake, memory, monkeypatch):
     before = memory.allocated()
     x = memory.empty((10, 25), "float32")
@@ -713,3 +716,49 @@ def test_memory_of_a_gpu_is_counted_and_described(fake, memory, monkeypatch):
     memory._gpu.cache_clear()
     assert memory.room() == (4 * 2**20, 5 * 2**20)
     assert fake.pool.limit == 5 * 2**20, "CuPy's pool holds the limit"
+
+
+# views and orders of memory, through the engine
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        lambda x: (x.permute(2, 0, 1) * 2).sum(axis=1),
+        lambda x: x.permute(2, 1, 0).reshape(4, -1) @ x.reshape(6, 4),
+        lambda x: x.sum(axis=0, keepdims=True).permute(1, 2, 0) + x[0, :, :, None],
+        lambda x: (x.T.flatten() - 1) / (x.flatten() + 3),
+        lambda x: x[:, 1:, ::2].mean(axis=(0, 2)).T,
+        lambda x: x.permute(1, 2, 0).max(axis=1) ** 2,
+        lambda x: F.log_softmax(x.permute(2, 0, 1), 0),
+        lambda x: F.linear(x.permute(1, 2, 0), x[:, :, 0]),
+        lambda x: F.conv2d(x.permute(2, 0, 1)[..., None], x[:2, :, 0, None, None], padding="same"),
+        lambda x: F.max_pool2d(x.permute(2, 1, 0)[None], 2),
+        lambda x: F.batch_norm(x.permute(0, 2, 1), None, None, training=True),
+        lambda x: x.permute(2, 0, 1)[[1, 0, 1]] + x[0, 0, 0],
+        lambda x: md.maximum(x.T, 0.2) * x.astype("float32").astype("float64").T,
+        lambda x: F.cross_entropy(x[0].T, Tensor(np.array([1, 0, 0, 1]), device=x.device)),
+        lambda x: x.permute(1, 0, 2).relu().exp().log().sqrt()[..., 1:],
+        lambda x: x[1:1].sum(axis=0) + x[:2, :, :0].sum(axis=2, keepdims=True),
+    ],
+)
+def test_views_in_any_order_go_through_ops_as_on_the_cpu(cuda, expression):
+    def run(where):
+        x = Tensor(a(3, 2, 4, dtype="float64") + 1.5, requires_grad=True, device=where)
+        y = expression(x)
+        (y * y).sum().backward()
+        return y.detach().numpy(), x.grad.numpy()
+
+    for mine, want in zip(run("cuda"), run("cpu")):
+        np.testing.assert_allclose(mine, want, rtol=1e-11, atol=1e-12)
+
+
+@emulated
+def test_the_command_line_says_what_takes_the_room(cuda, memory, monkeypatch, tmp_path, capsys):
+    from minidl.cli import main
+
+    monkeypatch.setattr(memory, "LIMIT", memory.allocated() + 2**18)
+    assert main(["train", "mnist-mlp", "--device", "cuda", "--out", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("minidl: out of GPU memory: ")
+    assert not list(tmp_path.iterdir())

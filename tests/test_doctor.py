@@ -210,7 +210,9 @@ def test_where_a_kernel_is_tried(here, monkeypatch):
     assert "Linux x86_64 only" in finding.text
 
 
-@pytest.mark.emulator
+@pytest.mark.parametrize(
+    "cuda", [pytest.param("emulated", marks=pytest.mark.emulator)], indirect=True
+)
 def test_a_real_kernel_is_launched_and_a_wrong_one_is_found(monkeypatch, cuda):
     monkeypatch.setattr(doctor, "_driver", lambda: None)
     of = doctor.probe()

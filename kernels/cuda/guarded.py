@@ -34,7 +34,7 @@ class DeviceArray(np.ndarray):
     def __array_function__(self, function: Any, *call: Any) -> NoReturn:
         _refuse(f"{function.__module__}.{function.__name__}")
 
-    def __getitem__(self, key: Any) -> "DeviceArray":
+    def __getitem__(self, key: Any) -> Any:
         parts = key if isinstance(key, tuple) else (key,)
         for part in parts:
             if not (part is None or part is ... or isinstance(part, (slice, int, np.integer))):

@@ -75,7 +75,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike, order: tuple[int, ...] | Non
     if order is None:
         return _new(shape, np.dtype(dtype))
     outward = _new(tuple(shape[a] for a in order), np.dtype(dtype))
-    return outward.transpose(sorted(range(len(order)), key=order.__getitem__))
+    return outward.transpose(tuple(sorted(range(len(order)), key=order.__getitem__)))
 
 
 def empty_like(x: Array) -> Array:

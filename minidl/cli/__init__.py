@@ -14,6 +14,11 @@ from typing import Any
 from .. import __version__
 
 
+_TOLD = (
+    ValueError, OSError, RuntimeError, TypeError, ArithmeticError, ImportError, MemoryError
+)  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line. Returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -23,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nminidl: stopped, nothing was saved", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError, TypeError, ArithmeticError, ImportError) as error:
+    except _TOLD as error:
         if os.environ.get("MINIDL_DEBUG"):
             raise
         lines = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
