@@ -1,6 +1,6 @@
 """One family of kernels for all matrix products: y = a b, in tiles of shared memory.
 
-A block computes one square tile of y. It walks along k, the axis that is summed over, `step` at a
+A block computes one tile of y. It walks along k, the axis that is summed over, `step` at a
 time: its threads bring a piece of a and one of b to shared memory, and each multiplies out a small
 square of its own in registers. Two buffers take turns: while one is multiplied, the next pieces
 are on their way from global memory. Either operand may lie with k as its first axis or its last,
@@ -138,6 +138,7 @@ def write(sums, y, task, row, column, wide, add):
 
 @linked
 def write4(sums, i, j, y, task, r, c, wide, add):
+    """Write 4 neighbours of row i of a thread's sums: whole, or those that y has room for."""
     if wide:
         if c < y.shape[2]:
             place = (task * y.shape[1] + r) * y.shape[2] + c
