@@ -13,7 +13,6 @@ from typing import Any
 
 from .. import __version__
 
-
 _TOLD = (
     ValueError, OSError, RuntimeError, TypeError, ArithmeticError, ImportError, MemoryError
 )  # fmt: skip
