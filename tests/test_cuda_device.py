@@ -762,3 +762,35 @@ def test_the_command_line_says_what_takes_the_room(cuda, memory, monkeypatch, tm
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("minidl: out of GPU memory: ")
     assert not list(tmp_path.iterdir())
+
+
+@emulator
+def test_where_the_emulator_cannot_run_the_error_says_so(monkeypatch):
+    monkeypatch.setenv("MINIDL_CUDA", "emulate")
+    monkeypatch.setitem(sys.modules, "minidl.kernels.cuda.emulator", None)
+    with pytest.raises(RuntimeError, match=r"device 'cuda': import of .*emulator halted"):
+        backend.Cuda("cuda").array([1.0])
+    for ask in (md.cuda.memory_summary, md.cuda.memory_allocated, md.cuda.synchronize):
+        with pytest.raises(RuntimeError, match="device 'cuda'"):
+            ask()
+
+
+def test_a_loader_takes_tensors_of_the_device(cuda):
+    x, y = Tensor(a(5, 2), device="cuda"), Tensor(np.arange(5), device="cuda")
+    (batch, labels), *_ = DataLoader((x, y), batch_size=4)
+    np.testing.assert_array_equal(batch.numpy(), a(5, 2)[:4])
+    assert labels.tolist() == [0, 1, 2, 3]
+    assert batch.device.name == "cpu", "fit brings it to the model"
+
+
+def test_fit_moves_batches_made_of_parts(cuda):
+    class Two(nn.Module):
+        def __init__(self):
+            self.linear = nn.Linear(2, 3)
+
+        def forward(self, parts):
+            return self.linear(parts["left"] + parts["right"][0])
+
+    batch = {"left": a(4, 2), "right": (Tensor(a(4, 2)), "a name")}
+    history = fit(Two().cuda(), [(batch, np.array([0, 1, 2, 0]))], epochs=2, progress=False, lr=0.1)
+    assert history["loss"][1] < history["loss"][0]
