@@ -148,7 +148,7 @@ def cuda_problem() -> str:
         if asked == "emulate":
             importlib.import_module("minidl.kernels.cuda.emulator")
     except (ImportError, RuntimeError) as error:
-        return f"device 'cuda': {error}"
+        return f"device 'cuda': its kernels do not load here: {error}"
     if asked == "emulate":
         return ""
     if kernels.memory.emulated():

@@ -192,7 +192,7 @@ def test_devices():
     assert x.to("cpu") is x
     with pytest.raises(RuntimeError, match="there is no device 'tpu'; known: 'cpu'"):
         x.to("tpu")
-    with pytest.raises(RuntimeError, match=r"no NVIDIA GPU|needs numba-cuda"):
+    with pytest.raises(RuntimeError, match=r"device 'cuda'"):
         Tensor([1.0], device="cuda")
     elsewhere = md.Device("elsewhere")
     with pytest.raises(RuntimeError, match=r"add: b is on 'elsewhere', but .* on 'cpu'; move one"):
