@@ -541,10 +541,13 @@ def test_live_arrays_are_counted(cuda, memory):
     view = x.T[3:]
     del x
     assert md.cuda.memory_allocated() == before + 8192, "a view keeps all of it alive"
-    md.cuda.reset_peak_memory_stats()
     del view
     assert md.cuda.memory_allocated() == before
-    assert md.cuda.max_memory_allocated() == before + 8192
+    md.cuda.reset_peak_memory_stats()
+    assert md.cuda.max_memory_allocated() == before
+    Tensor(np.zeros((64, 64), np.float32), device="cuda")
+    assert md.cuda.max_memory_allocated() == before + 16384
+    assert md.cuda.memory_allocated() == before
     assert len(memory.live()) == count
     md.cuda.synchronize()
     md.cuda.empty_cache()
@@ -768,9 +771,7 @@ def test_the_command_line_says_what_takes_the_room(cuda, memory, monkeypatch, tm
 def test_where_the_emulator_cannot_run_the_error_says_so(monkeypatch):
     monkeypatch.setenv("MINIDL_CUDA", "emulate")
     monkeypatch.setitem(sys.modules, "minidl.kernels.cuda.emulator", None)
-    with pytest.raises(
-        RuntimeError, match=r"device 'cuda': its kernels do not load here: .*emulator halted"
-    ):
+    with pytest.raises(RuntimeError, match=r"kernels do not load here: .*emulator halted"):
         backend.Cuda("cuda").array([1.0])
     for ask in (md.cuda.memory_summary, md.cuda.memory_allocated, md.cuda.synchronize):
         with pytest.raises(RuntimeError, match="device 'cuda'"):
