@@ -1,0 +1,1 @@
+"""Benchmarks on a real GPU: `python -m benchmarks.gpu`."""

@@ -1,0 +1,110 @@
+"""Times on a GPU, what they are held against, and how far apart two results are."""
+
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minidl.kernels.cases import DEFINITION
+from minidl.kernels.roles import roles
+
+Run = Callable[[], Any]
+ROUNDS = 5
+LEAST = 5.0  # milliseconds that a round takes at least: the clock's steps are half a microsecond
+MOST = 500  # calls in a round
+
+
+def milliseconds(run: Run, elapsed: Callable[[Run, int], float]) -> float:
+    """Median time of one call; elapsed(run, n) tells how long n calls one after another take."""
+    elapsed(run, 2)  # compiles, and fills the memory pool
+    once = elapsed(run, 1)
+    n = max(1, min(MOST, math.ceil(LEAST / max(once, 1e-6))))
+    return statistics.median(elapsed(run, n) / n for _ in range(ROUNDS))
+
+
+def ours(run: Run, n: int) -> float:
+    """Milliseconds on the GPU of n calls, in the stream that our kernels run in."""
+    from minidl.kernels.cuda import gpu
+
+    stream, events = gpu.stream(), (gpu.cupy.cuda.Event(), gpu.cupy.cuda.Event())
+    events[0].record(stream)
+    for _ in range(n):
+        run()
+    events[1].record(stream)
+    events[1].synchronize()
+    return gpu.cupy.cuda.get_elapsed_time(*events)
+
+
+def torchs(run: Run, n: int) -> float:
+    """Milliseconds on the GPU of n calls, in PyTorch's stream."""
+    import torch
+
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(n):
+        run()
+    stop.record()
+    stop.synchronize()
+    return start.elapsed_time(stop)
+
+
+def limits() -> tuple[float, float]:
+    """Bytes and float32 operations per second: of a large copy, and of cuBLAS."""
+    from minidl.kernels.cuda import gpu
+
+    gpu.stream()
+    x, y = (gpu.cupy.zeros(2**26, np.float32) for _ in range(2))
+    a, b, c = (gpu.cupy.zeros((4096, 4096), np.float32) for _ in range(3))
+    copy = milliseconds(lambda: gpu.cupy.copyto(y, x), ours)
+    product = milliseconds(lambda: gpu.cupy.matmul(a, b, out=c), ours)
+    return 2 * x.nbytes / copy * 1e3, 2 * 4096**3 / product * 1e3
+
+
+def traffic(kernel: str, args: dict[str, Any]) -> int:
+    """Bytes that a kernel has to move at least: inputs in, outputs out, what it changes both."""
+    times = {"in": 1, "out": 1, "inout": 2}
+    return sum(
+        times[role] * args[name].nbytes
+        for name, role in roles(DEFINITION[kernel]).items()
+        if role in times and args[name] is not None
+    )
+
+
+def operations(kernel: str, args: dict[str, Any]) -> int:
+    """Multiplications and additions of products and convolutions; 0 for kernels that only move."""
+    if kernel.startswith("conv2d"):
+        slopes = args["y"] if kernel == "conv2d" else args["dy"]
+        w = args["dw"] if kernel == "conv2d_grad_w" else args["w"]
+        return 2 * math.prod(slopes.shape) * math.prod(w.shape[:3])
+    if kernel.startswith(("matmul", "linear")):
+        matrices = [a for a in args.values() if getattr(a, "ndim", 0) == 2]
+        return 2 * math.isqrt(math.prod(math.prod(a.shape) for a in matrices))
+    return 0
+
+
+def bound(kernel: str, args: dict[str, Any], bandwidth: float, rate: float) -> float:
+    """Milliseconds below which no kernel can be on this GPU."""
+    seconds = max(traffic(kernel, args) / bandwidth, operations(kernel, args) / rate)
+    return seconds * 1e3
+
+
+def ulps(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference, in units in the last place: how many floats lie between.
+
+    Of integers and booleans 0 or inf. NaN and NaN are 0 apart, NaN and a number inf.
+    """
+    if a.dtype.kind != "f":
+        return 0.0 if np.array_equal(a, b) else math.inf
+    if not np.array_equal(np.isnan(a), np.isnan(b)):
+        return math.inf
+    places = [_place(x[~np.isnan(x)]) for x in (a, b)]
+    return max((abs(p - q) for p, q in zip(*(p.tolist() for p in places))), default=0)
+
+
+def _place(x: np.ndarray) -> np.ndarray:
+    """Each float's number when all are counted from 0 on, negative ones downwards."""
+    bits = x.view(f"i{x.itemsize}").astype(np.int64)
+    lowest = -(2 ** (8 * x.itemsize - 1))
+    return np.where(bits < 0, lowest - bits, bits)

@@ -1,0 +1,158 @@
+"""The GPU benchmark, as far as it goes without a GPU: its arithmetic, arguments and tables."""
+
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+    pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
+os.environ.setdefault("MINIDL_CUDA", "emulate")
+
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import agreement, kernels, measure, steps
+from benchmarks.networks import RECIPES
+from minidl.kernels.cases import CASES, DEFINITION
+from minidl.kernels.cuda import _numba
+from minidl.kernels.roles import roles
+
+pytestmark = pytest.mark.emulator
+ROOT = Path(__file__).parents[1]
+TINY = kernels.Sizes(batch=2, side=4, channels=3, matrix=5, rows=6)
+
+
+def host(kernel):
+    """A kernel's arguments in NumPy, small."""
+
+    def floats(shape):
+        return np.full(shape, 0.5, np.float32)
+
+    return kernels.arguments(kernel, TINY, floats, kernels.host_integers)
+
+
+@pytest.mark.parametrize("kernel", DEFINITION)
+def test_arguments_fit_the_definition(kernel):
+    args = host(kernel)
+    assert [*args] == [*roles(DEFINITION[kernel])]
+    with np.errstate(all="ignore"):
+        DEFINITION[kernel](*args.values())
+
+
+def test_units_in_the_last_place():
+    one = np.ones(3, np.float32)
+    assert measure.ulps(one, one) == 0
+    assert measure.ulps(one, np.nextafter(one, np.float32(2))) == 1
+    assert measure.ulps(np.array([0.0, 1]), np.array([-0.0, 1])) == 0
+    tiny = np.nextafter(np.float32(0), np.float32(1))
+    assert measure.ulps(np.array([tiny]), np.array([-tiny])) == 2
+    assert measure.ulps(np.array([-1.0]), np.array([1.0])) == 2 * (1023 << 52)
+    nan = np.array([np.nan, 1.0])
+    assert measure.ulps(nan, nan) == 0
+    assert measure.ulps(nan, np.array([1.0, 1.0])) == math.inf
+    assert measure.ulps(np.array([1, 2]), np.array([1, 2])) == 0
+    assert measure.ulps(np.array([1, 2]), np.array([1, 3])) == math.inf
+    assert measure.ulps(np.zeros(0), np.zeros(0)) == 0
+
+
+def test_bytes_and_operations():
+    x, flat = np.zeros((2, 3), "f4"), np.zeros(6, "f4")
+    assert measure.traffic("relu", {"x": x, "y": x}) == 48
+    args = host("sgd_step_") | {"dp": flat, "p": flat, "v": flat, "lr": np.zeros(1, "f4")}
+    assert measure.traffic("sgd_step_", args) == 24 + 4 + 2 * 48  # p and v both ways
+    a, b, y = np.zeros((2, 3), "f4"), np.zeros((3, 5), "f4"), np.zeros((2, 5), "f4")
+    assert measure.operations("matmul", {"a": a, "b": b, "y": y}) == 2 * 2 * 3 * 5
+    assert measure.operations("conv2d", host("conv2d")) == 2 * (2 * 4 * 4 * 3) * (3 * 3 * 3)
+    assert measure.operations("conv2d_grad_w", host("conv2d_grad_w")) == 2 * 96 * 27
+    assert measure.operations("relu", {"x": x, "y": x}) == 0
+
+
+def test_the_bound_is_the_slower_of_moving_and_computing():
+    args = {n: np.zeros((100, 100), "f4") for n in "aby"}
+    assert measure.bound("matmul", args, bandwidth=120e3, rate=1e12) == pytest.approx(1000)
+    assert measure.bound("matmul", args, bandwidth=1e12, rate=2e6) == pytest.approx(1000)
+
+
+def test_milliseconds_of_one_call():
+    rounds = []
+
+    def elapsed(run, n):
+        rounds.append(n)
+        return 0.5 * n
+
+    assert measure.milliseconds(lambda: None, elapsed) == 0.5
+    assert rounds == [2, 1] + [10] * measure.ROUNDS  # 5 ms a round
+
+
+def test_a_row_for_every_kernel(monkeypatch):
+    monkeypatch.setattr(kernels, "Sizes", lambda: TINY)
+    monkeypatch.setattr(kernels, "torch_ops", dict)
+    monkeypatch.setattr(measure, "ours", lambda run, n: n * (run() is not None))
+    with _numba.recording() as launches:
+        rows = list(kernels.table(1e9, 1e9, time.monotonic() + 60))
+    assert [row for row in rows if "error" in row] == []
+    assert [row["kernel"] for row in rows] == [*DEFINITION]
+    assert all(row["ms"] == 1 and row["of_bound"] == row["bound_ms"] for row in rows)
+    assert len(launches) > len(rows)
+    late = list(kernels.table(1e9, 1e9, time.monotonic() - 1))
+    assert len(late) == 1 and "out of time" in late[0]["kernel"]
+
+
+def test_a_row_for_every_step_of_the_ladder(monkeypatch):
+    monkeypatch.setattr(kernels, "_product", lambda choice, tf32, *_: 1.0 if tf32 else 2.0)
+    monkeypatch.setattr(measure, "ours", lambda run, n: 4.0 * n)
+    rows = list(kernels.ladder_table((8,), time.monotonic() + 60))
+    found = {row["step"]: row["of_cublas"] for row in rows}
+    assert found["minidl"] == found["minidl TF32"] == 1
+    assert found["naive"] == 0.5 and found["tensor_cores"] == 0.25
+    assert rows[0]["teraflops"] == pytest.approx(2 * 8**3 / 2e-3 / 1e12)
+
+
+def test_agreement_of_the_emulator_with_itself(monkeypatch):
+    some = {name: CASES[name] for name in ("relu", "max", "sum_rows")}
+    monkeypatch.setattr(agreement, "CASES", some)
+    rows = agreement.cases(time.monotonic() + 60, seeds=1)
+    assert {row["kernel"] for row in rows} >= {*some, "relu_grad", "max_grad"}
+    assert all(row["ulps"] == 0 and not row["error"] and row["calls"] for row in rows)
+    (late,) = agreement.cases(time.monotonic() - 1)
+    assert "out of time" in late["kernel"]
+
+
+def test_a_kernel_that_disagrees_is_seen(monkeypatch):
+    monkeypatch.setattr(agreement, "CASES", {"relu": CASES["relu"]})
+    real, calls = agreement.results, iter(range(1000))
+
+    def wrong(call):
+        return {name: y + (next(calls) % 2 and y.size) for name, y in real(call).items()}
+
+    monkeypatch.setattr(agreement, "results", wrong)
+    assert any(row["ulps"] > 0 for row in agreement.cases(time.monotonic() + 60, seeds=1))
+    monkeypatch.setattr(agreement, "results", lambda call: 1 / 0)
+    rows = agreement.cases(time.monotonic() + 60, seeds=1)
+    assert {row["error"] for row in rows} == {"ZeroDivisionError: division by zero"}
+
+
+def test_a_training_step_of_ours():
+    recipe = RECIPES["S4"]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, *recipe.image), dtype=np.float32)
+    step = steps.our_step(recipe, recipe.model().to("cuda"), x, rng.integers(0, 10, 4))
+    assert step() > step()
+
+
+def test_without_a_gpu_it_says_so_in_one_line():
+    run = [sys.executable, "-m", "benchmarks.gpu"]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("benchmarks.gpu needs an NVIDIA GPU: ")
+
+
+def test_parts_and_their_limits():
+    assert max(command.PARTS.values()) < 8 * 60
+    assert [*command.PARTS.values()] == sorted(command.PARTS.values())
