@@ -139,10 +139,11 @@ def test_a_folder_of_files_that_are_not_there(run, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_unknown_names_are_told_with_the_nearest(run):
+def test_unknown_names_are_told_with_the_nearest(run, monkeypatch):
+    monkeypatch.setenv("MINIDL_CUDA", "no such choice")
     fails(run("train", "mnist-cn"), "unknown model 'mnist-cn'; did you mean 'mnist-cnn'?", code=2)
     fails(run("data", "fetch", "cifar"), "did you mean 'cifar10'?")
-    fails(run("train", "mnist-mlp", "--device", "cuda"), "device 'cuda'")
+    fails(run("train", "mnist-mlp", "--device", "cuda"), "MINIDL_CUDA is 'no such choice'")
     fails(run("train", "mnist-mlp", "--device", "tpu"), "known: 'cpu'")
 
 
