@@ -186,7 +186,7 @@ def is_float32(signature: Iterable[types.Type]) -> bool:
 
 def short(signature: Iterable[types.Type]) -> str:
     """Argument types in few letters: "3*f32[2] i64", "f32[2]*" where strides are any."""
-    words = []
+    words: list[tuple[int, str]] = []
     for kind in signature:
         array = isinstance(kind, types.Array)
         dtype = np.dtype(str(kind.dtype if array else kind).replace("boolean", "bool"))

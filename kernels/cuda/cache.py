@@ -80,7 +80,7 @@ def _theirs(module: str, name: str) -> str:
     return f"{module} {name}"
 
 
-def _tell_function(function: types.FunctionType, seen: list[Any]) -> str:
+def _tell_function(function: Any, seen: list[Any]) -> str:
     """All that a function does: its code, and all that the code refers to."""
     if function in seen:
         return f"function {seen.index(function)}"

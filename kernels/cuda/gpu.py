@@ -8,7 +8,7 @@ may not happen while a stream is captured.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import cupy
@@ -27,7 +27,7 @@ _loaded: dict[tuple[Any, ...], "_Loaded"] = {}
 class _Loaded(NamedTuple):
     """A kernel's function in the memory of one GPU."""
 
-    function: Callable[..., None]  # cupy.cuda.function.Function
+    function: Any  # cupy.cuda.function.Function
     floats: tuple[tuple[int, type], ...]  # Python floats among its words: where, and their dtype
 
 
