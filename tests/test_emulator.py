@@ -16,8 +16,6 @@ import pytest
 
 if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
-os.environ.setdefault("MINIDL_CUDA", "emulate")
-
 import minidl.kernels.cuda as k
 from minidl.kernels import reference
 from minidl.kernels.cuda import _numba, arguments

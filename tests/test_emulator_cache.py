@@ -11,8 +11,6 @@ import pytest
 
 if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
-os.environ.setdefault("MINIDL_CUDA", "emulate")
-
 from minidl.kernels.cuda._numba import cuda, device, jit
 from minidl.kernels.cuda.emulator import machine, workers
 

@@ -1,7 +1,6 @@
 """Workers of the emulator: what they compute does not depend on their number, and what goes wrong
 in one launch is told once and does not touch the next."""
 
-import os
 import platform
 import threading
 
@@ -10,8 +9,6 @@ import pytest
 
 if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
-os.environ.setdefault("MINIDL_CUDA", "emulate")
-
 from minidl.kernels.cuda import guarded
 from minidl.kernels.cuda._numba import cuda, emulation, jit
 from minidl.kernels.cuda.emulator import schedule, workers
@@ -56,8 +53,25 @@ def stuck_in_one_block(y, block):
 
 @jit
 def one_off(x, at):
-    if cuda.grid(1) == 0:
+    if cuda.grid(1) == 5:
         x[at] = x.dtype.type(1)
+
+
+@jit
+def reads_one_off(x, y):
+    i = cuda.grid(1)
+    y[i] = x[i + 1]
+
+
+@jit
+def adds_one_off(x, at):
+    cuda.atomic.add(x, at, x.dtype.type(1))
+
+
+@jit
+def clears(x, n):
+    for i in range(n):
+        x[i] = x.dtype.type(0)
 
 
 def f32(*shape, seed=0):
@@ -158,26 +172,73 @@ def test_a_schedule_is_that_of_the_thread_that_asked_for_it():
     np.testing.assert_array_equal(ran[:4], range(4))
 
 
-@pytest.mark.parametrize("at, seen", [(0, False), (9, False), (10, True), (40, True)])
-def test_a_write_beside_an_array_names_kernel_and_parameter(at, seen):
+# ---- accesses outside all arrays
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize(
+    "at, where",
+    [
+        (10, "0 bytes behind x"),
+        (40, "120 bytes behind x"),
+        (10**12, "3999999999960 bytes behind x"),
+        (-30, "80 bytes before x"),
+    ],
+)
+def test_a_wild_write_is_named_and_goes_nowhere(at, where, n):
+    x = f32(10)
+    before = x.copy()
+    with schedule("forward", workers=n):
+        expected = rf"one_off: thread 5 of block \(0, 0, 0\) reads or writes {where} \(10,\)"
+        with pytest.raises(RuntimeError, match=expected):
+            one_off[2, 32](x, at)
+        np.testing.assert_array_equal(x, before)
+        one_off[2, 32](x, 9)  # and the next launch is none the worse
+    assert x[9] == 1
+
+
+def test_a_read_outside_is_named():
+    x, y = f32(64), f32(64)
+    reads_one_off[1, 63](x, y)
+    np.testing.assert_array_equal(y[:63], x[1:])
+    with pytest.raises(RuntimeError, match=r"thread 63 of .* 0 bytes behind x \(64,\)"):
+        reads_one_off[1, 64](x, y)
+    with pytest.raises(RuntimeError, match=r"reads_one_off: .* behind x \(0,\)"):
+        reads_one_off[1, 1](x[:0], y)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint64, np.float32, np.float64])
+def test_an_atomic_outside_is_named(dtype):
+    x = np.zeros(8, dtype)
+    adds_one_off[1, 4](x, 7)
+    assert x[7] == 4
+    with pytest.raises(RuntimeError, match=r"adds_one_off: .* 0 bytes behind x \(8,\)"):
+        adds_one_off[1, 4](x, 8)
+
+
+@pytest.mark.parametrize("n", [10, 11, 40])
+def test_guards_see_what_is_written_by_many_at_once(n):
+    """A loop that fills memory becomes one call of memset, which is not looked at before."""
     with emulation():
         x = guarded.empty((10,), np.dtype(np.float32))
-        if seen:
-            with pytest.raises(RuntimeError, match=r"one_off: a thread wrote outside x \(10,\)"):
-                one_off[1, 32](x, at)
+        if n == 10:
+            clears[1, 1](x, n)
+            np.testing.assert_array_equal(guarded.host(x), 0)
         else:
-            one_off[1, 32](x, at)
-            assert guarded.host(x)[at] == 1
-    one_off[1, 32](f32(10), 3)  # memory of others has no guards to look at
+            with pytest.raises(RuntimeError, match=r"clears: .* x \(10,\)"):
+                clears[1, 1](x, n)
 
 
-def test_strides_and_views_of_guarded_memory():
-    with emulation():
-        x = guarded.empty((4, 6), np.dtype(np.float32))
-        y = guarded.empty((6, 4), np.dtype(np.float32))
-        guarded.host(x)[...] = f32(4, 6)
-        scaled[1, 32](x.reshape(24), y.reshape(24), 2.0)
-        np.testing.assert_array_equal(guarded.host(y).ravel(), 2 * guarded.host(x).ravel())
-        one_off[1, 32](x[1], 5)
-        with pytest.raises(RuntimeError, match=r"wrote outside x \(6,\)"):
-            one_off[1, 32](x[1], 20)
+def test_strides_and_views():
+    x, y = f32(4, 6), np.zeros((6, 4), np.float32)
+    scaled[1, 32](x.reshape(24)[::-1], y.reshape(24), 2.0)
+    np.testing.assert_array_equal(y.ravel()[::-1], 2 * x.ravel())
+    with pytest.raises(RuntimeError, match=r"4 bytes before x \(6,\)"):
+        one_off[1, 32](x[1, ::-1], 6)
+    everything = np.broadcast_to(x[:1], (5, 6))
+    row_sums_of_six[5, 6](everything, y[0])
+
+
+@jit
+def row_sums_of_six(x, y):
+    cuda.atomic.add(y, 0, x[cuda.blockIdx.x, cuda.threadIdx.x])

@@ -5,8 +5,9 @@ How it works, from top to bottom:
 1. numba-cuda types a kernel and lowers it to LLVM IR, exactly as it does for a GPU (`compile_ir`).
 2. `machine.py` retargets that text to this CPU. What is left of the GPU are calls to intrinsics:
    "which thread am I", "wait at the barrier", "give me the value of another lane". `runtime.py`
-   defines them over one record that NumPy owns, and llvmlite compiles the whole to machine code,
-   which is kept on disk: the next process neither types nor compiles, it loads.
+   and `instructions.py` define them over one record that NumPy owns; `bounds.py` puts a check
+   before each access to memory; llvmlite compiles the whole to machine code, which is kept on
+   disk: the next process neither types nor compiles, it loads.
 3. In a kernel without barriers or shuffles no thread waits for another: `nv_block` runs them one
    after the other, in a compiled loop around the kernel.
 4. A kernel with barriers runs every thread of a block as a *fiber*: a stack of its own, and
@@ -22,13 +23,14 @@ How it works, from top to bottom:
 So of a block one thread runs at a time, in an order we choose: `with schedule("reverse"): ...`. A
 correct kernel gives the same bits in every order; a kernel that forgot a barrier does not.
 
-What is caught, each with the name of the kernel: divergent barriers; shared memory that is read
-before it is written (it is filled with NaN before each block); writes past the end of a shared
-array (there are gaps between them) or beside an array of memory.py (guards, looked at after each
-launch); 128-bit accesses at an address that is not a multiple of 16; blocks, grids, shared and
-local memory that no GPU has. What it cannot see: reads out of bounds, unless the NaN in a guard
-shows; a write that jumps over a guard, which may hit other memory or crash the process; the code
-after NVVM's optimiser and ptxas, the GPU's memory model, timing.
+What is caught, each with the name of the kernel and of the block: an access outside all arrays, by
+the array that is nearest; 128 bits at an address that is not a multiple of 16; a divergent barrier;
+shared memory that is read before it is written (it is filled with NaN before each block); blocks,
+grids, shared and local memory that no GPU has. What it cannot see: an index that leaves one array
+and hits another, or a row that runs into the next; whatever happens inside local and constant
+arrays; the code after NVVM's optimiser and ptxas, the GPU's memory model, timing. A loop that only
+fills memory becomes one call of `memset`, which is not checked before it runs: what it does beside
+an array shows in the guards around it, if it is memory.py's or shared, else it does not.
 """
 
 import platform

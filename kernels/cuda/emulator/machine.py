@@ -17,12 +17,13 @@ from numba import cfunc, types
 from .. import cache
 from .._numba import Kernel, compile_ir
 from . import scheduler
-from .runtime import MAX_SHARED_ARRAYS, PTX, RUNTIME
+from .bounds import instrument
+from .instructions import INSTRUCTIONS, PTX
+from .runtime import LOCAL, MAX_SHARED_ARRAYS, RUNTIME
 from .scheduler import GUARD
 
 CC = (9, 0)  # the compute capability numba-cuda compiles for
 MAX_SHARED = 48 * 1024  # bytes a kernel may have without asking the driver for more
-MAX_LOCAL = 32 * 1024  # bytes of local arrays of one thread; its stack is twice as large
 _LIBM = {"isfinited": "finite", "isinfd": "isinf", "isnand": "isnan"}  # where the names differ
 _WAITS = ("nv.barrier", "nv.bar.", "nv.shfl", "nv.vote", "nv.match", "minidl_mma")
 
@@ -158,18 +159,23 @@ def _calls(kernel: Kernel, module: ll.ModuleRef) -> dict[str, str]:
     if unknown:
         raise NotImplementedError(
             f"{kernel.__name__}: the emulator does not know {', '.join(unknown)} "
-            "(add it to RUNTIME in kernels/cuda/emulator/runtime.py)"
+            "(add it to kernels/cuda/emulator/instructions.py)"
         )
     return found
 
 
-def _emit(module: ll.ModuleRef, kept: set[str]) -> bytes:
-    """The object file of a module, of which only some names are needed outside."""
+def _optimize(module: ll.ModuleRef, level: int, kept: set[str]) -> None:
+    """Let LLVM improve a module of which only some names are needed outside."""
     for value in (*module.functions, *module.global_variables):
         if not value.is_declaration and value.name not in kept:
             value.linkage = "internal"
-    builder = ll.create_pass_builder(_machine(), ll.create_pipeline_tuning_options(2))
+    builder = ll.create_pass_builder(_machine(), ll.create_pipeline_tuning_options(level))
     builder.getModulePassManager().run(module, builder)
+
+
+def _emit(module: ll.ModuleRef, kept: set[str]) -> bytes:
+    """The object file of a module."""
+    _optimize(module, 2, kept)
     return _machine().emit_object(module)
 
 
@@ -179,16 +185,21 @@ def build(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
     (name,) = (f.name for f in module.functions if f.linkage is ll.Linkage.external and [*f.blocks])
     for function in device_functions:
         module.link_in(function)
+    for f in module.functions:
+        if f.name != name and [*f.blocks]:
+            f.add_function_attribute("alwaysinline")
     places, sizes = _shared_memory(kernel, module)
     text = _for_this_cpu(str(module), places)
-    if 8 * sum(map(int, re.findall(r" alloca \[(\d+) x ", text))) > MAX_LOCAL:
-        raise ValueError(f"{kernel.__name__}: local arrays beyond {MAX_LOCAL} bytes a thread")
+    if 8 * sum(map(int, re.findall(r" alloca \[(\d+) x ", text))) > LOCAL:
+        raise ValueError(f"{kernel.__name__}: local arrays beyond {LOCAL} bytes a thread")
     module = ll.parse_assembly(text)
     fibers = any(f.name.startswith(_WAITS) for f in module.functions)
-    module.link_in(ll.parse_assembly(RUNTIME + _wrapper(module.get_function(name))))
+    module.link_in(ll.parse_assembly(RUNTIME + INSTRUCTIONS + _wrapper(module.get_function(name))))
     libm = _calls(kernel, module)
     if ptx := {p for p in re.findall(r' asm [^"]*"([^"]*)"', str(module)) if "pushq" not in p}:
         raise NotImplementedError(f"{kernel.__name__}: the emulator cannot run {', '.join(ptx)}")
+    _optimize(module, 1, {*_EXPORTS[fibers], "nv_check"})  # variables go to registers
+    module = ll.parse_assembly(instrument(str(module)))
     image = _emit(module, {*_EXPORTS[fibers]})
     arrays = [(places[n], sizes[n]) for n in places if sizes[n]]
     dynamic = max((places[n] for n in places if not sizes[n]), default=0)

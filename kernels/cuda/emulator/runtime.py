@@ -8,8 +8,11 @@ import numpy as np
 
 MAX_THREADS = 1024  # of a block, as on every GPU since 2010
 MAX_SHARED_ARRAYS = 64
+LOCAL = 32 * 1024  # bytes of local arrays of one thread, at most; its stack is twice as large
+MAX_REGIONS = 128  # arrays that one launch may touch
 READY, BARRIER, WARP, DONE = range(4)  # what a thread of a block is doing; WARP: waits for lanes
-SHUFFLE, VOTE, MATCH_ANY, MATCH_ALL, SYNC, MMA = 0, 4, 8, 9, 10, 11  # SHUFFLE + mode, VOTE + mode
+# What lanes of a warp ask each other: 0 to 3 are the modes of a shuffle, VOTE to VOTE + 3 of a vote
+VOTE, MATCH_ANY, MATCH_ALL, SYNC, MMA = 4, 8, 9, 10, 11
 
 STATE = np.dtype(
     [
@@ -21,6 +24,10 @@ STATE = np.dtype(
         ("dynamic", "i4"),  # bytes of dynamic shared memory
         ("misaligned", "i8"),  # the first 128-bit access at a wrong address; 0 if there was none
         ("by", "i8"),  # the thread that made it
+        ("wild", "i8"),  # the same of an access outside all arrays
+        ("wild_by", "i8"),
+        ("regions", "i8", (MAX_REGIONS, 2)),  # memory a kernel may touch: first byte, one behind
+        ("nowhere", "i8", 16),  # what a wild access touches instead
         ("threads", "i8"),  # how many a block has, and the order they run in: number, x, y, z
         ("order", "i4", (MAX_THREADS, 4)),
         ("args", "i8", 512),  # of the kernel, flattened as in numba-cuda's ABI
@@ -37,7 +44,7 @@ STATE = np.dtype(
 )
 
 
-def _place(name: str) -> str:
+def place(name: str) -> str:
     """Address of a field of the record."""
     return f"getelementptr (i8, ptr @nv_state, i64 {STATE.fields[name][1]})"  # type: ignore[index]
 
@@ -54,7 +61,7 @@ define i32 @"nv.read.ptx.sreg.{name}"() alwaysinline {{
 _REGISTERS = "".join(
     _register(
         f"{name}.{axis}",
-        f"getelementptr (i32, ptr {_place(name)}, i64 {i})",
+        f"getelementptr (i32, ptr {place(name)}, i64 {i})",
         int(name.startswith("n")),
         MAX_THREADS + 1 if name.endswith("tid") else 2**31 - 1,
     )
@@ -72,12 +79,7 @@ _SWITCH = r"\0A".join(
 )
 
 _THREADS = f"""
-declare float @llvm.sqrt.f32(float)
-declare double @llvm.sqrt.f64(double)
-declare i32 @llvm.bitreverse.i32(i32)
-declare i64 @llvm.bitreverse.i64(i64)
-declare i32 @llvm.cttz.i32(i32, i1)
-declare i64 @llvm.cttz.i64(i64, i1)
+declare ptr @llvm.frameaddress.p0(i32)
 @nv_state = external global [{STATE.itemsize} x i8], align 16
 @nv_shared = external addrspace(3) global [0 x i8], align 16
 
@@ -87,20 +89,20 @@ define void @nv_switch(ptr %save, i64 %to) naked noinline {{
 }}
 
 define void @nv_resume() noinline {{                 ; the scheduler calls this
-  %t = load i32, ptr {_place("thread")}
-  %mine = getelementptr i64, ptr {_place("tops")}, i64 {MAX_THREADS}
-  %theirs = getelementptr i64, ptr {_place("tops")}, i32 %t
+  %t = load i32, ptr {place("thread")}
+  %mine = getelementptr i64, ptr {place("tops")}, i64 {MAX_THREADS}
+  %theirs = getelementptr i64, ptr {place("tops")}, i32 %t
   %to = load i64, ptr %theirs
   call void @nv_switch(ptr %mine, i64 %to)
   ret void
 }}
 
 define void @nv_wait(i64 %state) noinline {{         ; a thread calls this
-  %t = load i32, ptr {_place("thread")}
-  %ask = getelementptr [6 x i64], ptr {_place("ask")}, i32 %t
+  %t = load i32, ptr {place("thread")}
+  %ask = getelementptr [6 x i64], ptr {place("ask")}, i32 %t
   store i64 %state, ptr %ask
-  %mine = getelementptr i64, ptr {_place("tops")}, i32 %t
-  %to = load i64, ptr getelementptr (i64, ptr {_place("tops")}, i64 {MAX_THREADS})
+  %mine = getelementptr i64, ptr {place("tops")}, i32 %t
+  %to = load i64, ptr getelementptr (i64, ptr {place("tops")}, i64 {MAX_THREADS})
   call void @nv_switch(ptr %mine, i64 %to)
   ret void
 }}
@@ -114,13 +116,13 @@ again:                                               ; the next block uses the s
 }}
 
 define void @nv_block() {{                           ; all threads of a block without barriers
-  %n = load i64, ptr {_place("threads")}
+  %n = load i64, ptr {place("threads")}
   br label %loop
 loop:
   %i = phi i64 [0, %0], [%next, %loop]
-  %place = getelementptr [4 x i32], ptr {_place("order")}, i64 %i
+  %place = getelementptr [4 x i32], ptr {place("order")}, i64 %i
   %who = load <4 x i32>, ptr %place, align 4
-  store <4 x i32> %who, ptr {_place("thread")}, align 4
+  store <4 x i32> %who, ptr {place("thread")}, align 4
   call void @nv_thread()
   %next = add i64 %i, 1
   %more = icmp ult i64 %next, %n
@@ -135,21 +137,64 @@ define void @nv_aligned(ptr %p) alwaysinline {{      ; called before each 128-bi
   %wrong = icmp ne i64 %off, 0
   br i1 %wrong, label %report, label %end
 report:
-  %t = load i32, ptr {_place("thread")}
+  %t = load i32, ptr {place("thread")}
   %by = zext i32 %t to i64
-  store i64 %address, ptr {_place("misaligned")}
-  store i64 %by, ptr {_place("by")}
+  store i64 %address, ptr {place("misaligned")}
+  store i64 %by, ptr {place("by")}
   br label %end
 end:
   ret void
 }}
 """
 
+_CHECK = f"""
+define ptr @nv_check(ptr %p, i64 %size) {{            ; p if all its bytes lie in one region
+  %first = ptrtoint ptr %p to i64
+  %last = add i64 %first, %size
+  br label %look
+look:
+  %i = phi i64 [0, %0], [%next, %go]
+  %region = getelementptr [2 x i64], ptr {place("regions")}, i64 %i
+  %start = load i64, ptr %region
+  %none = icmp eq i64 %start, 0
+  br i1 %none, label %other, label %go
+go:
+  %q = getelementptr i64, ptr %region, i64 1
+  %stop = load i64, ptr %q
+  %after = icmp uge i64 %first, %start
+  %before = icmp ule i64 %last, %stop
+  %inside = and i1 %after, %before
+  %next = add i64 %i, 1
+  br i1 %inside, label %fine, label %look
+fine:
+  ret ptr %p
+other:                                               ; a local array, on the thread's stack?
+  %frame = call ptr @llvm.frameaddress.p0(i32 0)
+  %here = ptrtoint ptr %frame to i64
+  %off = sub i64 %first, %here
+  %far = add i64 %off, {LOCAL}
+  %near = icmp ult i64 %far, {2 * LOCAL}
+  br i1 %near, label %fine, label %wild
+wild:
+  %known = load i64, ptr {place("wild")}
+  %new = icmp eq i64 %known, 0
+  br i1 %new, label %report, label %end
+report:
+  %t = load i32, ptr {place("thread")}
+  %by = zext i32 %t to i64
+  store i64 %first, ptr {place("wild")}
+  store i64 %by, ptr {place("wild_by")}
+  br label %end
+end:
+  ret ptr {place("nowhere")}
+}}
+"""
+
 # A thread writes down its question, waits until the scheduler has answered it, reads the answer.
 _COLLECTIVE = f"""
 define ptr @nv_ask(i64 %state, i32 %mask, i64 %op, i64 %value, i32 %lane, i32 %clamp) noinline {{
-  %t = load i32, ptr {_place("thread")}
-  %ask = getelementptr [6 x i64], ptr {_place("ask")}, i32 %t
+  %t = load i32, ptr {place("thread")}
+  %ask = getelementptr [6 x i64], ptr {place("ask")}, i32 %t
   %mask64 = zext i32 %mask to i64
   %lane64 = zext i32 %lane to i64
   %clamp64 = zext i32 %clamp to i64
@@ -161,7 +206,7 @@ define ptr @nv_ask(i64 %state, i32 %mask, i64 %op, i64 %value, i32 %lane, i32 %c
         for i, word in enumerate(("%mask64", "%op", "%value", "%lane64", "%clamp64"), 1)
     )
 }  call void @nv_wait(i64 %state)
-  %answer = getelementptr [2 x i64], ptr {_place("answer")}, i32 %t
+  %answer = getelementptr [2 x i64], ptr {place("answer")}, i32 %t
   ret ptr %answer
 }}
 
@@ -230,172 +275,4 @@ define i32 @"nv.barrier0.{name}"(i32 %value) {{
     for op, name in enumerate(("popc", "and", "or"), 1)
 )
 
-# The functions of intrinsics.py that have PTX inside. Half of an mma is in the scheduler.
-_TENSOR_CORES = f"""
-define i32 @minidl_round_tf32(float %x) {{
-  %bits = bitcast float %x to i32
-  %up = add i32 %bits, 4096
-  %cut = and i32 %up, -8192
-  %nan = fcmp uno float %x, %x
-  %r = select i1 %nan, i32 2147483647, i32 %cut
-  ret i32 %r
-}}
-
-define {{float, float, float, float}} @minidl_mma_m16n8k8_tf32({
-    ", ".join(f"{'float' if i >= 6 else 'i32'} %x{i}" for i in range(10))
-}) {{
-  %t = load i32, ptr {_place("thread")}
-  %mine = getelementptr [10 x i32], ptr {_place("fragment")}, i32 %t
-{
-    "".join(
-        f'''  %p{i} = getelementptr i32, ptr %mine, i32 {i}
-  store {"float" if i >= 6 else "i32"} %x{i}, ptr %p{i}
-'''
-        for i in range(10)
-    )
-}  %p = call ptr @nv_ask(i64 {WARP}, i32 -1, i64 {MMA}, i64 0, i32 0, i32 0)
-  %d = getelementptr [4 x float], ptr {_place("product")}, i32 %t
-  %r = load {{float, float, float, float}}, ptr %d
-  ret {{float, float, float, float}} %r
-}}
-"""
-
-
-# cuda.atomic.max leaves a NaN that is there, nanmax replaces it; both ignore a NaN that is given.
-_EXTREMES = "".join(
-    f"""
-define {kind} @___numba_atomic_{kind}_{nan}{op}(ptr %p, {kind} %v) {{
-  %given = fcmp ord {kind} %v, %v
-  %first = load atomic {bits}, ptr %p monotonic, align {size}
-  br label %look
-look:
-  %old = phi {bits} [%first, %0], [%now, %swap]
-  %x = bitcast {bits} %old to {kind}
-  %less = fcmp {"u" if nan else "o"}{"lt" if op == "max" else "gt"} {kind} %x, %v
-  %go = and i1 %less, %given
-  br i1 %go, label %swap, label %end
-swap:
-  %new = bitcast {kind} %v to {bits}
-  %pair = cmpxchg ptr %p, {bits} %old, {bits} %new monotonic monotonic
-  %now = extractvalue {{{bits}, i1}} %pair, 0
-  %done = extractvalue {{{bits}, i1}} %pair, 1
-  br i1 %done, label %end, label %look
-end:
-  ret {kind} %x
-}}
-"""
-    for kind, bits, size in (("float", "i32", 4), ("double", "i64", 8))
-    for nan in ("", "nan")
-    for op in ("max", "min")
-)
-
-
-def _one_line(result: str, name: str, params: str, line: str) -> str:
-    kinds = [f"{kind} %{letter}" for kind, letter in zip(params.split(), "abc")]
-    body = line if line.endswith("void") else f"{line}\n  ret {result} %r"
-    return f'\ndefine {result} @"{name}"({", ".join(kinds)}) alwaysinline {{\n  {body}\n}}\n'
-
-
-_SMALL = (
-    # the one set of lanes that is surely together: a lane alone
-    ("i32", "nv.activemask", "", "%l = call i32 @nv.laneid()\n  %r = shl i32 1, %l"),
-    (
-        "i32",
-        "nv.lanemask_lt",
-        "",
-        "%l = call i32 @nv.laneid()\n  %m = shl i32 1, %l\n  %r = sub i32 %m, 1",
-    ),
-    ("i32", "nv.laneid", "", f"%t = load i32, ptr {_place('thread')}\n  %r = and i32 %t, 31"),
-    ("i32", "nv.read.ptx.sreg.laneid", "", "%r = call i32 @nv.laneid()"),
-    ("i32", "nv.read.ptx.sreg.warpsize", "", "%r = add i32 32, 0"),
-    ("i32", "nv.dynamic_smem_size", "", f"%r = load i32, ptr {_place('dynamic')}"),
-    # one thread runs at a time: what it wrote, the others see
-    *(("void", f"nv.membar.{scope}", "", "ret void") for scope in ("gl", "cta", "sys")),
-    ("void", "nv.nanosleep", "i32", "ret void"),
-    ("float", "nv.f32.f16", "i16", "%h = bitcast i16 %a to half\n  %r = fpext half %h to float"),
-    ("i16", "nv.f16.f32", "float", "%h = fptrunc float %a to half\n  %r = bitcast half %h to i16"),
-    ("i32", "__nv_brev", "i32", "%r = call i32 @llvm.bitreverse.i32(i32 %a)"),
-    ("i64", "__nv_brevll", "i64", "%r = call i64 @llvm.bitreverse.i64(i64 %a)"),
-    *(
-        (
-            "i32",
-            name,
-            kind,
-            f"%z = call {kind} @llvm.cttz.{kind}({kind} %a, i1 false)\n"
-            f"  %n = icmp eq {kind} %a, 0\n  %s = add {kind} %z, 1\n"
-            f"  %w = select i1 %n, {kind} 0, {kind} %s\n  %r = {cut}",
-        )
-        for name, kind, cut in (
-            ("__nv_ffs", "i32", "add i32 %w, 0"),
-            ("__nv_ffsll", "i64", "trunc i64 %w to i32"),
-        )
-    ),
-    *(
-        (
-            kind,
-            name,
-            kind,
-            f"%s = call {kind} @llvm.sqrt.{f}({kind} %a)\n  %r = fdiv {kind} 1.0, %s",
-        )
-        for kind, name, f in (("float", "__nv_rsqrtf", "f32"), ("double", "__nv_rsqrt", "f64"))
-    ),
-    ("float", "__nv_fast_fdividef", "float float", "%r = fdiv float %a, %b"),
-    ("float", "__nv_int_as_float", "i32", "%r = bitcast i32 %a to float"),
-    ("i32", "__nv_float_as_int", "float", "%r = bitcast float %a to i32"),
-    *(
-        (
-            kind,
-            f"nv.atomic.load.{op}.{suffix}",
-            f"ptr {kind}",
-            f"%r = atomicrmw {llvm} ptr %a, {kind} %b monotonic",
-        )
-        for kind, op, suffix, llvm in (
-            ("float", "add", "f32.p0f32", "fadd"),
-            ("double", "add", "f64.p0f64", "fadd"),
-            ("i32", "inc", "32.p0i32", "uinc_wrap"),
-            ("i32", "dec", "32.p0i32", "udec_wrap"),
-        )
-    ),
-    *(
-        (
-            kind,
-            f"___numba_atomic_{name}_{op}",
-            f"ptr {kind}",
-            f"%r = atomicrmw {llvm} ptr %a, {kind} %b monotonic",
-        )
-        for kind, name, op, llvm in (
-            ("float", "float", "sub", "fsub"),
-            ("double", "double", "sub", "fsub"),
-            ("i64", "u64", "inc", "uinc_wrap"),
-            ("i64", "u64", "dec", "udec_wrap"),
-        )
-    ),
-    # rounded by themselves, as everything is here: this CPU code fuses nothing
-    *(
-        (kind, f"nv.{op}.rn.{kind[0]}", f"{kind} {kind}", f"%r = f{op} {kind} %a, %b")
-        for kind in ("float", "double")
-        for op in ("add", "mul")
-    ),
-)
-
-RUNTIME = "".join(
-    (
-        _THREADS,
-        _REGISTERS,
-        _COLLECTIVE,
-        _BARRIERS,
-        _TENSOR_CORES,
-        _EXTREMES,
-        *(_one_line(*small) for small in _SMALL),
-    )
-)
-
-# Inline PTX that numba-cuda writes, and what stands in for it.
-PTX = {
-    "activemask.b32 $0;": "nv.activemask",
-    "mov.u32 $0, %lanemask_lt;": "nv.lanemask_lt",
-    "mov.u32 $0, %dynamic_smem_size;": "nv.dynamic_smem_size",
-    "nanosleep.u32 $0;": "nv.nanosleep",
-    "cvt.f32.f16 $0, $1;": "nv.f32.f16",
-    "cvt.rn.f16.f32 $0, $1;": "nv.f16.f32",
-}
+RUNTIME = "".join((_THREADS, _CHECK, _REGISTERS, _COLLECTIVE, _BARRIERS))

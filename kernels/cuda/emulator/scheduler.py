@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from .runtime import BARRIER, DONE, MATCH_ALL, MATCH_ANY, MMA, READY, STATE, SYNC, VOTE, WARP
 
-FINISHED, STUCK, OUTSIDE, MISALIGNED = range(4)  # how a run ended, the last three in some block
+FINISHED, STUCK, OUTSIDE, MISALIGNED, WILD = range(5)  # how a run ended, all but the first badly
 GUARD = 64  # bytes between two arrays in shared memory
 DOING, MASK, OP, VALUE, LANE, CLAMP = range(6)  # the columns of ask
 
@@ -208,7 +208,7 @@ def _run_fibers(s, resume):
             t = s.order[i, 0]
             if s.ask[t, DOING] == READY:
                 s.thread = t
-                s.tid[0], s.tid[1], s.tid[2] = s.order[i, 1], s.order[i, 2], s.order[i, 3]
+                s.tid[0], s.tid[1], s.tid[2] = (s.order[i, 1], s.order[i, 2], s.order[i, 3])
                 _call(resume)
         state = _release(s)
     return state == DONE
@@ -237,7 +237,7 @@ def run(state, shared, size, blocks, first, step, count, code, fibers):
     gx, gy = s.nctaid[0], s.nctaid[1]
     for i in range((count - first + step - 1) // step):
         block = numbers[first + i * step]
-        s.ctaid[0], s.ctaid[1], s.ctaid[2] = block % gx, block // gx % gy, block // (gx * gy)
+        s.ctaid[0], s.ctaid[1], s.ctaid[2] = (block % gx, block // gx % gy, block // (gx * gy))
         for word in range(size // 8):
             memory[word] = -1
         if not fibers:
@@ -246,6 +246,8 @@ def run(state, shared, size, blocks, first, step, count, code, fibers):
             return STUCK
         if s.misaligned:
             return MISALIGNED
+        if s.wild:
+            return WILD
         if not _untouched(s, memory):
             return OUTSIDE
     return FINISHED

@@ -16,12 +16,13 @@ from .. import memory
 from .._numba import Kernel
 from ..arguments import signature
 from . import machine
-from .runtime import BARRIER, DONE, FRAME, MAX_SHARED_ARRAYS, MAX_THREADS, STATE, WARP
-from .scheduler import FINISHED, GUARD, MISALIGNED, OUTSIDE, STUCK
+from .bounds import describe, extent
+from .runtime import BARRIER, DONE, FRAME, LOCAL, MAX_SHARED_ARRAYS, MAX_THREADS, STATE, WARP
+from .scheduler import FINISHED, GUARD, MISALIGNED, OUTSIDE, STUCK, WILD
 
 MAX_BLOCK = (1024, 1024, 64)
 MAX_GRID = (2**31 - 1, 65535, 65535)
-STACK = 2 * machine.MAX_LOCAL  # bytes per fiber; memory that is never touched costs nothing
+STACK = 2 * LOCAL  # bytes per fiber; memory that is never touched costs nothing
 # Seconds of work from which a second worker pays: to start its thread takes a tenth of that.
 WORTH = 5e-4
 _PACE = 1e-7  # seconds per thread, before a kernel's own pace is known
@@ -43,7 +44,7 @@ _schedule: ContextVar[Schedule] = ContextVar("schedule", default=_FORWARD)
 def schedule(order: str, seed: int = 0, workers: int = 1) -> Iterator[None]:
     """Run launches inside this block "forward", "reverse" or "shuffled" (by the seed).
 
-    One worker: nothing but the order decides what happens. More: each takes every so-manieth block.
+    One worker: nothing but the order decides what happens. More: each of n takes every n-th block.
     """
     if order not in ("forward", "reverse", "shuffled"):
         raise ValueError(f"schedule: {order!r}; it can be 'forward', 'reverse' or 'shuffled'")
@@ -81,6 +82,7 @@ class Work(NamedTuple):
     args: list[int]
     blocks: np.ndarray
     order: np.ndarray  # of the threads of a block: number, x, y, z
+    regions: list[tuple[int, int]]  # first byte and one behind the last, of each array given
 
 
 class Worker:
@@ -103,7 +105,10 @@ class Worker:
         state["ntid"][:], state["nctaid"][:] = work.block, work.grid
         state["order"][:n] = work.order
         state["args"][: len(work.args)] = work.args
-        record["threads"], record["dynamic"], record["misaligned"] = n, work.dynamic, 0
+        record["threads"], record["dynamic"] = n, work.dynamic
+        record["misaligned"] = record["wild"] = 0
+        regions = self.regions(work)
+        state["regions"][: len(regions) + 1] = [*regions, (0, 0)]
         size = self._guard(work)
         if work.code.fibers and not (self.ready[0] == code.fiber and self.ready[1] >= n):
             self._start_fibers(n, code.fiber)
@@ -138,6 +143,12 @@ class Worker:
         gaps = [place + -(-size // 8) * 8 for place, size in arrays]
         self.state["guards"][: len(gaps) + 1] = [*gaps, -1]
         return gaps[-1] + GUARD
+
+    def regions(self, work: Work) -> list[tuple[int, int]]:
+        """The memory that a kernel may touch: its arguments, and its shared arrays."""
+        arrays = [*work.code.arrays, (work.code.dynamic, work.dynamic)]
+        base = self.shared.ctypes.data
+        return [*work.regions, *((base + at, base + at + size) for at, size in arrays if at)]
 
     def _start_fibers(self, n: int, entry: int) -> None:
         """Lay out n stacks such that the first switch to each "returns" into `entry`."""
@@ -203,6 +214,7 @@ def launch(
     """
     _check(kernel, grid, block)
     order, seed, workers = _schedule.get()
+    arrays = {n: a for n, a in zip(kernel.parameters, args) if isinstance(a, np.ndarray)}
     with _lock:
         code = _code(kernel, args)
         used = sum(size for _, size in code.arrays) + shared
@@ -212,13 +224,14 @@ def launch(
         work = Work(
             *(code, grid, block, shared, _flatten(args)),
             *(_line(grid[0] * grid[1] * grid[2], order, seed), _threads(block, order, seed)),
+            [extent(a) for a in arrays.values()],
         )
         for worker, ended in _share(work, workers or _worth(work)):
             if ended != FINISHED:
-                what = _report(worker, ended, len(work.order))
+                what = _report(worker, ended, work, arrays)
                 raise RuntimeError(f"{kernel.__name__}: {what}")
-    for name, a in zip(kernel.parameters, args):
-        if isinstance(a, np.ndarray) and not memory.intact(a):
+    for name, a in arrays.items():
+        if not memory.intact(a):
             raise RuntimeError(f"{kernel.__name__}: a thread wrote outside {name} {a.shape}")
 
 
@@ -255,16 +268,22 @@ def _share(work: Work, workers: int) -> list[tuple[Worker, int]]:
     return list(zip(_workers, ended))
 
 
-def _report(worker: Worker, ended: int, n: int) -> str:
+def _report(worker: Worker, ended: int, work: Work, arrays: dict[str, np.ndarray]) -> str:
     """What went wrong in the block that a worker stopped in."""
     state, record = worker.state, worker.record[0]
     block = tuple(int(i) for i in state["ctaid"])
     if ended == MISALIGNED:
         address = f"128 bits at address {record['misaligned']:#x}, not a multiple of 16"
         return f"thread {record['by']} of block {block} reads or writes {address}"
+    if ended == WILD:
+        names = [f"{name} {a.shape}" for name, a in arrays.items()]
+        sizes = [*(size for _, size in work.code.arrays), work.dynamic]
+        names += [f"shared array {i} of {size} bytes" for i, size in enumerate(sizes, 1)]
+        where = describe(int(record["wild"]), dict(zip(names, worker.regions(work))))
+        return f"thread {record['wild_by']} of block {block} reads or writes {where}"
     if ended == OUTSIDE:
         return f"a thread of block {block} wrote outside an array in shared memory"
-    doing = state["ask"][:n, 0]
+    doing = state["ask"][: len(work.order), 0]
     names = {BARRIER: "at syncthreads", WARP: "at a shuffle, vote or syncwarp", DONE: "returned"}
     groups = []
     for what, name in names.items():

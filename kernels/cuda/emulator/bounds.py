@@ -1,0 +1,85 @@
+"""Each access to memory is looked at before it is made.
+
+This is what guards around arrays cannot do: it sees reads, and writes that jump over a guard. An
+access outside all arrays goes nowhere, so it does not crash the process, and the launch is an
+error. Time it takes: that of the kernel once or twice more.
+"""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+_BYTES = {"i1": 1, "i8": 1, "i16": 2, "half": 2, "i32": 4, "float": 4, "i64": 8, "double": 8}
+_KIND = r"(?P<kind><\d+ x \w+>|\w+)"
+_ACCESS = re.compile(
+    rf"^ +(?:%\S+ = load (?:atomic |volatile )*{_KIND}"
+    rf"|store (?:atomic |volatile )*{_KIND.replace('?P<kind>', '?P<stored>')} [^,]+"
+    r"|%\S+ = (?:atomicrmw (?:volatile )?\w+|cmpxchg(?: weak| volatile)*))"
+    rf",? ptr (?P<place>%[\w.\"]+)(?:, {_KIND.replace('?P<kind>', '?P<swapped>')})?"
+)
+_POINTER = re.compile(
+    r"^ +(%\S+) = (?:alloca|getelementptr|phi ptr|select|(?:tail )?call[^@]*@nv_ask)\b(.*)"
+)
+
+
+def instrument(text: str) -> str:
+    """IR in which each access goes through `nv_check`, but for a thread's own and constants."""
+    functions = re.split(r"(?m)^(?=define )", text)
+    return "".join(f if "@nv_check(" in f else "".join(_checked(f)) for f in functions)
+
+
+def _checked(function: str) -> Iterator[str]:
+    own = _own(function)
+    for number, line in enumerate(function.splitlines(keepends=True)):
+        access = _ACCESS.match(line)
+        kind = access and (access["kind"] or access["stored"] or access["swapped"])
+        if not access or access["place"] in own:
+            yield line
+            continue
+        place, start = access["place"], access.start("place")
+        yield f"  %nv.{number} = call ptr @nv_check(ptr {place}, i64 {_size(kind)})\n"
+        yield f"{line[:start]}%nv.{number}{line[access.end('place') :]}"
+
+
+def _size(kind: str) -> int:
+    vector = re.fullmatch(r"<(\d+) x (\w+)>", kind)
+    return int(vector[1]) * _BYTES[vector[2]] if vector else _BYTES.get(kind, 8)
+
+
+def _own(function: str) -> set[str]:
+    """Names of pointers to a thread's own memory, to constants and to the emulator's state."""
+    own: set[str] = set()
+    lines = [m.groups() for m in map(_POINTER.match, function.splitlines()) if m]
+    origins = set(re.findall(r"(%\S+) = (?:alloca|.*@nv_ask)\b", function))
+    while True:
+        found = {
+            name
+            for name, operands in lines
+            if name in origins
+            or re.search("@(?!nv_shared)", operands)  # constants, tables of a switch
+            or own & set(re.findall(r"%[\w.]+", operands))
+        }
+        if found == own:
+            return own
+        own = found
+
+
+def extent(a: np.ndarray) -> tuple[int, int]:
+    """Address of an array's first byte in memory, and the one behind its last."""
+    start = a.ctypes.data
+    if a.flags.c_contiguous:
+        return start, start + a.nbytes
+    reach = [(n - 1) * s for n, s in zip(a.shape, a.strides)]
+    last = start + sum(r for r in reach if r > 0) + a.itemsize
+    return start + sum(r for r in reach if r < 0), last
+
+
+def describe(address: int, regions: dict[str, tuple[int, int]]) -> str:
+    """An address that is in no region, told by the nearest one."""
+    nearest = []
+    for name, (first, last) in regions.items():
+        behind, before = address - last, first - address
+        where = f"{behind} bytes behind" if behind >= 0 else f"{before} bytes before"
+        nearest.append((max(behind, before), f"{where} {name}"))
+    return min(nearest)[1] if nearest else hex(address)
