@@ -40,8 +40,17 @@ def cuda(request, monkeypatch):
         yield backend.device("cuda")
         return
     monkeypatch.setenv("MINIDL_CUDA", "emulate")
-    with importlib.import_module("minidl.kernels.cuda._numba").emulation():
-        yield backend.device("cuda")
+    yield backend.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def emulation(request):
+    """What is marked `emulator` runs there, on a machine with a GPU too."""
+    if request.node.get_closest_marker("emulator"):
+        with importlib.import_module("minidl.kernels.cuda._numba").emulation():
+            yield
+    else:
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

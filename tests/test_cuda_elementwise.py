@@ -5,7 +5,6 @@ and how duplicates are added up.
 """
 
 import math
-import os
 import platform
 import re
 from unittest import mock
@@ -15,8 +14,6 @@ import pytest
 
 if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
-os.environ.setdefault("MINIDL_CUDA", "emulate")
-
 from numba import types
 
 from minidl.kernels import reference

@@ -4,7 +4,6 @@ A mutant is a file of kernels/cuda with one text replaced. The Cases, run by the
 notice; and the compiler's report, where no result is wrong but the kernel slow.
 """
 
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,8 +15,6 @@ from unittest import mock
 import numpy as np
 import pytest
 from hypothesis import Phase
-
-os.environ.setdefault("MINIDL_CUDA", "emulate")
 
 from minidl.kernels import cuda
 from minidl.kernels.cases import CASES, Blank, Draw, Example, Seeded, draw_example, gradients

@@ -1,7 +1,6 @@
 """The GPU benchmark, as far as it goes without a GPU: its arithmetic, arguments and tables."""
 
 import math
-import os
 import platform
 import subprocess
 import sys
@@ -13,8 +12,6 @@ import pytest
 
 if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
-os.environ.setdefault("MINIDL_CUDA", "emulate")
-
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import agreement, kernels, measure, steps
 from benchmarks.networks import RECIPES
