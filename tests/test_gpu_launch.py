@@ -254,6 +254,13 @@ def test_a_stream_of_the_users_is_used(fake):
     assert fake.gpu.stream() is theirs
 
 
+def test_dynamic_shared_memory(fake):
+    x, y = np.arange(32, dtype="f4"), np.zeros(32, "f4")
+    dynamic[1, 32, 128](*on_gpu(fake, x, y))
+    np.testing.assert_array_equal(y, x[::-1])
+    assert not fake.attributes
+
+
 def test_dynamic_shared_memory_beyond_48_kib_is_asked_for(fake, monkeypatch):
     given = []
     monkeypatch.setattr(emulator, "launch", lambda *args: given.append(args[3]))
