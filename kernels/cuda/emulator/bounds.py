@@ -33,10 +33,10 @@ def _checked(function: str) -> Iterator[str]:
     own = _own(function)
     for number, line in enumerate(function.splitlines(keepends=True)):
         access = _ACCESS.match(line)
-        kind = access and (access["kind"] or access["stored"] or access["swapped"])
         if not access or access["place"] in own:
             yield line
             continue
+        kind = access["kind"] or access["stored"] or access["swapped"]
         place, start = access["place"], access.start("place")
         yield f"  %nv.{number} = call ptr @nv_check(ptr {place}, i64 {_size(kind)})\n"
         yield f"{line[:start]}%nv.{number}{line[access.end('place') :]}"

@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import hashlib
-import itertools
 import json
 import re
 from collections.abc import Callable
@@ -47,7 +46,8 @@ class Code:
     def unpack(cls, data: bytes) -> "Code":
         """What `pack` packed."""
         about, _, image = data.partition(b"\n")
-        return cls(*json.loads(about), image)
+        fibers, arrays, dynamic, libm = json.loads(about)
+        return cls(fibers, arrays, dynamic, libm, image)
 
 
 @functools.cache
@@ -238,7 +238,7 @@ def _compile_scheduler() -> bytes:
 
 
 _EXPORTS = {False: ("nv_block", "nv_block"), True: ("nv_resume", "nv_fiber")}
-_names = itertools.count()
+_libraries: list[Any] = []  # machine code is in memory as long as these live
 
 
 @functools.cache
@@ -247,7 +247,8 @@ def _linker() -> Any:
 
 
 def _link(builder: ll.JITLibraryBuilder) -> Any:
-    return builder.link(_linker(), f"minidl {next(_names)}")
+    _libraries.append(builder.link(_linker(), f"minidl {len(_libraries)}"))
+    return _libraries[-1]
 
 
 @functools.cache
@@ -260,9 +261,7 @@ def scheduler_code() -> Callable[..., int]:
     library = _link(ll.JITLibraryBuilder().add_object_img(image).export_symbol("nv_run"))
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     kinds = pointer, pointer, number, pointer, *[number] * 5
-    compiled = ctypes.CFUNCTYPE(number, *kinds)(library["nv_run"])
-    compiled.library = library  # the code is in memory as long as this lives
-    return compiled
+    return ctypes.CFUNCTYPE(number, *kinds)(library["nv_run"])
 
 
 class Loaded:
@@ -276,5 +275,5 @@ class Loaded:
             builder.import_symbol(name, ctypes.cast(getattr(libm, same), ctypes.c_void_p).value)
         for name in {*_EXPORTS[code.fibers]}:
             builder.export_symbol(name)
-        self.library = _link(builder)  # as above: it keeps the code in memory
-        self.entry, self.fiber = (self.library[name] for name in _EXPORTS[code.fibers])
+        library = _link(builder)
+        self.entry, self.fiber = (library[name] for name in _EXPORTS[code.fibers])

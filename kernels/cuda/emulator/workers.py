@@ -284,9 +284,9 @@ def _report(worker: Worker, ended: int, work: Work, arrays: dict[str, np.ndarray
     if ended == OUTSIDE:
         return f"a thread of block {block} wrote outside an array in shared memory"
     doing = state["ask"][: len(work.order), 0]
-    names = {BARRIER: "at syncthreads", WARP: "at a shuffle, vote or syncwarp", DONE: "returned"}
+    doings = {BARRIER: "at syncthreads", WARP: "at a shuffle, vote or syncwarp", DONE: "returned"}
     groups = []
-    for what, name in names.items():
+    for what, name in doings.items():
         if len(which := np.flatnonzero(doing == what)):
             groups.append(f"{len(which)} threads {name} ({which[0]} to {which[-1]})")
     return f"divergent barrier in block {block}: {'; '.join(groups)}"
