@@ -3,8 +3,11 @@
 import re
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from minidl.kernels.testing import check
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,6 +34,23 @@ def test_the_python_runs(capsys):
     assert re.search(r"relu\[careless, float32\] y.* = nan, reference 0", out), out
     accuracy = float(re.search(r"'accuracy': ([\d.]+)", out)[1])
     assert accuracy > 0.9
+
+
+@pytest.mark.emulator
+def test_the_kernel_without_its_barrier_fails_as_quoted():
+    code = next(code for _, _, _, mark, code in BLOCKS if mark == "emulated")
+    exec(compile(code, "README.md", "exec"), {})  # says nothing
+
+    path = ROOT / "kernels" / "cuda" / "ladder.py"
+    line = re.search(r"With the line `(.*)` deleted", TEXT)[1]
+    before, after = path.read_text(encoding="utf-8").split(line)
+    broken = ModuleType("broken")
+    broken.__package__ = "minidl.kernels.cuda"
+    exec(compile(before + after, path, "exec"), vars(broken))
+    with pytest.raises(AssertionError) as found:
+        check(broken.tiled, against="matmul")
+    said = "".join(str(found.value).splitlines(keepends=True)[:2])
+    assert said in [code for _, _, kind, _, code in BLOCKS if kind == "text"]
 
 
 def test_every_path_in_the_tree_exists():

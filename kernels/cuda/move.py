@@ -1,6 +1,7 @@
 """Copies, and rows picked by number."""
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -75,9 +76,12 @@ def dense(launcher: Callable[..., Any]) -> Callable[..., Any]:
     Others are copied to scratch before the call, and outputs back after it.
     """
     names, kinds = zip(*roles(launcher).items())
+    signature = inspect.signature(launcher)
 
     @functools.wraps(launcher)
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **named: Any) -> Any:
+        if named:
+            args = signature.bind(*args, **named).args
         away = [i for i, a in enumerate(args) if hasattr(a, "flags") and not a.flags.c_contiguous]
         if not away:
             return launcher(*args)
