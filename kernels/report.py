@@ -34,7 +34,7 @@ from numba import types
 
 from . import cuda
 from .cases import CASES, Blank, Call, Draw, Seeded, draw_example
-from .cuda import _numba, cubin, ladder
+from .cuda import _numba, arguments, cubin, ladder
 from .cuda._numba import Kernel, Launch
 from .cuda.gemm import gemm
 from .roles import Array
@@ -169,6 +169,13 @@ def measure(launch: Launch, cc: tuple[int, int]) -> Row:
     return row._replace(wrong=", ".join(_broken(row, is_float32(launch.signature))))
 
 
+def examine(kernel: Kernel, *args: Any, threads: int = 256) -> str:
+    """The table for one kernel of yours, in blocks of so many threads, on arguments like these."""
+    signature = arguments.signature(kernel, arguments.checked(kernel, args))
+    launch = Launch(kernel, signature, threads, 0)
+    return table([measure(launch, cc) for cc in ARCHITECTURES if cc >= kernel.min_cc])
+
+
 def _broken(row: Row, float32: bool) -> Iterator[str]:
     """The rules that a kernel breaks, without those that it may. For float64: the last one only."""
     rules = {"spills": row.spills, "stack": row.stack, "f64": row.f64}
@@ -262,7 +269,7 @@ def _capability(text: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print the report; 1 if something is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m minidl.kernels.report",
@@ -271,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cc", help='compute capabilities, as in "8.6,12.0"')
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that compile")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
     asked = [_capability(c) for c in options.cc.split(",")] if options.cc else ARCHITECTURES
     cubin.toolkit()  # one error, not one for each kernel
     found = rows(asked, options.jobs or 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..roles import kernels_of
 from . import augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
+from ._numba import blocks, cuda, device, jit  # noqa: F401  (for kernels of your own)
 from .linear import set_matmul  # noqa: F401
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 
