@@ -3,6 +3,7 @@
 That the kernels agree with their definition is the business of the Cases (test_kernels.py).
 """
 
+import itertools
 import math
 import os
 import platform
@@ -73,6 +74,23 @@ def mirror_without_barrier(x, y):
     i = cuda.threadIdx.x
     s[i] = x[i]
     y[i] = s[63 - i]
+
+
+@jit
+def sums_of_two(x, barrier, y):
+    """Both sums of a block go through the same shared memory, one after the other."""
+    part = cuda.shared.array(2, x.dtype)
+    i = cuda.threadIdx.x
+    for n in range(2):
+        v = x[n, i]
+        for step in (16, 8, 4, 2, 1):
+            v += cuda.shfl_xor_sync(FULL, v, step)
+        if i & 31 == 0:
+            part[i >> 5] = v
+        cuda.syncthreads()
+        y[n, i] = part[0] + part[1]
+        if barrier:  # else a warp that runs ahead writes the second sum where others read the first
+            cuda.syncthreads()
 
 
 @jit
@@ -157,6 +175,12 @@ def who(y):
     i = cuda.threadIdx.x + cuda.blockDim.x * (cuda.threadIdx.y + cuda.blockDim.y * cuda.threadIdx.z)
     b = cuda.blockIdx.x + cuda.gridDim.x * (cuda.blockIdx.y + cuda.gridDim.y * cuda.blockIdx.z)
     y[b, i] += 1000 * b + i
+
+
+@jit
+def in_turn(y):
+    i = cuda.threadIdx.x + cuda.blockDim.x * cuda.threadIdx.y
+    y[cuda.atomic.add(y, y.size - 1, 1)] = i
 
 
 def f32(*shape, seed=0):
@@ -250,6 +274,7 @@ def test_a_grid_with_a_zero_launches_nothing():
 
 
 def both_ways(kernel, *args):
+    """What a kernel writes into its last argument, forward and in reverse."""
     results = []
     for order in ("forward", "reverse"):
         with schedule(order):
@@ -266,6 +291,31 @@ def test_a_missing_barrier_shows_between_schedules():
     forward, reverse = both_ways(mirror_without_barrier, x, y)
     assert np.isnan(forward).sum() == np.isnan(reverse).sum() == 32
     assert not np.array_equal(forward, reverse, equal_nan=True)
+
+
+def test_a_warp_that_runs_ahead_through_its_shuffles_shows_between_schedules():
+    x, y = np.arange(128, dtype=np.float32).reshape(2, 64), np.zeros((2, 64), np.float32)
+    expected = x.sum(1, keepdims=True).repeat(64, 1)
+    for result in both_ways(sums_of_two, x, True, y):
+        np.testing.assert_array_equal(result, expected)
+    forward, reverse = both_ways(sums_of_two, x, False, y)
+    assert not np.array_equal(forward, reverse)
+    np.testing.assert_array_equal(forward[:, :32], expected[:, :32])  # warp 0 was the first
+    np.testing.assert_array_equal(reverse[:, 32:], expected[:, 32:])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_order_keeps_the_threads_of_a_warp_together(order):
+    y = np.zeros(100 + 1, np.int64)
+    with schedule(order, seed=4):
+        in_turn[1, (5, 20)](y)
+    assert sorted(y[:100]) == list(range(100))
+    warps = [w for w, _ in itertools.groupby(y[:100] // 32)]
+    assert sorted(warps) == [0, 1, 2, 3]
+    if order == "shuffled":
+        assert warps not in ([0, 1, 2, 3], [3, 2, 1, 0])
+    else:
+        assert list(y[:100]) == list(range(100))[:: 1 if order == "forward" else -1]
 
 
 def test_uninitialised_shared_memory_is_nan_in_every_block():

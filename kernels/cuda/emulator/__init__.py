@@ -13,15 +13,17 @@ How it works, from top to bottom:
 4. A kernel with barriers runs every thread of a block as a *fiber*: a stack of its own, and
    fifteen instructions (`nv_switch`) that leave one stack and continue on another. A thread
    runs until it must wait; it writes down what it waits for and switches back to the scheduler.
-5. `scheduler.py`, in Python (compiled by Numba), resumes every thread that is ready, then looks at
-   who waits: all at the barrier, the block goes on; all lanes of a warp at the same shuffle, vote
-   or matrix product, they get their answers; neither, the barrier is divergent, an error.
+5. `scheduler.py`, in Python (compiled by Numba), takes one warp after the other and resumes each of
+   its threads. Where all lanes wait at the same shuffle, vote or matrix product, they get their
+   answers, and the warp goes on: up to a barrier, before the next warp has done anything. When all
+   warps wait at the same barrier, the block goes on; else the barrier is divergent, an error.
 6. `workers.py` shares the blocks of a launch between workers, one per core where that pays, each
    with a state and shared memory of its own. No result depends on how many there are, unless
    blocks race, or add floats with atomics: a GPU promises no order for these either.
 
-So of a block one thread runs at a time, in an order we choose: `with schedule("reverse"): ...`. A
-correct kernel gives the same bits in every order; a kernel that forgot a barrier does not.
+So of a block one thread runs at a time, in an order of warps and lanes that we choose: `with
+schedule("reverse"): ...`. A correct kernel gives the same bits in every order; a kernel that forgot
+a barrier does not.
 
 What is caught, each with the name of the kernel and of the block: an access outside all arrays, by
 the array that is nearest; 128 bits at an address that is not a multiple of 16; a divergent barrier;

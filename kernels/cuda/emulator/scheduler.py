@@ -181,20 +181,36 @@ def _barrier(s, waiting):
 
 
 @njit
+def _run_warp(s, place, first, count, resume):
+    """Run a warp, at `place` in the order of threads, until none of it can go on by itself.
+
+    It runs ahead of the warps that did not have their turn yet, as it may on a GPU.
+    """
+    released = 1
+    while released:
+        asked = False
+        for i in range(place, place + count):
+            t = s.order[i, 0]
+            if s.ask[t, DOING] == READY:
+                s.thread = t
+                s.tid[0], s.tid[1], s.tid[2] = (s.order[i, 1], s.order[i, 2], s.order[i, 3])
+                _call(resume)
+                asked |= s.ask[t, DOING] == WARP
+        released = _exchange(s, first, count) if asked else 0
+
+
+@njit
 def _release(s):
-    """Let the waiting threads of a block go on. Returns READY, DONE, or WARP: nobody can."""
+    """Let the threads of a block pass the barrier. Returns READY, DONE, or WARP: nobody can."""
     done = waiting = 0
     for t in range(s.threads):
         done += s.ask[t, DOING] == DONE
         waiting += s.ask[t, DOING] == BARRIER
     if done == s.threads:
         return DONE
-    if waiting + done == s.threads:  # a GPU's barrier does not wait for threads that returned
-        return READY if _barrier(s, waiting) else WARP
-    released = 0
-    for first in range(0, s.threads, 32):
-        released += _exchange(s, first, min(32, s.threads - first))
-    return READY if released else WARP
+    if waiting + done < s.threads:  # a GPU's barrier does not wait for threads that returned
+        return WARP
+    return READY if _barrier(s, waiting) else WARP
 
 
 @njit
@@ -204,12 +220,12 @@ def _run_fibers(s, resume):
         s.ask[t, DOING] = READY
     state = READY
     while state == READY:
-        for i in range(s.threads):
-            t = s.order[i, 0]
-            if s.ask[t, DOING] == READY:
-                s.thread = t
-                s.tid[0], s.tid[1], s.tid[2] = (s.order[i, 1], s.order[i, 2], s.order[i, 3])
-                _call(resume)
+        place = 0
+        while place < s.threads:  # the order keeps the threads of a warp together
+            first = s.order[place, 0] // 32 * 32
+            count = min(32, s.threads - first)
+            _run_warp(s, place, first, count, resume)
+            place += count
         state = _release(s)
     return state == DONE
 

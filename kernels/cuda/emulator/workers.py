@@ -66,8 +66,10 @@ def _line(n: int, order: str, seed: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def _threads(block: tuple[int, int, int], order: str, seed: int) -> np.ndarray:
-    """The threads of a block in an order: number, x, y, z."""
-    t = _line(block[0] * block[1] * block[2], order, seed)
+    """The threads of a block in an order, those of a warp together: number, x, y, z."""
+    n = block[0] * block[1] * block[2]
+    t, warps = _line(n, order, seed), _line(-(-n // 32), order, seed)
+    t = t[np.argsort(warps[t // 32], kind="stable")]
     x, y = t % block[0], t // block[0] % block[1]
     return np.stack([t, x, y, t // (block[0] * block[1])], axis=1).astype(np.int32)
 
