@@ -20,7 +20,10 @@ REFERENCE = os.environ.get("MINIDL_CPU") == "reference"
 if REFERENCE:
     sys.modules["numba"] = None  # type: ignore[assignment]  # whoever imports it now fails
     # these are all about Numba
-    collect_ignore = ["test_cpu_kernels.py", "test_emulator.py", "test_ladder.py"]
+    collect_ignore_glob = [
+        "test_compile_report.py", "test_cpu_kernels.py", "test_cuda_*.py", "test_emulat*.py",
+        "test_gpu_*.py", "test_ladder.py",
+    ]  # fmt: skip
 
 
 @pytest.fixture(
