@@ -150,17 +150,90 @@ def test_barriers_that_count():
     np.testing.assert_array_equal(y, np.repeat([[17], [1], [0], [0], [1]], 50, 1))
 
 
+@cuda.jit(device=True)
+def meet(v):
+    cuda.syncthreads()
+    return v
+
+
 @jit
-def two_kinds_of_barrier(y):
-    if cuda.threadIdx.x < 16:
+def apart(y, n):
+    if cuda.threadIdx.x < n:
+        cuda.syncthreads()
+    else:
+        cuda.syncthreads()
+    y[0] = 1
+
+
+@jit
+def apart_by_kind(y, n):
+    if cuda.threadIdx.x < n:
         cuda.syncthreads()
     else:
         y[0] = cuda.syncthreads_count(int32(1))
 
 
-def test_different_barriers_do_not_meet():
-    with pytest.raises(RuntimeError, match="divergent barrier"):
-        two_kinds_of_barrier[1, 32](np.zeros(1, np.int32))
+@jit
+def apart_counting(y, n):
+    y[0] = cuda.syncthreads_count(1) if cuda.threadIdx.x < n else cuda.syncthreads_count(2)
+
+
+@jit
+def apart_and(y, n):
+    y[0] = cuda.syncthreads_and(1) if cuda.threadIdx.x < n else cuda.syncthreads_and(2)
+
+
+@jit
+def apart_or(y, n):
+    y[0] = cuda.syncthreads_or(1) if cuda.threadIdx.x < n else cuda.syncthreads_or(2)
+
+
+@jit
+def apart_in_a_function(y, n):
+    y[0] = meet(y[1]) if cuda.threadIdx.x < n else meet(y[2])
+
+
+@jit
+def one_ahead(y, n):
+    if cuda.threadIdx.x < n:
+        cuda.syncthreads()
+    y[0] = 1
+    cuda.syncthreads()
+    y[1] = 1
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [apart, apart_by_kind, apart_counting, apart_and, apart_or, apart_in_a_function, one_ahead],
+)
+@pytest.mark.parametrize("threads, n", [(32, 16), (64, 32), (64, 1)])
+def test_different_barriers_do_not_meet(kernel, threads, n):
+    y = np.zeros(3, np.int32)
+    kernel[2, threads](y, 0)
+    kernel[2, threads](y, threads)
+    groups = rf"{n} threads at syncthreads \(0 to {n - 1}\); "
+    groups += rf"{threads - n} threads at another syncthreads \({n} to {threads - 1}\)$"
+    with pytest.raises(RuntimeError, match=r"divergent barrier in block .*: " + groups):
+        kernel[1, threads](y, n)
+
+
+@jit
+def barriers_that_compilers_copy(y):
+    """A loop's condition is in Python's bytecode twice; LLVM unrolls the loop inside."""
+    i = cuda.threadIdx.x
+    n = int32(0)
+    while cuda.syncthreads_or(int32(n < 3)):
+        for _ in range(2):
+            cuda.syncthreads()
+        n += 1
+    y[i] = meet(n) if y.size > 1 else meet(-n)
+    meet(n)
+
+
+def test_copies_of_a_barrier_do_not_diverge():
+    y = np.zeros(64, np.int32)
+    barriers_that_compilers_copy[1, 64](y)
+    np.testing.assert_array_equal(y, 3)
 
 
 @jit

@@ -18,7 +18,7 @@ from .._numba import Kernel, compile_ir
 from . import scheduler
 from .bounds import instrument
 from .instructions import INSTRUCTIONS, PTX
-from .runtime import LOCAL, MAX_SHARED_ARRAYS, RUNTIME
+from .runtime import LOCAL, MAX_SHARED_ARRAYS, RUNTIME, numbered
 from .scheduler import GUARD
 
 CC = (9, 0)  # the compute capability numba-cuda compiles for
@@ -173,6 +173,13 @@ def _optimize(module: ll.ModuleRef, level: int, kept: set[str]) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
+def _inline(module: ll.ModuleRef) -> None:
+    """Put functions that are always inlined where they are called, and improve nothing."""
+    passes = ll.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.run(module, ll.create_pass_builder(_machine(), ll.create_pipeline_tuning_options(0)))
+
+
 def _emit(module: ll.ModuleRef, kept: set[str]) -> bytes:
     """The object file of a module."""
     _optimize(module, 2, kept)
@@ -198,6 +205,9 @@ def build(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
     libm = _calls(kernel, module)
     if ptx := {p for p in re.findall(r' asm [^"]*"([^"]*)"', str(module)) if "pushq" not in p}:
         raise NotImplementedError(f"{kernel.__name__}: the emulator cannot run {', '.join(ptx)}")
+    if fibers:
+        _inline(module)
+        module = ll.parse_assembly(numbered(str(module)))
     _optimize(module, 1, {*_EXPORTS[fibers], "nv_check"})  # variables go to registers
     module = ll.parse_assembly(instrument(str(module)))
     image = _emit(module, {*_EXPORTS[fibers]})

@@ -4,6 +4,9 @@ A kernel asks "which thread am I", waits at barriers, trades values with the oth
 warp. Here these are functions over one record, `STATE`, which NumPy owns and the scheduler shares.
 """
 
+import itertools
+import re
+
 import numpy as np
 
 MAX_THREADS = 1024  # of a block, as on every GPU since 2010
@@ -32,7 +35,7 @@ STATE = np.dtype(
         ("order", "i4", (MAX_THREADS, 4)),
         ("args", "i8", 512),  # of the kernel, flattened as in numba-cuda's ABI
         # per thread: what it is doing, and what it asks of its block or warp:
-        # mask (of a warp), operation, value, lane, clamp
+        # mask of a warp or number of a barrier, operation, value, lane, clamp
         ("ask", "i8", (MAX_THREADS, 6)),
         ("answer", "i8", (MAX_THREADS, 2)),  # a value, and a yes or no
         ("fragment", "i4", (MAX_THREADS, 10)),  # of the matrices of an mma: a, b, c
@@ -257,14 +260,15 @@ define {{i32, i1}} @"nv.match.all.sync.i{bits}"(i32 %mask, i{bits} %value) {{
     for bits in (32, 64)
 )
 
+# Inlined, so that `numbered` finds each place where a kernel waits.
 _BARRIERS = f"""
-define void @"nv.barrier0"() {{
+define void @"nv.barrier0"() alwaysinline {{
   %p = call ptr @nv_ask(i64 {BARRIER}, i32 0, i64 0, i64 0, i32 0, i32 0)
   ret void
 }}
 """ + "".join(
     f"""
-define i32 @"nv.barrier0.{name}"(i32 %value) {{
+define i32 @"nv.barrier0.{name}"(i32 %value) alwaysinline {{
   %yes = icmp ne i32 %value, 0
   %value64 = zext i1 %yes to i64
   %p = call ptr @nv_ask(i64 {BARRIER}, i32 0, i64 {op}, i64 %value64, i32 0, i32 0)
@@ -274,5 +278,12 @@ define i32 @"nv.barrier0.{name}"(i32 %value) {{
 """
     for op, name in enumerate(("popc", "and", "or"), 1)
 )
+
+
+def numbered(text: str) -> str:
+    """IR in which each barrier has a number: threads that meet must wait at the same one."""
+    numbers = itertools.count(1)
+    return re.sub(rf"(@nv_ask\(i64 {BARRIER}, i32) 0", lambda m: f"{m[1]} {next(numbers)}", text)
+
 
 RUNTIME = "".join((_THREADS, _CHECK, _REGISTERS, _COLLECTIVE, _BARRIERS))

@@ -16,7 +16,7 @@ from .runtime import BARRIER, DONE, MATCH_ALL, MATCH_ANY, MMA, READY, STATE, SYN
 
 FINISHED, STUCK, OUTSIDE, MISALIGNED, WILD = range(5)  # how a run ended, all but the first badly
 GUARD = 64  # bytes between two arrays in shared memory
-DOING, MASK, OP, VALUE, LANE, CLAMP = range(6)  # the columns of ask
+DOING, MASK, OP, VALUE, LANE, CLAMP = range(6)  # the columns of ask; MASK: a barrier's number
 
 _POINTER = types.CPointer(types.int64)
 SIGNATURE = types.int64(
@@ -163,13 +163,13 @@ def _exchange(s, first, count):
 
 @njit
 def _barrier(s, waiting):
-    """Let the threads at a barrier go on, and tell them how many had a true value, if they ask."""
+    """Let the threads at a barrier go on, if it is the same one, and tell how many said yes."""
     first = -1
     true = 0
     for t in range(s.threads):
         if s.ask[t, DOING] == BARRIER:
             first = t if first < 0 else first
-            if s.ask[t, OP] != s.ask[first, OP]:
+            if s.ask[t, MASK] != s.ask[first, MASK]:
                 return False
             true += s.ask[t, VALUE]
     for t in range(s.threads):

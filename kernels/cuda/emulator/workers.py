@@ -285,10 +285,16 @@ def _report(worker: Worker, ended: int, work: Work, arrays: dict[str, np.ndarray
         return f"thread {record['wild_by']} of block {block} reads or writes {where}"
     if ended == OUTSIDE:
         return f"a thread of block {block} wrote outside an array in shared memory"
-    doing = state["ask"][: len(work.order), 0]
-    doings = {BARRIER: "at syncthreads", WARP: "at a shuffle, vote or syncwarp", DONE: "returned"}
-    groups = []
-    for what, name in doings.items():
-        if len(which := np.flatnonzero(doing == what)):
-            groups.append(f"{len(which)} threads {name} ({which[0]} to {which[-1]})")
-    return f"divergent barrier in block {block}: {'; '.join(groups)}"
+    return f"divergent barrier in block {block}: {_waiting(state['ask'][: len(work.order)])}"
+
+
+def _waiting(ask: np.ndarray) -> str:
+    """What the threads of a block were doing when none of them could go on."""
+    doing, number = ask[:, 0], ask[:, 1]
+    groups = [
+        ("at another syncthreads" if i else "at syncthreads", (doing == BARRIER) & (number == n))
+        for i, n in enumerate(np.unique(number[doing == BARRIER]))
+    ]
+    groups += [("at a shuffle, vote or syncwarp", doing == WARP), ("returned", doing == DONE)]
+    found = [(name, np.flatnonzero(which)) for name, which in groups if which.any()]
+    return "; ".join(f"{len(t)} threads {name} ({t[0]} to {t[-1]})" for name, t in found)
