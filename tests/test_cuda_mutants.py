@@ -50,8 +50,8 @@ MUTANTS = [
     # ---- barriers
     Mutant(
         "a product begins before its tiles are there", "window", "conv2d",
-        "_put(w_next, w_tile, ty, DEPTH, 4 * tx)\n                cuda.syncthreads()",
-        "_put(w_next, w_tile, ty, DEPTH, 4 * tx)",
+        "_store_rows(w_next, w_tile, ty, DEPTH, 4 * tx)\n                cuda.syncthreads()",
+        "_store_rows(w_next, w_tile, ty, DEPTH, 4 * tx)",
     ),
     Mutant(
         "the next tile overwrites one that is still read", "window", "conv2d",
@@ -93,8 +93,8 @@ MUTANTS = [
     ),
     Mutant(
         "a shuffle across two warps", "reduce", "sum_rows",
-        "while half * cuda.blockDim.x >= LANES:\n        part[mine] = value",
-        "while half * cuda.blockDim.x > LANES:\n        part[mine] = value",
+        "while half * cuda.blockDim.x >= WARP:\n        part[mine] = value",
+        "while half * cuda.blockDim.x > WARP:\n        part[mine] = value",
     ),
     Mutant(
         "a shuffle that leaves out a lane", "reduce", "max",
@@ -102,7 +102,7 @@ MUTANTS = [
         "while half > 1:\n        value = cuda.shfl_xor_sync",
     ),
     Mutant(
-        "a shuffle asks lanes that are gone", "reduce", "sum",
+        "a shuffle asks lanes that are gone", "layout", "sum",
         "EVERY_LANE = 0xFFFFFFFF", "EVERY_LANE = 0x0000FFFF", "waits",
     ),
     # ---- guards and addresses
@@ -147,8 +147,8 @@ MUTANTS = [
     ),
     Mutant(
         "parts are added to what nobody cleared", "window", "conv2d_grad_w",
-        "_store(dw, at, total, k, dw[:0], column, filters, False, add, wide_dy)",
-        "_store(dw, at, total, k, dw[:0], column, filters, False, True, wide_dy)",
+        "_write_row(dw, at, total, k, dw[:0], column, filters, False, add, wide_dy)",
+        "_write_row(dw, at, total, k, dw[:0], column, filters, False, True, wide_dy)",
     ),
     Mutant(
         "atomic additions, in the order in which threads come", "reduce", "sum_rows",

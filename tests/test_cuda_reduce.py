@@ -93,7 +93,7 @@ def edges(shape):
     from minidl.kernels.cuda import reduce
 
     outer, _, inner = shape
-    chunk = reduce.box(*shape)[1] * reduce.STEPS
+    chunk = reduce.box(*shape)[1] * reduce.WORTH_BARRIERS
     for n in (2 * chunk - 1, 2 * chunk, 2 * chunk + 1, 5 * chunk + 1):
         tasks, size = reduce.tasks_of((outer, n, inner), reduce.box(outer, n, inner))
         assert (tasks > 1) == (n >= 2 * chunk)

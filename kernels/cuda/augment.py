@@ -2,17 +2,11 @@
 
 import math
 
-import numpy as np
-
 from ..roles import Array, Out
 from . import memory
 from ._numba import blocks, cuda, jit
-from .random import LOW, WORD, philox4x32
-
-THREADS = 256
-MAX_DEPTH = 64  # threads that a block may have along z
-
-_u64 = np.uint64
+from .layout import MOST_DEEP, THREADS
+from .random import LOW, WORD, philox4x32, u64
 
 
 @jit
@@ -21,14 +15,14 @@ def _draws(index, place, seed_low, seed_high, epoch, choices):
     n = cuda.grid(1)
     if n >= index.size:
         return
-    number = _u64(index[n])
+    number = u64(index[n])
     # the 1 keeps this stream apart from the arrays of random.py, whose last counter word is 0
     top, left, mirror, _ = philox4x32(
-        number & LOW, number >> WORD, _u64(epoch), _u64(1), _u64(seed_low), _u64(seed_high)
+        number & LOW, number >> WORD, u64(epoch), u64(1), u64(seed_low), u64(seed_high)
     )
-    place[n, 0] = top * _u64(choices) >> WORD
-    place[n, 1] = left * _u64(choices) >> WORD
-    place[n, 2] = mirror & _u64(1)
+    place[n, 0] = top * u64(choices) >> WORD
+    place[n, 1] = left * u64(choices) >> WORD
+    place[n, 2] = mirror & u64(1)
 
 
 @jit(mixed=True)
@@ -87,7 +81,7 @@ def image_batch(
     )
     across = max(1, min(channels, THREADS))
     wide = max(1, min(width, THREADS // across))
-    deep = max(1, min(height, THREADS // (across * wide), MAX_DEPTH))
+    deep = max(1, min(height, THREADS // (across * wide), MOST_DEEP))
     grid = n if channels else 0, blocks(height, deep), blocks(width, wide)
     _image_batch[grid, (across, wide, deep)](images, index, scale, shift, place, y, pad, flip)
     return y

@@ -1,12 +1,31 @@
-"""How arrays lie in memory: the fewest axes that say it, and how a grid covers them."""
+"""The numbers that all kernels share, and how a grid covers arrays in any memory layout.
+
+Kernels walk in strides (of a block, of a grid) that are known only when they run. `range` with such
+a step starts with a 64-bit division to count its turns, some 100 instructions on a GPU. So they
+walk with `while`; or, where the step is a power of two, count the turns by a shift
+(reduce.steps_of, loss._share).
+"""
 
 from collections.abc import Sequence
 
 from ..roles import Array
 from ._numba import blocks
 
-THREADS = 256  # of a block
+WARP = 32  # threads that run in step, and read each other's registers by shuffles
+EVERY_LANE = 0xFFFFFFFF  # a shuffle in which the whole warp takes part
+THREADS = 256  # of a block: 8 blocks fill a multiprocessor, and each may use 255 registers a thread
+MOST_DEEP = 64  # threads of a block along its third axis
 MOST_BLOCKS = 65535  # along the second and third axis of a grid; kernels loop over what is left
+
+# Blocks that keep a large GPU (132 multiprocessors) busy. Where a shape gives fewer, long sums are
+# cut into tasks, one for a block, whose results a second pass adds up.
+ENOUGH_BLOCKS = 512  # for matrix products: their tiles take so much room that 4 run at a time ...
+ENOUGH_LIGHT = 1024  # ... and for kernels that hold next to nothing: 8
+
+
+def power_of_two(n: int) -> int:
+    """The largest power of two up to n, at least 1."""
+    return 1 << max(n, 1).bit_length() - 1
 
 
 def collapse(
@@ -31,7 +50,7 @@ def collapse(
     return tuple(lengths), [tuple(column) for column in zip(*steps)] or [()] * len(strides)
 
 
-def spread(x: Array, shape: Sequence[int]) -> tuple[int, ...]:
+def broadcast_strides(x: Array, shape: Sequence[int]) -> tuple[int, ...]:
     """Strides of x broadcast to a shape: 0 along the axes on which it is repeated."""
     lead = len(shape) - x.ndim
     inner = (0 if n == 1 else s for n, s in zip(x.shape, x.strides))
@@ -47,7 +66,7 @@ def cover(*lengths: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """
     block: list[int] = []
     left = THREADS
-    for n, most in zip(lengths, (THREADS, THREADS, 64)):
+    for n, most in zip(lengths, (THREADS, THREADS, MOST_DEEP)):
         block.append(min(left, most, 1 << max(n - 1, 0).bit_length()))
         left //= block[-1]
     grid = [blocks(n, size) for n, size in zip(lengths, block)]

@@ -8,13 +8,11 @@ from ..roles import Array, Out
 from . import memory
 from ._numba import blocks, cuda, device, jit
 from .intrinsics import plus
+from .layout import EVERY_LANE, THREADS, WARP
 from .move import dense
-from .reduce import EVERY_LANE
 
-WARP = 32
-THREADS = 256  # of a block, where a row needs no more
 EACH = 4  # numbers of a long row that a thread takes before the row gets more threads ...
-MOST = 1024  # ... up to all that a block can have: they share rows of 50,000 classes
+MOST_THREADS = 1024  # ... up to all that a block can have: they share rows of 50,000 classes
 
 
 def _split(rows: int, length: int) -> tuple[int, tuple[int, int], int]:
@@ -23,7 +21,7 @@ def _split(rows: int, length: int) -> tuple[int, tuple[int, int], int]:
     A power of two: up to 32 threads of a row then lie in one warp, which takes two rows of 10
     classes at a time, and no thread divides to know its share.
     """
-    wanted = min(length, max(WARP, blocks(length, EACH)), MOST)
+    wanted = min(length, max(WARP, blocks(length, EACH)), MOST_THREADS)
     bits = max(0, wanted - 1).bit_length()
     deep = max(1, THREADS >> bits)
     return blocks(rows, deep), (1 << bits, deep), bits

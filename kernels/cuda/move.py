@@ -36,7 +36,7 @@ def _copy_turned(x, y, add):
     tile = cuda.shared.array((TILE, PITCH), x.dtype)
     lane, line = cuda.threadIdx.x, cuda.threadIdx.y
     k0, i = cuda.blockIdx.x * TILE, cuda.blockIdx.z
-    while i < y.shape[1]:  # while, for a range with such a step would divide
+    while i < y.shape[1]:
         j0 = cuda.blockIdx.y * TILE
         while j0 < y.shape[2]:
             for h in range(y.shape[0]):
@@ -59,8 +59,8 @@ def copy(x: Array, y: Out, add: bool) -> Array:
     if x.flags.c_contiguous and y.flags.c_contiguous:
         return _copies((x,), y, add)
     shape, (from_, to) = collapse(y.shape, x.strides, y.strides)
-    *others, k = range(len(shape)) or [0]
-    j = min(others, key=lambda a: abs(from_[a]), default=k)
+    *others, k = range(len(shape)) or [0]  # neighbours in y lie along k,
+    j = min(others, key=lambda a: abs(from_[a]), default=k)  # in x along j, or along k, too
     if j == k or not 0 < abs(from_[j]) < abs(from_[k]) or min(shape[j], shape[k]) < ROWS:
         return _copies((x,), y, add)
     for views in planes(shape, (x, y), (from_, to), j - len(shape)):
@@ -254,7 +254,7 @@ def _sum_runs(dy, key, partial, dx, add):
         while t < partial.shape[0] and key[t * PIECE] >> POSITION == row:
             total += partial[t, c]
             t += 1
-        dx[row, c] = dx[row, c] + total if add else total
+        dx[row, c] = plus(dx[row, c], total) if add else total
         c += step
 
 

@@ -12,21 +12,11 @@ from ..roles import Array, InOut, Out
 from . import memory
 from ._numba import blocks, cuda, jit
 from .intrinsics import plus
-from .layout import THREADS
+from .layout import ENOUGH_LIGHT, THREADS, WARP, power_of_two
 from .move import dense
-from .reduce import (
-    BLOCKS,
-    LANES,
-    add_tasks,
-    add_up_middle,
-    box,
-    join_rows,
-    power_of_two,
-    steps_of,
-    tasks_of,
-)
+from .reduce import add_tasks, add_up_middle, box, join_rows, steps_of, tasks_of
 
-STEPS = 16  # rows of a thread at most: enough to make up for the square root it starts with
+MOST_ROWS = 16  # of a thread: enough to make up for the square root it starts with
 AT_ONCE = 4  # rows whose loads are under way together: none waits for the store of another
 
 
@@ -106,10 +96,10 @@ def _rows(x: Array) -> Array:
 
 def _walk(rows: int, channels: int) -> tuple[Any, Any, int]:
     """Grid, block and rows per block of a pass over every element."""
-    lanes = min(LANES, power_of_two(2 * channels - 1))
+    lanes = min(WARP, power_of_two(2 * channels - 1))
     height = THREADS // lanes
-    steps = rows * channels // (THREADS * BLOCKS)
-    chunk = height * larger(1, min(STEPS, steps))
+    steps = rows * channels // (THREADS * ENOUGH_LIGHT)
+    chunk = height * larger(1, min(MOST_ROWS, steps))
     return (blocks(rows, chunk), blocks(channels, lanes)), (lanes, height), chunk
 
 

@@ -10,10 +10,9 @@ from ..roles import Array, InOut
 from . import memory
 from ._numba import blocks, cuda, device, jit
 from .intrinsics import aligned
+from .layout import THREADS
 from .move import dense
 from .vector import load4, store4
-
-THREADS = 256
 
 
 @device

@@ -7,10 +7,12 @@ from typing import Any
 from ..roles import Array
 from ._numba import blocks, cuda, device, jit
 from .intrinsics import aligned, ld4, plus, st4
-from .layout import THREADS, collapse, cover, spread
+from .layout import THREADS, broadcast_strides, collapse, cover
 from .memory import as_strided
 
-VECTOR = 4  # elements of a thread: one 128-bit load of float32, two of float64
+# Elements of a thread: one 128-bit load of float32, two of float64. Whether all four are there is
+# asked once for all arrays, not for each one as in vector.py: that took more registers here.
+VECTOR = 4
 
 
 def _of_three(scalar: Callable[..., Any]) -> Any:
@@ -54,7 +56,7 @@ def _on_strided(scalar: Any) -> Callable[..., None]:
         k, row, i = cuda.grid(3)
         _, rows, planes = cuda.gridsize(3)
         if k < y.shape[3]:
-            while i < y.shape[1]:  # while, for a range with such a step would divide
+            while i < y.shape[1]:
                 j = row
                 while j < y.shape[2]:
                     for h in range(y.shape[0]):
@@ -86,7 +88,7 @@ class Pointwise:
             flat = [x.reshape(-1) for x in arrays]
             shape, strides = flat[-1].shape, [x.strides for x in flat]
         else:
-            shape, strides = collapse(shape, *(spread(x, shape) for x in arrays))
+            shape, strides = collapse(shape, *(broadcast_strides(x, shape) for x in arrays))
             dense = len(shape) == 1 and all(s == (x.itemsize,) for x, s in zip(arrays, strides))
             flat = [as_strided(x, shape, s) for x, s in zip(arrays, strides)] if dense else []
         if flat and self.dense and _floats(arrays) and aligned(*flat):
@@ -115,23 +117,20 @@ def _floats(arrays: Sequence[Array]) -> bool:
 
 
 def planes(
-    shape: Sequence[int],
-    arrays: Sequence[Array],
-    strides: Sequence[Sequence[int]],
-    across: int = -2,
+    shape: Sequence[int], arrays: Sequence[Array], strides: Sequence[Sequence[int]], j: int = -2
 ) -> Iterator[list[Array]]:
     """Views (h, i, j, k) of arrays that together visit all elements, one launch each.
 
-    k is the innermost axis and j the axis `across`. Of the others the longest is i, for the grid,
-    and the next is h, for a loop in each thread; only what is left takes more than one launch.
+    k is the last axis and j the one that is named, counted from the end. Of the others the longest
+    is i, for the grid, and the next is h, for a loop in each thread; only what is left takes more
+    than one launch. So (2, 9, 3, 4, 5) becomes two launches over h, i, j, k = 3, 9, 4, 5.
     """
     shape = (1,) * (4 - len(shape)) + tuple(shape)
-    *others, k = range(len(shape))
-    j = others.pop(across + 1)
-    order = *sorted(others, key=lambda a: shape[a]), j, k
+    others = [a for a in range(-len(shape), -1) if a != j]
+    order = *sorted(others, key=lambda a: shape[a]), j, -1
     lengths, views = tuple(shape[a] for a in order), []
     for x, step in zip(arrays, strides):
         step = (0,) * (len(shape) - len(step)) + tuple(step)
         views.append(as_strided(x, lengths, tuple(step[a] for a in order)))
-    for outer in itertools.product(*(range(n) for n in lengths[:-4])):
+    for outer in itertools.product(*map(range, lengths[:-4])):
         yield [x[outer] for x in views]

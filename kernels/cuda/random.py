@@ -11,10 +11,9 @@ import numpy as np
 from ..roles import Array, InOut, Out
 from ._numba import blocks, cuda, device, jit
 from .intrinsics import aligned, plus
+from .layout import THREADS
 from .move import dense
 from .vector import load4, store4
-
-THREADS = 256
 
 # All of it is uint64: a uint64 and an int64 would make a float64, and where both factors are below
 # 2**32 the compiler sees that one 32-bit multiplication does.

@@ -1,8 +1,17 @@
 """Sums, means and maxima over axes: the same bits in every run, on every launch of a shape.
 
-Every reduction is one over the middle of x (outer, reduced, inner). A block is a box of threads,
-lanes along inner, rows along reduced and outs along outer, each a power of two: so a warp reads
-neighbours whether it adds up rows of x (inner = 1) or columns, wide ones or narrow ones.
+Every reduction is one over the middle axis of x (outer, reduced, inner), and a block a box of
+threads, each of its sides a power of two:
+
+    axis of x   threadIdx   of a thread                        blockIdx
+    inner       x (lanes)   `column`                           x
+    reduced     y (rows)    every blockDim.y-th of its task    y: `task`, a chunk of a long sum
+    outer       z (outs)    `out`                              z, in turns where a grid ends
+
+So a warp reads neighbours whether it adds up the rows of a matrix or its columns. Two examples: the
+row sums of a (64, 1000) reduce (64, 1000, 1), in blocks of 1 x 32 x 8, a warp per row of the
+matrix; its column sums reduce (1, 64, 1000), in blocks of 64 x 4 x 1, a thread for every fourth
+term of a column.
 """
 
 import math
@@ -12,17 +21,23 @@ from ..roles import Array, Out
 from . import memory
 from ._numba import blocks, cuda, device, jit
 from .intrinsics import plus
-from .layout import MOST_BLOCKS, THREADS, spread
+from .layout import (
+    ENOUGH_LIGHT,
+    EVERY_LANE,
+    MOST_BLOCKS,
+    MOST_DEEP,
+    THREADS,
+    WARP,
+    broadcast_strides,
+    power_of_two,
+)
 from .move import copy, dense
 
-LANES = 32  # a warp
 SECTOR = 8  # neighbours that one memory transaction brings: enough lanes for a short sum
-STEPS = 16  # additions of a thread that make up for a join across warps
-FEW_STEPS = 4  # ... and for one by shuffles
-BLOCKS = 1024  # that fill a large GPU; a grid of fewer cuts its long sums into tasks
-DEEP = 64  # the most threads that a block can have in z
+# Additions of a thread that make up for joining its sum with others' ...
+WORTH_SHUFFLES = 4  # ... in its warp
+WORTH_BARRIERS = 16  # ... across warps
 
-EVERY_LANE = 0xFFFFFFFF
 NOWHERE = 2**63 - 1  # behind every position
 
 Shape3 = tuple[int, int, int]
@@ -52,7 +67,7 @@ def join_rows(value, part):
     from then on. What threads of other rows get means nothing.
     """
     mine, half = place_in_block(), cuda.blockDim.y >> 1
-    while half * cuda.blockDim.x >= LANES:
+    while half * cuda.blockDim.x >= WARP:
         part[mine] = value
         cuda.syncthreads()
         if cuda.threadIdx.y < half:
@@ -94,30 +109,25 @@ def _add_up(x, centre, y, chunk, count, squares, add):
         first += cuda.gridDim.z * cuda.blockDim.z
 
 
-def box(outer: int, reduced: int, inner: int, lanes: int = LANES) -> Shape3:
+def box(outer: int, reduced: int, inner: int, lanes: int = WARP) -> Shape3:
     """The block for a shape: at least a warp, with as many rows as pay for their join."""
     lanes = min(lanes, power_of_two(2 * inner - 1))
     rows = larger(
-        min(power_of_two(reduced // FEW_STEPS), LANES // lanes),
-        min(power_of_two(reduced // STEPS), THREADS // lanes),
+        min(power_of_two(reduced // WORTH_SHUFFLES), WARP // lanes),
+        min(power_of_two(reduced // WORTH_BARRIERS), THREADS // lanes),
     )
-    outs = larger(power_of_two(2 * outer - 1), LANES // (lanes * rows))
-    outs = min(outs, DEEP, THREADS // (lanes * rows))
-    if lanes == LANES:  # what is left of the block goes to the columns
-        lanes *= min(THREADS // (lanes * rows * outs), power_of_two(blocks(inner, LANES)))
+    outs = larger(power_of_two(2 * outer - 1), WARP // (lanes * rows))
+    outs = min(outs, MOST_DEEP, THREADS // (lanes * rows))
+    if lanes == WARP:  # what is left of the block goes to the columns
+        lanes *= min(THREADS // (lanes * rows * outs), power_of_two(blocks(inner, WARP)))
     return lanes, rows, outs
-
-
-def power_of_two(n: int) -> int:
-    """The largest power of two up to n, at least 1."""
-    return 1 << larger(n, 1).bit_length() - 1
 
 
 def tasks_of(shape: Shape3, block: Shape3) -> tuple[int, int]:
     """Into how many tasks the sums of a shape are cut, and how many elements each has at most."""
     outer, reduced, inner = shape
     busy = larger(1, blocks(outer, block[2]) * blocks(inner, block[0]))
-    tasks = larger(1, min(BLOCKS // busy, reduced // (block[1] * STEPS)))
+    tasks = larger(1, min(ENOUGH_LIGHT // busy, reduced // (block[1] * WORTH_BARRIERS)))
     chunk = larger(1, blocks(reduced, tasks))
     return larger(1, blocks(reduced, chunk)), chunk
 
@@ -164,7 +174,7 @@ def add_up(x: Array, y: Array, add: bool, count: int = 1) -> Array:
     """y = sum of x over the axes along which y has length 1, divided by count; any strides."""
     axes, shape = together(x.shape, y.shape)
     out = y if y.flags.c_contiguous else memory.scratch(y.shape, y.dtype)
-    middle = contiguous(x.transpose(axes)).reshape(shape)
+    middle = memory.contiguous(x.transpose(axes)).reshape(shape)
     add_up_middle(middle, out.reshape(shape[0], shape[2]), add and out is y, count)
     return y if out is y else copy(out, y, add)
 
@@ -185,18 +195,13 @@ def together(shape: tuple[int, ...], y: tuple[int, ...]) -> tuple[list[int], Sha
     return axes, (math.prod(outer), math.prod(middle), math.prod(inner))
 
 
-def contiguous(x: Array) -> Array:
-    """x, or a copy of it in scratch that lies in C order."""
-    return x if x.flags.c_contiguous else copy(x, memory.scratch(x.shape, x.dtype), False)
-
-
 def sum(x: Array, y: Out) -> Array:
     """y = sum of x over the axes along which y has length 1; 0 where there is nothing to sum."""
     return add_up(x, y, False)
 
 
 def _repeat(dy: Array, dx: Array, add: bool) -> Array:
-    return copy(memory.as_strided(dy, dx.shape, spread(dy, dx.shape)), dx, add)
+    return copy(memory.as_strided(dy, dx.shape, broadcast_strides(dy, dx.shape)), dx, add)
 
 
 def sum_grad(dy: Array, dx: Out, add: bool) -> Array:
@@ -228,7 +233,7 @@ def wins(value, i, best, at):
 def join_best(best, at, values, places):
     """The maximum over the rows of a block and its position, by the tree of join_rows."""
     mine, half = place_in_block(), cuda.blockDim.y >> 1
-    while half * cuda.blockDim.x >= LANES:
+    while half * cuda.blockDim.x >= WARP:
         values[mine], places[mine] = best, at
         cuda.syncthreads()
         if cuda.threadIdx.y < half:
@@ -283,9 +288,10 @@ def max(x: Array, y: Out, arg: Out) -> tuple[Array, Array]:
     arg counts the reduced elements in C order. The first maximum wins: ties must not differ
     between devices. NaN wins over every number, the first NaN.
     """
-    axes, (outer, reduced, inner) = together(x.shape, y.shape)
-    shape = outer, reduced, inner
-    rows, place = contiguous(x.transpose(axes)).reshape(shape), memory.scratch((0, 0, 0), arg.dtype)
+    axes, shape = together(x.shape, y.shape)
+    outer, _, inner = shape
+    rows = memory.contiguous(x.transpose(axes)).reshape(shape)
+    place = memory.scratch((0, 0, 0), arg.dtype)
     block = box(*shape)
     tasks, chunk = tasks_of(shape, block)
     if tasks > 1:

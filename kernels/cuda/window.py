@@ -1,10 +1,21 @@
 """Convolution as matrix products ("implicit GEMM"), and pooling.
 
-What a window covers is a row of a matrix that is never written down: a block gathers the rows of a
-tile from the image into shared memory, 16 terms of the sums at a time, with the filters beside
-them, and each thread multiplies some rows by some columns in registers. In memory the W C numbers
-of a line of an image lie side by side, and so do the KW C that a window takes of it: these are its
-cells here. So an image has `height` lines of `width` cells, and a window `lines` of `run`.
+y = X w, where a row of X is what one window covers and a column of w is one filter. X is never
+written down: a block gathers what it needs of it from the images into shared memory, 16 terms of
+the sums at a time, with the filters beside it, and each thread multiplies some rows by 4 columns in
+registers. (gemm.py draws such a tile.)
+
+In memory the W C numbers of a line of an image lie side by side, and so do the KW C that a window
+takes of it. These are its cells here; pixels and channels play no part. For windows of 3 x 3 pixels
+on images of 8 x 10, with 4 channels:
+
+    an image   height = 8 lines of width = 10 * 4 = 40 cells          v
+    a window   lines  = 3 lines of run   =  3 * 4 = 12 cells     h  ..[ 0 .. 11]............
+               depth  = 3 * 12 = 36 cells, the terms of a sum       ..[12 .. 23]............
+                                                                    ..[24 .. 35]............
+
+The window starts in line h and cell v of the image, or outside, in the padding. The first 16 terms
+are its line 0 and cells 0 to 3 of its line 1, the next 16 start at (line 1, cell 4).
 """
 
 import math
@@ -17,18 +28,17 @@ from ..shapes import Padding, Pair
 from . import memory
 from ._numba import Kernel, blocks, cuda, device, jit
 from .intrinsics import aligned, ld4, plus, st4
+from .layout import ENOUGH_BLOCKS, THREADS
 from .move import copy, dense
 from .reduce import sum_rows
 
 DEPTH = 16  # terms of the sums that a tile takes at a time
-# Blocks that fill a large GPU (132 processors) 4 times over: conv2d_grad_w cuts its long sums into
-# pieces until there are as many. A piece is 8 steps at least, for in the first one nothing is
-# multiplied yet; and tiles are large where half as many of them are left.
-ENOUGH_BLOCKS, SHORTEST = 512, 8 * DEPTH
-THREADS = 256  # of a block that pools
+# Windows that a task of conv2d_grad_w has at least: 8 steps, for in the first one nothing is
+# multiplied yet.
+SHORTEST = 8 * DEPTH
 
 
-class Tile(NamedTuple):
+class ConvTile(NamedTuple):
     """What a block computes: rows by columns of a matrix, of which a thread has `high` by 4."""
 
     rows: int
@@ -40,11 +50,221 @@ class Tile(NamedTuple):
         return self.columns // 4, self.rows // self.high
 
 
-# In the large tile a thread reads 12 numbers of shared memory for 32 products, in the others 8 for
-# 16. Narrow ones are for few filters, and the low one for the gradient of few weights.
-_LARGE, _SQUARE, _NARROW, _SLIM, _LOW = (
-    Tile(128, 64, 8), Tile(64, 64), Tile(64, 32), Tile(64, 16), Tile(16, 64),
-)  # fmt: skip
+_LARGE = ConvTile(128, 64, 8)  # a thread reads 12 numbers of shared memory for 32 products
+_SQUARE = ConvTile(64, 64)  # 8 for 16, in fewer registers: where blocks are few, and in float64
+_NARROW, _SLIM = ConvTile(64, 32), ConvTile(64, 16)  # for few filters
+_LOW = ConvTile(16, 64)  # for the gradient of few weights
+
+
+def _convolution(tile: ConvTile) -> Kernel:
+    """The kernel that multiplies windows by filters, for tiles of one size."""
+    rows, columns, high = tile
+    share = columns // 4 // high  # threads that load of the same window
+    held, pitch = DEPTH // share, rows + 4  # x_tile is written across: lines begin 4 banks apart
+
+    def kernel(
+        x, w, b, y, height, width, lines, run, depth, images, down, across, sh, sv, top, left,
+        filters, y_image, y_line, y_pixel, relu, add, wide_x, wide_w,
+    ):  # fmt: skip
+        """A block computes `rows` windows by `columns` filters.
+
+        A thread loads cells of one window throughout, so that it finds its place once. It loads a
+        step ahead, into registers: the loads are on their way while the block multiplies.
+        """
+        x_tile = cuda.shared.array((DEPTH, pitch), x.dtype, 16)
+        w_tile = cuda.shared.array((DEPTH, columns), x.dtype, 16)
+        place = cuda.shared.array(rows, np.int64)
+        x_next, w_next = cuda.local.array(held, x.dtype), cuda.local.array(4, x.dtype)
+        total = cuda.local.array((high, 4), x.dtype)
+        _clear(total)
+        tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
+        row, part = _split(ty * (columns // 4) + tx, share)
+        column = cuda.blockIdx.y * columns + 4 * tx
+        image, i, j = _pixel(cuda.blockIdx.x * rows + row, down, across)
+        h, v = i * sh - top if image < images else height, j * sv - left
+        if part == 0:
+            place[row] = image * y_image + i * y_line + j * y_pixel if image < images else -1
+        cuda.syncthreads()
+        line, cell = _wrap(0, 4 * part, run)
+        for ahead in range(0, depth + DEPTH, DEPTH):
+            if ahead:
+                for k in range(held):
+                    x_tile[4 * (part + k // 4 * share) + k % 4, row] = x_next[k]
+                _store_rows(w_next, w_tile, ty, DEPTH, 4 * tx)
+                cuda.syncthreads()
+            for k in range(0, held, 4):
+                _gather(x, image, h, v, line, cell, height, width, lines, run, wide_x, x_next, k)
+                line, cell = _wrap(line, cell + 4 * share, run)
+            _load_rows(w, ahead + ty, DEPTH, column, depth, filters, wide_w, w_next)
+            if ahead:
+                _multiply(x_tile, w_tile, high * ty, 4 * tx, total)
+                cuda.syncthreads()
+        for k in range(high):
+            _write_row(y, place[high * ty + k], total, k, b, column, filters, relu, add, wide_w)
+
+    kernel.__name__ = kernel.__qualname__ = f"_convolve_{rows}x{columns}"
+    return jit(kernel)
+
+
+_CONVOLVE = {tile: _convolution(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM)}
+
+
+def _pixels(shape: tuple[int, ...]) -> int:
+    """How many pixels there are in images (N, H, W); ValueError from 2**32 on."""
+    count = math.prod(shape)
+    if count >= 2**32:  # _split would lose the high bits of their numbers
+        raise ValueError(f"conv2d: {count} pixels in a batch (N, H, W) = {shape}; split the batch")
+    return count
+
+
+def _tile(columns: int, large: bool) -> ConvTile:
+    """The narrowest tile that holds all columns, or the large or the square one."""
+    if columns <= _SLIM.columns:
+        return _SLIM
+    if columns <= _NARROW.columns:
+        return _NARROW
+    return _LARGE if large else _SQUARE
+
+
+def _wide(columns: int, *matrices: Array) -> bool:
+    """Whether rows are whole fours that each start at a multiple of 16 bytes, for 128-bit loads."""
+    return columns % 4 == 0 and aligned(*matrices)
+
+
+def _convolve(x, w, b, y, count, stride, begin, steps, relu, add):
+    """y = b + the windows of x times w: count (N, down, across) windows, the first at -begin.
+
+    A window and its right and lower neighbours lie `stride` apart in x, and `steps` in y.
+    """
+    _, height, width, channels = x.shape
+    lines, cells, _, filters = w.shape
+    run, depth, windows = max(1, cells * channels), lines * cells * channels, _pixels(count)
+    large = blocks(windows, _LARGE.rows) * blocks(filters, _LARGE.columns)
+    # a large tile is as much work as 2 square ones, and in float64 does not fit into registers
+    tile = _tile(filters, large >= ENOUGH_BLOCKS // 2 and y.dtype == "float32")
+    grid = blocks(windows, tile.rows), blocks(filters, tile.columns)
+    _CONVOLVE[tile][grid, tile.block](
+        x.reshape(-1), w.reshape(-1), b, y, height, width * channels, lines, run, depth,
+        *count, stride[0], stride[1] * channels, begin[0], begin[1] * channels,
+        filters, *steps, relu, add, _wide(channels, x), _wide(filters, w, y),
+    )  # fmt: skip
+
+
+@dense
+def conv2d(
+    x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding, relu: bool
+) -> Array:
+    """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r, j sw + s, c] w[r, s, c, f].
+
+    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F).
+    relu: the larger of that and 0; NaN stays NaN.
+    """
+    b = memory.scratch((0,), y.dtype) if b is None else b
+    _, oh, ow, f = y.shape
+    begin, steps = (pad[0][0], pad[1][0]), (oh * ow * f, ow * f, f)
+    _convolve(x, w, b, y.reshape(-1), y.shape[:3], stride, begin, steps, relu, False)
+    return y
+
+
+@dense
+def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add: bool) -> Array:
+    """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s].
+
+    A convolution of dy with w turned around, its channels and filters swapped. With strides, the
+    pixels of dx that lie whole strides apart met the same cells of w: sh sw convolutions, each
+    with its own part of w, do no work that is not needed.
+    """
+    n, height, width, c = dx.shape
+    (sh, sw), none = stride, memory.scratch((0,), dx.dtype)
+    for i in range(min(sh, height)):
+        for j in range(min(sw, width)):
+            (down, r), (right, s) = divmod(i + pad[0][0], sh), divmod(j + pad[1][0], sw)
+            part = w[r::sh, s::sw][::-1, ::-1].swapaxes(2, 3)
+            turned = copy(part, memory.scratch(part.shape, w.dtype), False)
+            begin = len(part) - 1 - down, part.shape[1] - 1 - right
+            count = n, blocks(height - i, sh), blocks(width - j, sw)
+            steps = height * width * c, sh * width * c, sw * c
+            place = dx.reshape(-1)[(i * width + j) * c :]
+            _convolve(dy, turned, none, place, count, (1, 1), begin, steps, False, add)
+    return dx
+
+
+def _weight_gradient(tile: ConvTile) -> Kernel:
+    """The kernel that multiplies cells of windows by gradients, summed over windows."""
+    rows, columns, high = tile
+    x_step, dy_step = columns // high, rows // high  # windows that a block loads at a time
+    x_held, dy_held = 4 * DEPTH // x_step, 4 * DEPTH // dy_step  # and numbers of them a thread
+
+    def kernel(
+        x, dy, dw, height, width, lines, run, weights, windows, chunk, down, across, sh, sv, top,
+        left, filters, add, wide_x, wide_dy,
+    ):  # fmt: skip
+        """A block computes `rows` weights of `columns` filters, over the windows of its task.
+
+        A thread loads the same cells of one window after the other, a step ahead.
+        """
+        x_tile = cuda.shared.array((DEPTH, rows), x.dtype, 16)
+        dy_tile = cuda.shared.array((DEPTH, columns), x.dtype, 16)
+        x_next, dy_next = cuda.local.array(x_held, x.dtype), cuda.local.array(dy_held, x.dtype)
+        total = cuda.local.array((high, 4), x.dtype)
+        _clear(total)
+        tx, ty, task = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.z
+        window, quad = _split(ty * (columns // 4) + tx, rows // 4)
+        line, cell = _split(cuda.blockIdx.x * rows + 4 * quad, run)
+        column, first = cuda.blockIdx.y * columns + 4 * tx, task * chunk
+        stop = min(first + chunk, windows)
+        image, i, j = _pixel(first + window, down, across)
+        for ahead in range(first, stop + DEPTH, DEPTH):
+            if ahead > first:
+                _store_rows(x_next, x_tile, window, x_step, 4 * quad)
+                _store_rows(dy_next, dy_tile, ty, dy_step, 4 * tx)
+                cuda.syncthreads()
+            for k in range(0, x_held, 4):
+                real = ahead + window + k // 4 * x_step < stop
+                h, v = i * sh - top if real else height, j * sv - left
+                _gather(x, image, h, v, line, cell, height, width, lines, run, wide_x, x_next, k)
+                image, i, j = _carry(image, i, j + x_step, down, across)
+            _load_rows(dy, ahead + ty, dy_step, column, stop, filters, wide_dy, dy_next)
+            if ahead > first:
+                _multiply(x_tile, dy_tile, high * ty, 4 * tx, total)
+                cuda.syncthreads()
+        for k in range(high):
+            row = cuda.blockIdx.x * rows + high * ty + k
+            at = (task * weights + row) * filters if row < weights else -1
+            _write_row(dw, at, total, k, dw[:0], column, filters, False, add, wide_dy)
+
+    kernel.__name__ = kernel.__qualname__ = f"_correlate_{rows}x{columns}"
+    return jit(kernel)
+
+
+_CORRELATE = {tile: _weight_gradient(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM, _LOW)}
+
+
+@dense
+def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add: bool) -> Array:
+    """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
+    lines, cells, channels, filters = dw.shape
+    _, height, width, _ = x.shape
+    run, weights, windows = cells * channels, lines * cells * channels, _pixels(dy.shape[:3])
+    large = weights > _LARGE.rows and x.dtype == "float32"
+    tile = _LOW if weights <= _LOW.rows else _tile(filters, large)
+    tiles = blocks(weights, tile.rows), blocks(filters, tile.columns)
+    tasks = max(1, min(windows // SHORTEST, ENOUGH_BLOCKS // max(1, math.prod(tiles))))
+    chunk = max(1, blocks(windows, tasks * DEPTH)) * DEPTH
+    tasks = max(1, blocks(windows, chunk))
+    out = memory.scratch((tasks, dw.size), dw.dtype) if tasks > 1 else dw
+    _CORRELATE[tile][(*tiles, tasks), tile.block](
+        x.reshape(-1), dy.reshape(-1), out.reshape(-1), height, width * channels, lines, run,
+        weights, windows, chunk, *dy.shape[1:3], stride[0], stride[1] * channels, pad[0][0],
+        pad[1][0] * channels, filters, add and tasks == 1, _wide(channels, x),
+        _wide(filters, dy, out),
+    )  # fmt: skip
+    if tasks > 1:
+        sum_rows(out, dw.reshape(-1), add)
+    return dw
+
+
+# What the kernels are made of: where a pixel lies, and the way of a tile, from memory to memory.
 
 
 @device
@@ -100,7 +320,7 @@ def _gather(x, image, h, v, line, cell, height, width, lines, run, wide, out, sl
 
 
 @device
-def _fetch(x, row, step, column, rows, columns, wide, out):
+def _load_rows(x, row, step, column, rows, columns, wide, out):
     """out = four neighbours each in rows of the matrix x, `step` apart; 0 outside of it."""
     for k in range(out.size):
         out[k] = x.dtype.type(0)
@@ -118,7 +338,7 @@ def _fetch(x, row, step, column, rows, columns, wide, out):
 
 
 @device
-def _put(x, tile, row, step, column):
+def _store_rows(x, tile, row, step, column):
     """Four numbers each of x to rows of a tile, `step` apart, in one store."""
     for k in range(0, x.size, 4):
         st4(tile, row * tile.shape[1] + column, x[k], x[k + 1], x[k + 2], x[k + 3])
@@ -147,7 +367,7 @@ def _multiply(left, right, row, column, total):
 
 
 @device
-def _store(y, at, total, i, b, column, columns, relu, add, wide):
+def _write_row(y, at, total, i, b, column, columns, relu, add, wide):
     """Row i of total to the row of y that begins at y[at], from a column on; at -1 nowhere."""
     value = cuda.local.array(4, y.dtype)
     for j in range(4):
@@ -165,209 +385,6 @@ def _store(y, at, total, i, b, column, columns, relu, add, wide):
         st4(y, at + column, value[0], value[1], value[2], value[3])
 
 
-def _convolution(tile: Tile) -> Kernel:
-    """The kernel that multiplies windows by filters, for tiles of one size."""
-    rows, columns, high = tile
-    share = columns // 4 // high  # threads that load of the same window
-    held, pitch = DEPTH // share, rows + 4  # x_tile is written across: lines begin 4 banks apart
-
-    def kernel(
-        x, w, b, y, height, width, lines, run, depth, images, down, across, sh, sv, top, left,
-        filters, y_image, y_line, y_pixel, relu, add, wide_x, wide_w,
-    ):  # fmt: skip
-        """A block computes `rows` windows by `columns` filters.
-
-        A thread loads cells of one window throughout, so that it finds its place once. It loads a
-        step ahead, into registers: the loads are on their way while the block multiplies.
-        """
-        x_tile = cuda.shared.array((DEPTH, pitch), x.dtype, 16)
-        w_tile = cuda.shared.array((DEPTH, columns), x.dtype, 16)
-        place = cuda.shared.array(rows, np.int64)
-        x_next, w_next = cuda.local.array(held, x.dtype), cuda.local.array(4, x.dtype)
-        total = cuda.local.array((high, 4), x.dtype)
-        _clear(total)
-        tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
-        row, part = _split(ty * (columns // 4) + tx, share)
-        column = cuda.blockIdx.y * columns + 4 * tx
-        image, i, j = _pixel(cuda.blockIdx.x * rows + row, down, across)
-        h, v = i * sh - top if image < images else height, j * sv - left
-        if part == 0:
-            place[row] = image * y_image + i * y_line + j * y_pixel if image < images else -1
-        cuda.syncthreads()
-        line, cell = _wrap(0, 4 * part, run)
-        for ahead in range(0, depth + DEPTH, DEPTH):
-            if ahead:
-                for k in range(held):
-                    x_tile[4 * (part + k // 4 * share) + k % 4, row] = x_next[k]
-                _put(w_next, w_tile, ty, DEPTH, 4 * tx)
-                cuda.syncthreads()
-            for k in range(0, held, 4):
-                _gather(x, image, h, v, line, cell, height, width, lines, run, wide_x, x_next, k)
-                line, cell = _wrap(line, cell + 4 * share, run)
-            _fetch(w, ahead + ty, DEPTH, column, depth, filters, wide_w, w_next)
-            if ahead:
-                _multiply(x_tile, w_tile, high * ty, 4 * tx, total)
-                cuda.syncthreads()
-        for k in range(high):
-            _store(y, place[high * ty + k], total, k, b, column, filters, relu, add, wide_w)
-
-    kernel.__name__ = kernel.__qualname__ = f"_convolve_{rows}x{columns}"
-    return jit(kernel)
-
-
-_CONVOLVE = {tile: _convolution(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM)}
-
-
-def _pixels(shape: tuple[int, ...]) -> int:
-    """How many pixels there are in images (N, H, W); ValueError from 2**32 on."""
-    count = math.prod(shape)
-    if count >= 2**32:  # _split would lose the high bits of their numbers
-        raise ValueError(f"conv2d: {count} pixels in a batch (N, H, W) = {shape}; split the batch")
-    return count
-
-
-def _tile(columns: int, large: bool) -> Tile:
-    """The least tile that holds all columns. Large ones take too many registers in float64."""
-    return _SLIM if columns <= 16 else _NARROW if columns <= 32 else _LARGE if large else _SQUARE
-
-
-def _wide(columns: int, *matrices: Array) -> bool:
-    """Whether every 4 columns of matrices are 16 bytes that one load can take, or 32."""
-    return columns % 4 == 0 and aligned(*matrices)
-
-
-def _convolve(x, w, b, y, count, stride, begin, steps, relu, add):
-    """y = b + the windows of x times w: count (N, down, across) windows, the first at -begin.
-
-    A window and its right and lower neighbours lie `stride` apart in x, and `steps` in y.
-    """
-    _, height, width, channels = x.shape
-    lines, cells, _, filters = w.shape
-    run, depth, windows = max(1, cells * channels), lines * cells * channels, _pixels(count)
-    many = blocks(windows, _LARGE.rows) * blocks(filters, _LARGE.columns) >= ENOUGH_BLOCKS // 2
-    tile = _tile(filters, many and y.dtype == "float32")
-    grid = blocks(windows, tile.rows), blocks(filters, tile.columns)
-    _CONVOLVE[tile][grid, tile.block](
-        x.reshape(-1), w.reshape(-1), b, y, height, width * channels, lines, run, depth,
-        *count, stride[0], stride[1] * channels, begin[0], begin[1] * channels,
-        filters, *steps, relu, add, _wide(channels, x), _wide(filters, w, y),
-    )  # fmt: skip
-
-
-@dense
-def conv2d(
-    x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding, relu: bool
-) -> Array:
-    """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r, j sw + s, c] w[r, s, c, f].
-
-    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F).
-    relu: the larger of that and 0; NaN stays NaN.
-    """
-    b = memory.scratch((0,), y.dtype) if b is None else b
-    _, oh, ow, f = y.shape
-    begin, steps = (pad[0][0], pad[1][0]), (oh * ow * f, ow * f, f)
-    _convolve(x, w, b, y.reshape(-1), y.shape[:3], stride, begin, steps, relu, False)
-    return y
-
-
-@dense
-def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add: bool) -> Array:
-    """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s].
-
-    A convolution of dy with w turned around, its channels and filters swapped. With strides, the
-    pixels of dx that lie whole strides apart met the same cells of w: sh sw convolutions, each
-    with its own part of w, do no work that is not needed.
-    """
-    n, height, width, c = dx.shape
-    (sh, sw), none = stride, memory.scratch((0,), dx.dtype)
-    for i in range(min(sh, height)):
-        for j in range(min(sw, width)):
-            (down, r), (right, s) = divmod(i + pad[0][0], sh), divmod(j + pad[1][0], sw)
-            part = w[r::sh, s::sw][::-1, ::-1].swapaxes(2, 3)
-            turned = copy(part, memory.scratch(part.shape, w.dtype), False)
-            begin = len(part) - 1 - down, part.shape[1] - 1 - right
-            count = n, blocks(height - i, sh), blocks(width - j, sw)
-            steps = height * width * c, sh * width * c, sw * c
-            place = dx.reshape(-1)[(i * width + j) * c :]
-            _convolve(dy, turned, none, place, count, (1, 1), begin, steps, False, add)
-    return dx
-
-
-def _weight_gradient(tile: Tile) -> Kernel:
-    """The kernel that multiplies cells of windows by gradients, summed over windows."""
-    rows, columns, high = tile
-    x_step, dy_step = columns // high, rows // high  # windows that a block loads at a time
-    x_held, dy_held = 4 * DEPTH // x_step, 4 * DEPTH // dy_step  # and numbers of them a thread
-
-    def kernel(
-        x, dy, dw, height, width, lines, run, weights, windows, chunk, down, across, sh, sv, top,
-        left, filters, add, wide_x, wide_dy,
-    ):  # fmt: skip
-        """A block computes `rows` weights of `columns` filters, over the windows of its task.
-
-        A thread loads the same cells of one window after the other, a step ahead.
-        """
-        x_tile = cuda.shared.array((DEPTH, rows), x.dtype, 16)
-        dy_tile = cuda.shared.array((DEPTH, columns), x.dtype, 16)
-        x_next, dy_next = cuda.local.array(x_held, x.dtype), cuda.local.array(dy_held, x.dtype)
-        total = cuda.local.array((high, 4), x.dtype)
-        _clear(total)
-        tx, ty, task = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.z
-        window, quad = _split(ty * (columns // 4) + tx, rows // 4)
-        line, cell = _split(cuda.blockIdx.x * rows + 4 * quad, run)
-        column, first = cuda.blockIdx.y * columns + 4 * tx, task * chunk
-        stop = min(first + chunk, windows)
-        image, i, j = _pixel(first + window, down, across)
-        for ahead in range(first, stop + DEPTH, DEPTH):
-            if ahead > first:
-                _put(x_next, x_tile, window, x_step, 4 * quad)
-                _put(dy_next, dy_tile, ty, dy_step, 4 * tx)
-                cuda.syncthreads()
-            for k in range(0, x_held, 4):
-                real = ahead + window + k // 4 * x_step < stop
-                h, v = i * sh - top if real else height, j * sv - left
-                _gather(x, image, h, v, line, cell, height, width, lines, run, wide_x, x_next, k)
-                image, i, j = _carry(image, i, j + x_step, down, across)
-            _fetch(dy, ahead + ty, dy_step, column, stop, filters, wide_dy, dy_next)
-            if ahead > first:
-                _multiply(x_tile, dy_tile, high * ty, 4 * tx, total)
-                cuda.syncthreads()
-        for k in range(high):
-            row = cuda.blockIdx.x * rows + high * ty + k
-            at = (task * weights + row) * filters if row < weights else -1
-            _store(dw, at, total, k, dw[:0], column, filters, False, add, wide_dy)
-
-    kernel.__name__ = kernel.__qualname__ = f"_correlate_{rows}x{columns}"
-    return jit(kernel)
-
-
-_CORRELATE = {tile: _weight_gradient(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM, _LOW)}
-
-
-@dense
-def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add: bool) -> Array:
-    """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
-    lines, cells, channels, filters = dw.shape
-    _, height, width, _ = x.shape
-    run, weights, windows = cells * channels, lines * cells * channels, _pixels(dy.shape[:3])
-    large = weights > _LARGE.rows and x.dtype == "float32"
-    tile = _LOW if weights <= _LOW.rows else _tile(filters, large)
-    tiles = blocks(weights, tile.rows), blocks(filters, tile.columns)
-    tasks = max(1, min(windows // SHORTEST, ENOUGH_BLOCKS // max(1, math.prod(tiles))))
-    chunk = max(1, blocks(windows, tasks * DEPTH)) * DEPTH
-    tasks = max(1, blocks(windows, chunk))
-    out = memory.scratch((tasks, dw.size), dw.dtype) if tasks > 1 else dw
-    _CORRELATE[tile][(*tiles, tasks), tile.block](
-        x.reshape(-1), dy.reshape(-1), out.reshape(-1), height, width * channels, lines, run,
-        weights, windows, chunk, *dy.shape[1:3], stride[0], stride[1] * channels, pad[0][0],
-        pad[1][0] * channels, filters, add and tasks == 1, _wide(channels, x),
-        _wide(filters, dy, out),
-    )  # fmt: skip
-    if tasks > 1:
-        sum_rows(out, dw.reshape(-1), add)
-    return dw
-
-
 @jit
 def _max_pool2d(x, y, arg, across, kh, kw, sh, sw, top, left):
     """A row of threads computes a pixel of y, channel by channel.
@@ -383,7 +400,7 @@ def _max_pool2d(x, y, arg, across, kh, kw, sh, sw, top, left):
     below, after = min(kh, x.shape[1] - h), min(kw, x.shape[2] - v)
     real = above < below and before < after
     c = cuda.threadIdx.x
-    while c < y.shape[3]:  # while, for a range with such a step would divide
+    while c < y.shape[3]:
         best, winner = x.dtype.type(-math.inf), above * kw + before if real else 0
         for r in range(above, below):
             for s in range(before, after):
@@ -428,7 +445,7 @@ def _max_pool2d_grad(dy, arg, dx, across, kh, kw, sh, sw, top, left, add):
             for j in range(near, far):
                 if arg[n, i, j, c] == (top - i * sh) * kw + left - j * sw:
                     total += dy[n, i, j, c]
-        dx[n, h, v, c] = dx[n, h, v, c] + total if add else total
+        dx[n, h, v, c] = plus(dx[n, h, v, c], total) if add else total
         c += cuda.blockDim.x
 
 
