@@ -1,19 +1,35 @@
 """One family of kernels for all matrix products: y = a b, in tiles of shared memory.
 
-A block computes one tile of y. It walks along k, the axis that is summed over, `step` at a
-time: its threads bring a piece of a and one of b to shared memory, and each multiplies out a small
-square of its own in registers. Two buffers take turns: while one is multiplied, the next pieces
-are on their way from global memory. Either operand may lie with k as its first axis or its last,
-so that a transposed matrix costs no copy; pieces always lie k by k in shared memory.
+A block computes one tile of y. It walks along k, the axis that is summed over, `step` at a time:
+
+                            20..23                   in shared memory, for 16 terms of the sums:
+                      +------####----------+           left    a piece of a, 64 rows
+                right |      ####          | 16        right   a piece of b, 64 columns
+             16       +------####----------+         in registers, of thread 53 = 3 * 16 + 5:
+          +--------+  +--------------------+           sums    its 4 x 4 elements of the tile
+          |        |  |                    |           of_a, of_b  for one k at a time 4 numbers
+   12..15 |########|  |     4 x 4 sums     |                   of each piece: 8 reads, 16 products
+          |  left  |  |                    | 64        next_a, next_b  what it brings of the
+          +--------+  +--------------------+                   next pieces
+                               64
+
+Two buffers of pieces take turns: while one is multiplied, the next pieces are on their way.
+    load_piece    global memory -> registers   next_a, next_b; zeros past the edges of a matrix
+    store_piece   registers -> shared memory   left, right
+    accumulate    shared memory -> registers   of_a, of_b, and their products into sums
+    write_sums    registers -> global memory   y
+Either operand may lie with k as its first axis (`by_k`) or its last, so that a transposed matrix
+costs no copy; pieces always lie k by k in shared memory. In a tile of 128 a thread has four such
+squares, 64 rows and columns apart. Kernels come first here, then the functions they are made of.
 """
 
-import functools
 from typing import NamedTuple
 
 from ..roles import Array
 from . import memory
 from ._numba import Kernel, blocks, cuda, jit, linked
-from .intrinsics import aligned, ld4, mma_m16n8k8_tf32, round_tf32, st4
+from .intrinsics import aligned, ld4, mma_m16n8k8_tf32, plus, round_tf32, st4
+from .layout import ENOUGH_BLOCKS, THREADS, WARP
 from .move import copy
 
 
@@ -25,133 +41,15 @@ class Tile(NamedTuple):
     step: int
 
 
-SIDE = 16  # a block has 16 x 16 threads
-THREADS = SIDE * SIDE
+SIDE = 16  # a block has 16 x 16 threads: THREADS
 SMALL = Tile(64, 64, 16)
 LARGE = Tile(128, 128, 8)  # reads half as much for each product, but keeps fewer blocks busy
 TENSOR = Tile(128, 64, 16)  # for tensor cores: 8 warps of 32 x 32
-ENOUGH_LARGE = 128  # large tiles from which on they keep a large GPU busy
-# Blocks that keep a large GPU busy; with fewer tiles than that, several blocks share the sums of
-# a tile, of which each takes SHORTEST terms at least: adding up their parts is a pass of its own.
-ENOUGH_BLOCKS = 512
-SHORTEST = 128
+ENOUGH_LARGE = ENOUGH_BLOCKS // 4  # large tiles: each is as much work as 4 small ones
+SHORTEST = 128  # terms of a task at least: to add up the parts of a sum is a pass of its own
 # Added to the rows of a tile in shared memory. Each row still starts at a multiple of 16 bytes.
 PAD = 4  # what is stored across the rows falls into different banks
 PAD_TENSOR = 8  # so does what the lanes of a warp read of four rows
-
-
-@linked
-def spot(number, by_k, tile):
-    """Where in a tile (k, other) the vector of a number lies, so that a warp reads neighbours."""
-    step, size = tile.shape[1], tile.shape[2] // 64 * 64  # without the padding
-    if by_k:
-        return number // (size // 4), number % (size // 4) * 4
-    return number % (step // 4) * 4, number // (step // 4)
-
-
-@linked
-def fetch(source, first_k, first, by_k, wide, tile, staged):
-    """Read this thread's vectors of the tile that starts at (first_k, first); 0 past the edges."""
-    for v in range(staged.shape[0]):
-        k, other = spot(cuda.threadIdx.x + v * THREADS, by_k, tile)
-        k, other = first_k + k, first + other
-        r, c = (k, other) if by_k else (other, k)
-        for n in range(4):
-            staged[v, n] = source.dtype.type(0)
-        if r < source.shape[0]:
-            if wide:
-                if c < source.shape[1]:
-                    vector = ld4(source, r * source.shape[1] + c)
-                    for n in range(4):
-                        staged[v, n] = vector[n]
-            else:
-                for n in range(4):
-                    if c + n < source.shape[1]:
-                        staged[v, n] = source[r, c + n]
-
-
-@linked
-def put(staged, by_k, tile, buffer):
-    """Store this thread's vectors in a buffer of the tile, k by k."""
-    for v in range(staged.shape[0]):
-        k, other = spot(cuda.threadIdx.x + v * THREADS, by_k, tile)
-        if by_k:
-            place = (buffer * tile.shape[1] + k) * tile.shape[2] + other
-            st4(tile, place, staged[v, 0], staged[v, 1], staged[v, 2], staged[v, 3])
-        else:
-            for n in range(4):
-                tile[buffer, k + n, other] = staged[v, n]
-
-
-@linked
-def pick(tile, buffer, k, mine, fragment):
-    """Read the numbers that a thread needs of row k: 4 neighbours, and 4 more 64 further on."""
-    for q in range(fragment.size // 4):
-        place = (buffer * tile.shape[1] + k) * tile.shape[2] + mine + q * 4 * SIDE
-        vector = ld4(tile, place)
-        for n in range(4):
-            fragment[4 * q + n] = vector[n]
-
-
-@linked
-def accumulate(left, right, buffer, k, down, along, of_a, of_b, sums):
-    """Add the k-th terms to a thread's sums."""
-    pick(left, buffer, k, down, of_a)
-    pick(right, buffer, k, along, of_b)
-    for i in range(sums.shape[0]):
-        for j in range(sums.shape[1]):
-            sums[i, j] += of_a[i] * of_b[j]
-
-
-@linked
-def spread(i, run, apart):
-    """How far from its first row, or column, of y the i-th of a thread's sums lies."""
-    return i // run * apart + i % run
-
-
-@linked
-def complete(sums, bias, column, run, apart, relu):
-    """Add the bias to a thread's sums, and put 0 where relu and they are below."""
-    zero = sums.dtype.type(0)
-    if bias.size:
-        for j in range(sums.shape[1]):
-            c = column + spread(j, run, apart)
-            z = bias[c] if c < bias.size else zero
-            for i in range(sums.shape[0]):
-                sums[i, j] += z
-    if relu:
-        for i in range(sums.shape[0]):
-            for j in range(sums.shape[1]):
-                if sums[i, j] <= 0:  # not max: NaN stays NaN
-                    sums[i, j] = zero
-
-
-@linked
-def write(sums, y, task, row, column, wide, add):
-    """Write a thread's sums to y[task], or add them to what is there, as far as y goes."""
-    for i in range(sums.shape[0]):
-        r = row + spread(i, 4, 4 * SIDE)
-        if r < y.shape[1]:
-            for j in range(0, sums.shape[1], 4):
-                write4(sums, i, j, y, task, r, column + spread(j, 4, 4 * SIDE), wide, add)
-
-
-@linked
-def write4(sums, i, j, y, task, r, c, wide, add):
-    """Write 4 neighbours of row i of a thread's sums: whole, or those that y has room for."""
-    if wide:
-        if c < y.shape[2]:
-            place = (task * y.shape[1] + r) * y.shape[2] + c
-            if add:
-                vector = ld4(y, place)
-                for n in range(4):
-                    sums[i, j + n] = vector[n] + sums[i, j + n]
-            st4(y, place, sums[i, j], sums[i, j + 1], sums[i, j + 2], sums[i, j + 3])
-    else:
-        for n in range(4):
-            if c + n < y.shape[2]:
-                total = sums[i, j + n]
-                y[task, r, c + n] = y[task, r, c + n] + total if add else total
 
 
 def _tiled(tile, wide):
@@ -181,16 +79,16 @@ def _tiled(tile, wide):
         down, along = cuda.threadIdx.x // SIDE * 4, cuda.threadIdx.x % SIDE * 4
         start = cuda.blockIdx.z * chunk
         stop = min(start + chunk, a.shape[0] if a_by_k else a.shape[1])
-        fetch(a, start, row, a_by_k, wide, left, next_a)
-        fetch(b, start, column, b_by_k, wide, right, next_b)
+        load_piece(a, start, row, a_by_k, wide, left, next_a)
+        load_piece(b, start, column, b_by_k, wide, right, next_b)
         buffer = 0
         for first in range(start, stop, step):
-            put(next_a, a_by_k, left, buffer)
-            put(next_b, b_by_k, right, buffer)
+            store_piece(next_a, a_by_k, left, buffer)
+            store_piece(next_b, b_by_k, right, buffer)
             cuda.syncthreads()  # one is enough: the other buffer is read before the next one
             if first + step < stop:
-                fetch(a, first + step, row, a_by_k, wide, left, next_a)
-                fetch(b, first + step, column, b_by_k, wide, right, next_b)
+                load_piece(a, first + step, row, a_by_k, wide, left, next_a)
+                load_piece(b, first + step, column, b_by_k, wide, right, next_b)
             k = 0
             while k < step:  # not range, whose way to count keeps ptxas from unrolling it
                 accumulate(left, right, buffer, k, down, along, of_a, of_b, sums)
@@ -199,8 +97,8 @@ def _tiled(tile, wide):
                 accumulate(left, right, buffer, k + 3, down, along, of_a, of_b, sums)
                 k += 4
             buffer = 1 - buffer
-        complete(sums, bias, column + along, 4, 4 * SIDE, relu)
-        write(sums, y, cuda.blockIdx.z, row + down, column + along, wide, add)
+        add_bias(sums, bias, column + along, 4, 4 * SIDE, relu)
+        write_sums(sums, y, cuda.blockIdx.z, row + down, column + along, wide, add)
 
     kernel.__name__ = kernel.__qualname__ = f"_tiled_{size}{'_wide' * wide}"
     return jit(kernel)
@@ -212,40 +110,120 @@ _tiled_64 = _tiled(SMALL, False)
 
 
 @linked
-def multiply(left, right, buffer, k, down, along, sums):
-    """Add 8 terms to a warp's 32 x 32 sums: 2 x 4 products of 16 x 8 by 8 x 8.
+def place_of(vector, by_k, tile):
+    """Where in a piece (k, row or column) a vector of four starts, by its number.
 
-    left[.., k, down] and right[.., k, along] are this lane's first numbers: see intrinsics.py.
+    A warp reads neighbours: vectors lie along k, step / 4 of them to a row, or (by_k) across it.
     """
-    for i in range(2):
-        r = down + 16 * i
-        a0, a1 = left[buffer, k, r], left[buffer, k, r + 8]
-        a2, a3 = left[buffer, k + 4, r], left[buffer, k + 4, r + 8]
-        for j in range(4):
-            b0, b1 = right[buffer, k, along + 8 * j], right[buffer, k + 4, along + 8 * j]
-            c0, c1 = sums[2 * i, 2 * j], sums[2 * i, 2 * j + 1]
-            c2, c3 = sums[2 * i + 1, 2 * j], sums[2 * i + 1, 2 * j + 1]
-            c0, c1, c2, c3 = mma_m16n8k8_tf32(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3)
-            sums[2 * i, 2 * j], sums[2 * i, 2 * j + 1] = c0, c1
-            sums[2 * i + 1, 2 * j], sums[2 * i + 1, 2 * j + 1] = c2, c3
+    step, size = tile.shape[1], tile.shape[2] // 64 * 64  # without the padding
+    if by_k:
+        return vector // (size // 4), vector % (size // 4) * 4
+    return vector % (step // 4) * 4, vector // (step // 4)
 
 
 @linked
-def round_all(staged):
-    """Round numbers to TF32 on their way to shared memory."""
+def load_piece(source, first_k, first, by_k, wide, tile, staged):
+    """Read this thread's vectors of the piece that starts at (first_k, first); 0 past the edges."""
     for v in range(staged.shape[0]):
+        k, other = place_of(cuda.threadIdx.x + v * THREADS, by_k, tile)
+        k, other = first_k + k, first + other
+        r, c = (k, other) if by_k else (other, k)
         for n in range(4):
-            staged[v, n] = round_tf32(staged[v, n])
+            staged[v, n] = source.dtype.type(0)
+        if r < source.shape[0]:
+            if wide:
+                if c < source.shape[1]:
+                    vector = ld4(source, r * source.shape[1] + c)
+                    for n in range(4):
+                        staged[v, n] = vector[n]
+            else:
+                for n in range(4):
+                    if c + n < source.shape[1]:
+                        staged[v, n] = source[r, c + n]
 
 
 @linked
-def write_tensor(sums, y, task, row, column, add):
-    """Write the sums of a lane: 4 rows, 8 apart, of 4 pairs of neighbours, 8 apart."""
-    for i in range(4):
-        for j in range(8):
-            r, c = row + 8 * i, column + spread(j, 2, 8)
-            if r < y.shape[1] and c < y.shape[2]:
-                y[task, r, c] = y[task, r, c] + sums[i, j] if add else sums[i, j]
+def store_piece(staged, by_k, tile, buffer):
+    """Store this thread's vectors in a buffer of shared memory, k by k."""
+    for v in range(staged.shape[0]):
+        k, other = place_of(cuda.threadIdx.x + v * THREADS, by_k, tile)
+        if by_k:
+            place = (buffer * tile.shape[1] + k) * tile.shape[2] + other
+            st4(tile, place, staged[v, 0], staged[v, 1], staged[v, 2], staged[v, 3])
+        else:
+            for n in range(4):
+                tile[buffer, k + n, other] = staged[v, n]
+
+
+@linked
+def read_row(tile, buffer, k, mine, fragment):
+    """Read what a thread needs of row k: 4 neighbours; of 128 columns 4 more, 64 further on."""
+    for q in range(fragment.size // 4):
+        place = (buffer * tile.shape[1] + k) * tile.shape[2] + mine + q * 4 * SIDE
+        vector = ld4(tile, place)
+        for n in range(4):
+            fragment[4 * q + n] = vector[n]
+
+
+@linked
+def accumulate(left, right, buffer, k, down, along, of_a, of_b, sums):
+    """Add the k-th terms to a thread's sums."""
+    read_row(left, buffer, k, down, of_a)
+    read_row(right, buffer, k, along, of_b)
+    for i in range(sums.shape[0]):
+        for j in range(sums.shape[1]):
+            sums[i, j] += of_a[i] * of_b[j]
+
+
+@linked
+def offset(i, run, apart):
+    """How far from its first row, or column, of y the i-th of a thread's sums lies."""
+    return i // run * apart + i % run
+
+
+@linked
+def add_bias(sums, bias, column, run, apart, relu):
+    """Add the bias to a thread's sums; relu: then put 0 where they are below."""
+    zero = sums.dtype.type(0)
+    if bias.size:
+        for j in range(sums.shape[1]):
+            c = column + offset(j, run, apart)
+            z = bias[c] if c < bias.size else zero
+            for i in range(sums.shape[0]):
+                sums[i, j] += z
+    if relu:
+        for i in range(sums.shape[0]):
+            for j in range(sums.shape[1]):
+                if sums[i, j] <= 0:  # not max: NaN stays NaN
+                    sums[i, j] = zero
+
+
+@linked
+def write_sums(sums, y, task, row, column, wide, add):
+    """Write a thread's sums to y[task], or add them to what is there, as far as y goes."""
+    for i in range(sums.shape[0]):
+        r = row + offset(i, 4, 4 * SIDE)
+        if r < y.shape[1]:
+            for j in range(0, sums.shape[1], 4):
+                write_four(sums, i, j, y, task, r, column + offset(j, 4, 4 * SIDE), wide, add)
+
+
+@linked
+def write_four(sums, i, j, y, task, r, c, wide, add):
+    """Write 4 neighbours of row i of a thread's sums: whole, or those that y has room for."""
+    if wide:
+        if c < y.shape[2]:
+            place = (task * y.shape[1] + r) * y.shape[2] + c
+            if add:
+                vector = ld4(y, place)
+                for n in range(4):
+                    sums[i, j + n] = plus(vector[n], sums[i, j + n])
+            st4(y, place, sums[i, j], sums[i, j + 1], sums[i, j + 2], sums[i, j + 3])
+    else:
+        for n in range(4):
+            if c + n < y.shape[2]:
+                total = sums[i, j + n]
+                y[task, r, c + n] = plus(y[task, r, c + n], total) if add else total
 
 
 def _tensor(tile, wide):
@@ -265,27 +243,27 @@ def _tensor(tile, wide):
             for j in range(8):
                 sums[i, j] = a.dtype.type(0)
         row, column = cuda.blockIdx.x * rows, cuda.blockIdx.y * columns
-        lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
+        lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         down, along, g, t = warp // 2 * 32, warp % 2 * 32, lane // 4, lane % 4
         start = cuda.blockIdx.z * chunk
         stop = min(start + chunk, a.shape[0] if a_by_k else a.shape[1])
-        fetch(a, start, row, a_by_k, wide, left, next_a)
-        fetch(b, start, column, b_by_k, wide, right, next_b)
+        load_piece(a, start, row, a_by_k, wide, left, next_a)
+        load_piece(b, start, column, b_by_k, wide, right, next_b)
         buffer = 0
         for first in range(start, stop, step):
-            round_all(next_a)
-            round_all(next_b)
-            put(next_a, a_by_k, left, buffer)
-            put(next_b, b_by_k, right, buffer)
+            round_staged(next_a)
+            round_staged(next_b)
+            store_piece(next_a, a_by_k, left, buffer)
+            store_piece(next_b, b_by_k, right, buffer)
             cuda.syncthreads()
             if first + step < stop:
-                fetch(a, first + step, row, a_by_k, wide, left, next_a)
-                fetch(b, first + step, column, b_by_k, wide, right, next_b)
+                load_piece(a, first + step, row, a_by_k, wide, left, next_a)
+                load_piece(b, first + step, column, b_by_k, wide, right, next_b)
             for k in range(t, step, 8):
-                multiply(left, right, buffer, k, down + g, along + g, sums)
+                multiply_tf32(left, right, buffer, k, down + g, along + g, sums)
             buffer = 1 - buffer
         row, column = row + down + g, column + along + 2 * t
-        complete(sums, bias, column, 2, 8, relu)
+        add_bias(sums, bias, column, 2, 8, relu)
         write_tensor(sums, y, cuda.blockIdx.z, row, column, add)
 
     kernel.__name__ = kernel.__qualname__ = f"_tensor{'_wide' if wide else '_any'}"
@@ -294,6 +272,43 @@ def _tensor(tile, wide):
 
 _tensor_wide = _tensor(TENSOR, True)
 _tensor_any = _tensor(TENSOR, False)
+
+
+@linked
+def multiply_tf32(left, right, buffer, k, down, along, sums):
+    """Add 8 terms to a warp's 32 x 32 sums: 2 x 4 products of 16 x 8 by 8 x 8.
+
+    left[.., k, down] and right[.., k, along] are this lane's first numbers: see intrinsics.py.
+    """
+    for i in range(2):
+        r = down + 16 * i
+        a0, a1 = left[buffer, k, r], left[buffer, k, r + 8]
+        a2, a3 = left[buffer, k + 4, r], left[buffer, k + 4, r + 8]
+        for j in range(4):
+            b0, b1 = right[buffer, k, along + 8 * j], right[buffer, k + 4, along + 8 * j]
+            c0, c1 = sums[2 * i, 2 * j], sums[2 * i, 2 * j + 1]
+            c2, c3 = sums[2 * i + 1, 2 * j], sums[2 * i + 1, 2 * j + 1]
+            c0, c1, c2, c3 = mma_m16n8k8_tf32(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3)
+            sums[2 * i, 2 * j], sums[2 * i, 2 * j + 1] = c0, c1
+            sums[2 * i + 1, 2 * j], sums[2 * i + 1, 2 * j + 1] = c2, c3
+
+
+@linked
+def round_staged(staged):
+    """Round numbers to TF32 on their way to shared memory."""
+    for v in range(staged.shape[0]):
+        for n in range(4):
+            staged[v, n] = round_tf32(staged[v, n])
+
+
+@linked
+def write_tensor(sums, y, task, row, column, add):
+    """Write the sums of a lane: 4 rows, 8 apart, of 4 pairs of neighbours, 8 apart."""
+    for i in range(4):
+        for j in range(8):
+            r, c = row + 8 * i, column + offset(j, 2, 8)
+            if r < y.shape[1] and c < y.shape[2]:
+                y[task, r, c] = plus(y[task, r, c], sums[i, j]) if add else sums[i, j]
 
 
 @jit
@@ -309,7 +324,7 @@ def _join(partial, bias, y, relu, add):
             total += bias[c]
         if relu and total <= 0:
             total = y.dtype.type(0)
-        y[r, c] = y[r, c] + total if add else total
+        y[r, c] = plus(y[r, c], total) if add else total
 
 
 def plan(m: int, n: int, k: int, large: bool, tensor: bool) -> tuple[Tile, int, int]:
@@ -327,6 +342,7 @@ def plan(m: int, n: int, k: int, large: bool, tensor: bool) -> tuple[Tile, int, 
 
 
 def _kernel(tile: Tile, wide: bool) -> tuple[Tile, Kernel]:
+    """The kernel for a tile, and the tile that it really has."""
     if tile is TENSOR:
         return tile, _tensor_wide if wide else _tensor_any
     if wide:
@@ -356,20 +372,20 @@ def gemm(
     wide = aligned(a, b, parts) and a.shape[1] % 4 == b.shape[1] % 4 == n % 4 == 0
     tile, kernel = _kernel(tile, wide)
     grid = blocks(m, tile.rows), blocks(n, tile.columns), tasks
-    launch = functools.partial(kernel[grid, THREADS], a, b)
+    launch = kernel[grid, THREADS]
     if tasks == 1:
-        launch(bias, whole, chunk, a_by_k, not b_by_n, relu, add)
+        launch(a, b, bias, whole, chunk, a_by_k, not b_by_n, relu, add)
         return y
-    launch(none, parts, chunk, a_by_k, not b_by_n, False, False)
+    launch(a, b, none, parts, chunk, a_by_k, not b_by_n, False, False)
     _join[blocks(m * n, THREADS), THREADS](parts, bias, y, relu, add)
     return y
 
 
-def finish(y: Array, bias: Array | None, relu: bool) -> Array:
+def bias_and_relu(y: Array, bias: Array | None, relu: bool) -> Array:
     """y (M, N) += bias (N,), and 0 where relu and that is below: after a product by others."""
     m, n = y.shape
     if not y.flags.c_contiguous:
-        return copy(finish(memory.contiguous(y), bias, relu), y, False)
+        return copy(bias_and_relu(memory.contiguous(y), bias, relu), y, False)
     bias = memory.scratch((0,), y.dtype) if bias is None else memory.contiguous(bias)
     _join[blocks(m * n, THREADS), THREADS](y.reshape(1, m, n), bias, y, relu, False)
     return y

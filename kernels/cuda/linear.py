@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..roles import Array, Out
-from .gemm import finish, gemm
+from .gemm import bias_and_relu, gemm
 
 MATMUL = "kernel", "cublas", "auto"
 # Multiplications from which on "auto" takes cuBLAS, 512 x 512 x 512: below that a launch takes
@@ -81,4 +81,4 @@ def _cublas(
         gemms.gemm("N", "N", a, b, out=y, beta=1.0 if add else 0.0)
     finally:
         cublas.setMathMode(handle, before)
-    return y if bias is None and not relu else finish(y, bias, relu)
+    return y if bias is None and not relu else bias_and_relu(y, bias, relu)
