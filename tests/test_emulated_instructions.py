@@ -264,7 +264,8 @@ def test_limits_of_dynamic_shared_memory():
     x, y = f32(48), np.zeros(48, np.float32)
     with pytest.raises(ValueError, match="49168 bytes of shared memory; a block has 49152"):
         reverse_in_dynamic_memory[1, 48, 48 * 1024](x, y)
-    with pytest.raises(RuntimeError, match=r"[04] bytes behind shared array 2 of 184 bytes"):
+    where = r"past the end of shared array 2 of 184 bytes, by [48] bytes"
+    with pytest.raises(RuntimeError, match=where):
         reverse_in_dynamic_memory[1, 48, x.nbytes - 8](x, y)
 
 
@@ -283,8 +284,8 @@ def test_writes_beside_a_shared_array_are_seen():
     beside[4, 10](y, 9)
     np.testing.assert_array_equal(y, [3] * 9 + [5])
     for at in (10, 14):
-        where = rf"{8 * (at - 10)} bytes behind shared array 1 of 80 bytes"
-        with pytest.raises(RuntimeError, match=rf"beside: thread \d of block .*{where}"):
+        where = rf"past the end of shared array 1 of 80 bytes, by {8 * (at - 9)} bytes"
+        with pytest.raises(RuntimeError, match=rf"beside: thread \d of block .* writes {where}"):
             beside[4, 10](y, at)
 
 
@@ -529,11 +530,22 @@ def test_vector_loads_and_stores():
     np.testing.assert_array_equal(y, x.reshape(-1, 4)[:, ::-1].ravel())
 
 
+def test_four_numbers_that_begin_inside_an_array_and_end_past_it():
+    for n in (1, 3):
+        where = rf"past the end of {{}} \({n},\), by {16 - 4 * n} bytes"
+        with pytest.raises(RuntimeError, match="thread 0 .* reads " + where.format("x")):
+            four_by_four[1, 1](floats(n), floats(4), 0)
+        with pytest.raises(RuntimeError, match="thread 0 .* writes " + where.format("y")):
+            four_by_four[1, 1](floats(4), floats(n), 0)
+
+
 def test_a_vector_load_at_a_wrong_address_is_an_error():
     y = floats(512)
-    with pytest.raises(RuntimeError, match=r"four_by_four: thread .* 128 bits at address 0x"):
+    with pytest.raises(RuntimeError, match=r"thread .* reads 128 bits at address 0x"):
         four_by_four[4, 32](floats(512, off=1), y, 0)
-    with pytest.raises(RuntimeError, match=r"four_by_four: .* not a multiple of 16"):
+    with pytest.raises(
+        RuntimeError, match=r"four_by_four: .* writes 128 bits .* not a multiple of 16"
+    ):
         four_by_four[1, 2](floats(512), y, 2)
     four_by_four[1, 2](floats(512), y, 4)  # and the next launch is none the worse
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+READS, WRITES, UPDATES = ACCESSES = "reads", "writes", "reads and writes"
 _BYTES = {"i1": 1, "i8": 1, "i16": 2, "half": 2, "i32": 4, "float": 4, "i64": 8, "double": 8}
 _KIND = r"(?P<kind><\d+ x \w+>|\w+)"
 _ACCESS = re.compile(
@@ -38,7 +39,9 @@ def _checked(function: str) -> Iterator[str]:
             continue
         kind = access["kind"] or access["stored"] or access["swapped"]
         place, start = access["place"], access.start("place")
-        yield f"  %nv.{number} = call ptr @nv_check(ptr {place}, i64 {_size(kind)})\n"
+        does = WRITES if access["stored"] else READS if access["kind"] else UPDATES
+        what = f"i64 {_size(kind)}, i64 {ACCESSES.index(does)}"
+        yield f"  %nv.{number} = call ptr @nv_check(ptr {place}, {what})\n"
         yield f"{line[:start]}%nv.{number}{line[access.end('place') :]}"
 
 
@@ -75,11 +78,14 @@ def extent(a: np.ndarray) -> tuple[int, int]:
     return start + sum(r for r in reach if r < 0), last
 
 
-def describe(address: int, regions: dict[str, tuple[int, int]]) -> str:
-    """An address that is in no region, told by the nearest one."""
+def describe(first: int, size: int, regions: dict[str, tuple[int, int]]) -> str:
+    """Where bytes lie that are not all in one region, told by the nearest one."""
     nearest = []
-    for name, (first, last) in regions.items():
-        behind, before = address - last, first - address
-        where = f"{behind} bytes behind" if behind >= 0 else f"{before} bytes before"
-        nearest.append((max(behind, before), f"{where} {name}"))
-    return min(nearest)[1] if nearest else hex(address)
+    for name, (start, stop) in regions.items():
+        past, before = first + size - stop, start - first
+        where = f"past the end of {name}" if past >= before else f"before the start of {name}"
+        nearest.append((max(past, before), where))
+    if not nearest:
+        return f"at {first:#x}, outside all arrays"
+    distance, where = min(nearest)
+    return f"{where}, by {distance} bytes"

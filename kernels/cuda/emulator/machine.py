@@ -107,10 +107,14 @@ def _for_this_cpu(text: str, places: dict[str, int]) -> str:
         text,
     )
     # an access of 128 bits must not crash where it would fail on a GPU: it is reported instead
-    vector = r"^ +(?:%\S+ = load <[^>]*>|store <[^>]*> [^,]+), ptr (%[^,]+), align 16"
+    vector = r"^ +(?:%\S+ = )?(load|store) <[^>]*>[^,]*, ptr (%[^,]+), align 16"
     text = re.sub(
         vector,
-        lambda m: f"  call void @nv_aligned(ptr {m[1]})\n{m[0].removesuffix('16')}1",
+        lambda m: (
+            f"  call void @nv_aligned(ptr {m[2]}, i64 {int(m[1] == 'store')})\n"
+            + m[0].removesuffix("16")
+            + "1"
+        ),
         text,
         flags=re.M,
     )
@@ -124,7 +128,7 @@ def _for_this_cpu(text: str, places: dict[str, int]) -> str:
 
     known = "|".join(map(re.escape, PTX))
     text = re.sub(rf'call (\w+) asm (?:sideeffect )?"({known})", "[^"]*"\(([^)]*)\)', inline, text)
-    return f"{text}declare void @nv_aligned(ptr)\n" + "".join(used.values())
+    return f"{text}declare void @nv_aligned(ptr, i64)\n" + "".join(used.values())
 
 
 def _wrapper(entry: ll.ValueRef) -> str:

@@ -27,8 +27,11 @@ STATE = np.dtype(
         ("dynamic", "i4"),  # bytes of dynamic shared memory
         ("misaligned", "i8"),  # the first 128-bit access at a wrong address; 0 if there was none
         ("by", "i8"),  # the thread that made it
-        ("wild", "i8"),  # the same of an access outside all arrays
+        ("does", "i8"),  # and what it does: a place in bounds.ACCESSES
+        ("wild", "i8"),  # the same of an access outside all arrays; its bytes
         ("wild_by", "i8"),
+        ("wild_size", "i8"),
+        ("wild_does", "i8"),
         ("regions", "i8", (MAX_REGIONS, 2)),  # memory a kernel may touch: first byte, one behind
         ("nowhere", "i8", 16),  # what a wild access touches instead
         ("threads", "i8"),  # how many a block has, and the order they run in: number, x, y, z
@@ -134,7 +137,7 @@ end:
   ret void
 }}
 
-define void @nv_aligned(ptr %p) alwaysinline {{      ; called before each 128-bit load or store
+define void @nv_aligned(ptr %p, i64 %does) alwaysinline {{  ; before a 128-bit access
   %address = ptrtoint ptr %p to i64
   %off = and i64 %address, 15
   %wrong = icmp ne i64 %off, 0
@@ -144,6 +147,7 @@ report:
   %by = zext i32 %t to i64
   store i64 %address, ptr {place("misaligned")}
   store i64 %by, ptr {place("by")}
+  store i64 %does, ptr {place("does")}
   br label %end
 end:
   ret void
@@ -151,7 +155,7 @@ end:
 """
 
 _CHECK = f"""
-define ptr @nv_check(ptr %p, i64 %size) {{            ; p if all its bytes lie in one region
+define ptr @nv_check(ptr %p, i64 %size, i64 %does) {{  ; p if all its bytes lie in one region
   %first = ptrtoint ptr %p to i64
   %last = add i64 %first, %size
   br label %look
@@ -187,6 +191,8 @@ report:
   %by = zext i32 %t to i64
   store i64 %first, ptr {place("wild")}
   store i64 %by, ptr {place("wild_by")}
+  store i64 %size, ptr {place("wild_size")}
+  store i64 %does, ptr {place("wild_does")}
   br label %end
 end:
   ret ptr {place("nowhere")}

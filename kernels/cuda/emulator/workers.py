@@ -16,7 +16,7 @@ from .. import memory
 from .._numba import Kernel
 from ..arguments import signature
 from . import machine
-from .bounds import describe, extent
+from .bounds import ACCESSES, describe, extent
 from .runtime import BARRIER, DONE, FRAME, LOCAL, MAX_SHARED_ARRAYS, MAX_THREADS, STATE, WARP
 from .scheduler import FINISHED, GUARD, MISALIGNED, OUTSIDE, STUCK, WILD
 
@@ -276,13 +276,15 @@ def _report(worker: Worker, ended: int, work: Work, arrays: dict[str, np.ndarray
     block = tuple(int(i) for i in state["ctaid"])
     if ended == MISALIGNED:
         address = f"128 bits at address {record['misaligned']:#x}, not a multiple of 16"
-        return f"thread {record['by']} of block {block} reads or writes {address}"
+        return f"thread {record['by']} of block {block} {ACCESSES[record['does']]} {address}"
     if ended == WILD:
         names = [f"{name} {a.shape}" for name, a in arrays.items()]
         sizes = [*(size for _, size in work.code.arrays), work.dynamic]
         names += [f"shared array {i} of {size} bytes" for i, size in enumerate(sizes, 1)]
-        where = describe(int(record["wild"]), dict(zip(names, worker.regions(work))))
-        return f"thread {record['wild_by']} of block {block} reads or writes {where}"
+        regions = dict(zip(names, worker.regions(work)))
+        where = describe(int(record["wild"]), int(record["wild_size"]), regions)
+        does = ACCESSES[record["wild_does"]]
+        return f"thread {record['wild_by']} of block {block} {does} {where}"
     if ended == OUTSIDE:
         return f"a thread of block {block} wrote outside an array in shared memory"
     return f"divergent barrier in block {block}: {_waiting(state['ask'][: len(work.order)])}"
