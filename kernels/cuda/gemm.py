@@ -1,26 +1,28 @@
 """One family of kernels for all matrix products: y = a b, in tiles of shared memory.
 
-A block computes one tile of y. It walks along k, the axis that is summed over, `step` at a time:
+A block computes one tile of y. It walks along k, the axis that is summed over, `step` at a time.
+A tile of 64 x 64, and thread 53 = (3, 5) of the 16 x 16 that compute it:
 
-                            20..23                   in shared memory, for 16 terms of the sums:
-                      +------####----------+           left    a piece of a, 64 rows
-                right |      ####          | 16        right   a piece of b, 64 columns
-             16       +------####----------+         in registers, of thread 53 = 3 * 16 + 5:
-          +--------+  +--------------------+           sums    its 4 x 4 elements of the tile
-          |        |  |                    |           of_a, of_b  for one k at a time 4 numbers
-   12..15 |########|  |     4 x 4 sums     |                   of each piece: 8 reads, 16 products
-          |  left  |  |                    | 64        next_a, next_b  what it brings of the
-          +--------+  +--------------------+                   next pieces
-                               64
+                          along = 20
+                    +---------####--------+
+              right |         ####        |   left, right   pieces of a and b, for 16 terms of the
+                    +---------####--------+                 sums, in shared memory
+            left
+          +------+  +---------------------+
+          |      |  |                     |   ####          of_a, of_b: what the thread reads of
+     down |######|  |         ++++        |                 them for one k, 4 numbers each
+     = 12 |      |  |         ++++        |   ++++          sums: its 4 x 4 elements, which get 16
+          +------+  +---------------------+                 products for each k, in registers
 
-Two buffers of pieces take turns: while one is multiplied, the next pieces are on their way.
-    load_piece    global memory -> registers   next_a, next_b; zeros past the edges of a matrix
-    store_piece   registers -> shared memory   left, right
-    accumulate    shared memory -> registers   of_a, of_b, and their products into sums
-    write_sums    registers -> global memory   y
-Either operand may lie with k as its first axis (`by_k`) or its last, so that a transposed matrix
-costs no copy; pieces always lie k by k in shared memory. In a tile of 128 a thread has four such
-squares, 64 rows and columns apart. Kernels come first here, then the functions they are made of.
+    load_piece     global memory -> registers   next_a, next_b; zeros past the edges of a matrix
+    store_piece    registers -> shared memory   left, right: two buffers of each, which take turns
+    accumulate     shared memory -> registers   of_a, of_b; their 16 products are added to sums
+    write_sums     registers -> global memory   y
+
+While one buffer is multiplied, the next pieces are on their way. Either operand may lie with k as
+its first axis (`by_k`) or its last, so that a transposed matrix costs no copy; pieces always lie k
+by k in shared memory. In a tile of 128 a thread has four such squares, 64 rows and columns apart.
+Each kernel stands before the functions it is made of.
 """
 
 from typing import NamedTuple
@@ -61,7 +63,7 @@ def _tiled(tile, wide):
     each, pitch, vectors = size // SIDE, size + PAD, size * step // 4 // THREADS
 
     def kernel(a, b, bias, y, chunk, a_by_k, b_by_k, relu, add):
-        """A thread computes size / 16 squared elements of y, in 4 x 4 squares 64 apart.
+        """A thread computes 4 x 4 elements of a tile of 64, four times as many of one of 128.
 
         y (tasks, M, N): block (i, j, t) sums over the t-th `chunk` of k. a_by_k: a lies (K, M).
         """

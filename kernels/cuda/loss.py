@@ -15,7 +15,7 @@ EACH = 4  # numbers of a long row that a thread takes before the row gets more t
 MOST_THREADS = 1024  # ... up to all that a block can have: they share rows of 50,000 classes
 
 
-def _split(rows: int, length: int) -> tuple[int, tuple[int, int], int]:
+def _threads_of_rows(rows: int, length: int) -> tuple[int, tuple[int, int], int]:
     """Grid and block (2**bits threads per row, rows) for rows of a length, and bits.
 
     A power of two: up to 32 threads of a row then lie in one warp, which takes two rows of 10
@@ -29,10 +29,7 @@ def _split(rows: int, length: int) -> tuple[int, tuple[int, int], int]:
 
 @device
 def _share(length, bits):
-    """How many numbers of a row this thread takes: every 2**bits-th, from threadIdx.x on.
-
-    A range with that step would find it by a 64-bit division.
-    """
+    """How many numbers of a row this thread takes: every 2**bits-th, from threadIdx.x on."""
     return (length - cuda.threadIdx.x + (1 << bits) - 1) >> bits
 
 
@@ -97,7 +94,7 @@ def _log_softmax(x, y, bits):
 def log_softmax(x: Array, y: Out) -> Array:
     """y = x - log(sum of exp x) along the last axis."""
     rows = math.prod(x.shape[:-1]), x.shape[-1]
-    grid, block, bits = _split(*rows)
+    grid, block, bits = _threads_of_rows(*rows)
     _log_softmax[grid, block](x.reshape(rows), y.reshape(rows), bits)
     return y
 
@@ -124,7 +121,7 @@ def _log_softmax_grad(dy, y, dx, bits, add):
 def log_softmax_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy - exp(y) (sum of dy along the last axis)."""
     rows = math.prod(dy.shape[:-1]), dy.shape[-1]
-    grid, block, bits = _split(*rows)
+    grid, block, bits = _threads_of_rows(*rows)
     _log_softmax_grad[grid, block](dy.reshape(rows), y.reshape(rows), dx.reshape(rows), bits, add)
     return dx
 
@@ -161,13 +158,13 @@ def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tup
 
     x (N, C) logits, label (N,) integers in [0, C) -> y (N,) or (), lse (N,) = log(sum of exp x)
     """
-    grid, block, bits = _split(*x.shape)
+    grid, block, bits = _threads_of_rows(*x.shape)
     if y.ndim:
         _cross_entropy[grid, block](x, label, y, lse, float(scale), bits)
     else:
         loss = memory.scratch((x.shape[0],), y.dtype)
         _cross_entropy[grid, block](x, label, loss, lse, 1.0, bits)
-        _, block, bits = _split(1, loss.size)
+        _, block, bits = _threads_of_rows(1, loss.size)
         _sum_losses[1, block](loss, y.reshape(1), float(scale), bits)
     return y, lse
 

@@ -118,7 +118,7 @@ def fill(y: Out, value: float) -> Array:
 
 @device
 def _place():
-    """A thread's row and first column in a grid of `_rows`, and the step to its next column."""
+    """A thread's row and first column in a launch over rows, and the step to its next column."""
     across, down = cuda.blockDim.x, cuda.blockDim.y
     row = cuda.blockIdx.x * down + cuda.threadIdx.y
     return row, cuda.blockIdx.y * across + cuda.threadIdx.x, cuda.gridDim.y * across
@@ -141,14 +141,14 @@ def _take(x, index, y):
 def take(x: Array, index: Array, y: Out) -> Array:
     """y[i...] = x[index[i...]]: rows of x (M, ...); a negative number counts from the end."""
     columns = math.prod(x.shape[1:])
-    grid, block = _rows(index.size, columns)
+    grid, block = _row_launch(index.size, columns)
     _take[grid, block](
         x.reshape(x.shape[0], columns), index.reshape(-1), y.reshape(index.size, columns)
     )
     return y
 
 
-def _rows(count: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def _row_launch(count: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Grid and block for rows: along the grid's first axis, which has room for any number."""
     (across, *_), (lanes, *_) = cover(columns)
     height = THREADS // lanes
@@ -270,8 +270,8 @@ def take_grad(dy: Array, index: Array, dx: Out, add: bool) -> Array:
         key, spare, run = spare, key, 2 * run
     dy, pieces = dy.reshape(count, columns), blocks(count, PIECE)
     partial = memory.scratch((pieces, columns), dx.dtype)
-    grid, block = _rows(pieces, columns)
+    grid, block = _row_launch(pieces, columns)
     _sum_pieces[grid, block](dy, key, partial)
-    grid, block = _rows(rows, columns)
+    grid, block = _row_launch(rows, columns)
     _sum_runs[grid, block](dy, key, partial, dx.reshape(rows, columns), add)
     return dx

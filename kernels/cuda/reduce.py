@@ -45,10 +45,7 @@ Shape3 = tuple[int, int, int]
 
 @device
 def steps_of(count):
-    """How many of `count` elements a thread takes: every blockDim.y-th, from threadIdx.y on.
-
-    blockDim.y is a power of two: a range with that step would divide, in 64 bits.
-    """
+    """How many of `count` elements a thread takes: every blockDim.y-th, from threadIdx.y on."""
     return (count + cuda.blockDim.y - 1 - cuda.threadIdx.y) >> (cuda.ffs(cuda.blockDim.y) - 1)
 
 

@@ -59,8 +59,9 @@ _LOW = ConvTile(16, 64)  # for the gradient of few weights
 def _convolution(tile: ConvTile) -> Kernel:
     """The kernel that multiplies windows by filters, for tiles of one size."""
     rows, columns, high = tile
-    share = columns // 4 // high  # threads that load of the same window
-    held, pitch = DEPTH // share, rows + 4  # x_tile is written across: lines begin 4 banks apart
+    share = columns // 4 // high  # threads that load cells of the same window
+    held = DEPTH // share  # cells that each of them loads for a step
+    pitch = rows + 4  # x_tile is written across: its lines begin 4 banks apart
 
     def kernel(
         x, w, b, y, height, width, lines, run, depth, images, down, across, sh, sv, top, left,
@@ -70,6 +71,9 @@ def _convolution(tile: ConvTile) -> Kernel:
 
         A thread loads cells of one window throughout, so that it finds its place once. It loads a
         step ahead, into registers: the loads are on their way while the block multiplies.
+
+        Of `images` there are down x across windows each, sh lines and sv cells apart; the first
+        begins at (-top, -left). Their pixels in y lie y_image, y_line and y_pixel numbers apart.
         """
         x_tile = cuda.shared.array((DEPTH, pitch), x.dtype, 16)
         w_tile = cuda.shared.array((DEPTH, columns), x.dtype, 16)
@@ -78,7 +82,7 @@ def _convolution(tile: ConvTile) -> Kernel:
         total = cuda.local.array((high, 4), x.dtype)
         _clear(total)
         tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
-        row, part = _split(ty * (columns // 4) + tx, share)
+        row, part = _divmod(ty * (columns // 4) + tx, share)
         column = cuda.blockIdx.y * columns + 4 * tx
         image, i, j = _pixel(cuda.blockIdx.x * rows + row, down, across)
         h, v = i * sh - top if image < images else height, j * sv - left
@@ -112,7 +116,7 @@ _CONVOLVE = {tile: _convolution(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SL
 def _pixels(shape: tuple[int, ...]) -> int:
     """How many pixels there are in images (N, H, W); ValueError from 2**32 on."""
     count = math.prod(shape)
-    if count >= 2**32:  # _split would lose the high bits of their numbers
+    if count >= 2**32:  # _divmod would lose the high bits of their numbers
         raise ValueError(f"conv2d: {count} pixels in a batch (N, H, W) = {shape}; split the batch")
     return count
 
@@ -137,8 +141,8 @@ def _convolve(x, w, b, y, count, stride, begin, steps, relu, add):
     A window and its right and lower neighbours lie `stride` apart in x, and `steps` in y.
     """
     _, height, width, channels = x.shape
-    lines, cells, _, filters = w.shape
-    run, depth, windows = max(1, cells * channels), lines * cells * channels, _pixels(count)
+    lines, kw, _, filters = w.shape
+    run, depth, windows = max(1, kw * channels), lines * kw * channels, _pixels(count)
     large = blocks(windows, _LARGE.rows) * blocks(filters, _LARGE.columns)
     # a large tile is as much work as 2 square ones, and in float64 does not fit into registers
     tile = _tile(filters, large >= ENOUGH_BLOCKS // 2 and y.dtype == "float32")
@@ -209,8 +213,8 @@ def _weight_gradient(tile: ConvTile) -> Kernel:
         total = cuda.local.array((high, 4), x.dtype)
         _clear(total)
         tx, ty, task = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.z
-        window, quad = _split(ty * (columns // 4) + tx, rows // 4)
-        line, cell = _split(cuda.blockIdx.x * rows + 4 * quad, run)
+        window, quad = _divmod(ty * (columns // 4) + tx, rows // 4)
+        line, cell = _divmod(cuda.blockIdx.x * rows + 4 * quad, run)
         column, first = cuda.blockIdx.y * columns + 4 * tx, task * chunk
         stop = min(first + chunk, windows)
         image, i, j = _pixel(first + window, down, across)
@@ -243,9 +247,9 @@ _CORRELATE = {tile: _weight_gradient(tile) for tile in (_LARGE, _SQUARE, _NARROW
 @dense
 def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add: bool) -> Array:
     """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
-    lines, cells, channels, filters = dw.shape
+    lines, kw, channels, filters = dw.shape
     _, height, width, _ = x.shape
-    run, weights, windows = cells * channels, lines * cells * channels, _pixels(dy.shape[:3])
+    run, weights, windows = kw * channels, lines * kw * channels, _pixels(dy.shape[:3])
     large = weights > _LARGE.rows and x.dtype == "float32"
     tile = _LOW if weights <= _LOW.rows else _tile(filters, large)
     tiles = blocks(weights, tile.rows), blocks(filters, tile.columns)
@@ -268,7 +272,7 @@ def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add:
 
 
 @device
-def _split(number, size):
+def _divmod(number, size):
     """number // size and number % size in 32 bits, for a GPU divides no longer numbers."""
     quotient = np.int64(np.uint32(number) // np.uint32(size))
     return quotient, number - quotient * size
@@ -277,8 +281,8 @@ def _split(number, size):
 @device
 def _pixel(number, down, across):
     """(image, line, place in the line) of a pixel, by its number."""
-    line, j = _split(number, across)
-    image, i = _split(line, down)
+    line, j = _divmod(number, across)
+    image, i = _divmod(line, down)
     return image, i, j
 
 
@@ -436,8 +440,8 @@ def _max_pool2d_grad(dy, arg, dx, across, kh, kw, sh, sw, top, left, add):
     if v >= dx.shape[2]:
         return
     top, left = h + top, v + left  # of the pixel in the padded image
-    low, high = _split(max(0, top - kh + sh), sh)[0], min(_split(top, sh)[0] + 1, dy.shape[1])
-    near, far = _split(max(0, left - kw + sw), sw)[0], min(_split(left, sw)[0] + 1, dy.shape[2])
+    low, high = _divmod(max(0, top - kh + sh), sh)[0], min(_divmod(top, sh)[0] + 1, dy.shape[1])
+    near, far = _divmod(max(0, left - kw + sw), sw)[0], min(_divmod(left, sw)[0] + 1, dy.shape[2])
     c = cuda.threadIdx.x
     while c < dx.shape[3]:
         total = dx.dtype.type(0)
