@@ -60,8 +60,8 @@ def _convolution(tile: ConvTile) -> Kernel:
     """The kernel that multiplies windows by filters, for tiles of one size."""
     rows, columns, high = tile
     share = columns // 4 // high  # threads that load cells of the same window
-    held = DEPTH // share  # cells that each of them loads for a step
-    pitch = rows + 4  # x_tile is written across: its lines begin 4 banks apart
+    # cells that each of them loads for a step; x_tile is written across: rows begin 4 banks apart
+    held, pitch = DEPTH // share, rows + 4
 
     def kernel(
         x, w, b, y, height, width, lines, run, depth, images, down, across, sh, sv, top, left,
