@@ -5,20 +5,8 @@ import pytest
 
 from minidl.kernels import reference
 
-pytestmark = pytest.mark.emulator
-
 SIZES = [0, 1, 2, 3, 4, 5, 1023, 1024, 1025, 1026]  # a thread steps 4 parameters, a block 1024
 DTYPES = ["float32", "float64"]
-
-
-@pytest.fixture(scope="module")
-def k():
-    """The CUDA kernels. Imported here, for where Numba may not be imported nothing here runs."""
-    from minidl.kernels import cuda
-    from minidl.kernels.cuda._numba import emulation
-
-    with emulation():
-        yield cuda
 
 
 def steps(k, buffers):
@@ -59,6 +47,7 @@ def test_nan_is_not_clipped_away(k):
         np.testing.assert_array_equal(x, np.full(5, want, np.float32))
 
 
+@pytest.mark.emulator
 def test_a_float32_step_stays_in_registers_and_in_float32(k):
     from minidl.kernels.cuda import cubin
     from minidl.kernels.cuda._numba import recording

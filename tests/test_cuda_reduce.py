@@ -12,22 +12,15 @@ import pytest
 
 from minidl.kernels import reference
 
-pytestmark = pytest.mark.emulator
-
-ORDERS = ("forward", "reverse", "shuffled")
 DTYPES = ("float32", "float64")
 LENGTHS = (0, 1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256, 257, 511, 512, 513, 1025)
 NAN, INF = math.nan, math.inf
 
 
-@pytest.fixture(scope="module")
-def k():
-    """The CUDA kernels. Imported here, for where Numba may not be imported nothing here runs."""
-    from minidl.kernels import cuda
-    from minidl.kernels.cuda._numba import emulation
-
-    with emulation():
-        yield cuda
+@pytest.fixture
+def in_every_order(device):
+    """What a kernel returns, with the same bits in every order of threads and blocks."""
+    return device.same_bits
 
 
 def whole(shape, dtype="float32", seed=0):
@@ -36,21 +29,6 @@ def whole(shape, dtype="float32", seed=0):
 
 def real(shape, dtype="float32", seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
-
-
-def in_every_order(kernel, *args):
-    """What a kernel returns, which must have the same bits in every order of threads."""
-    from minidl.kernels.cuda.emulator import schedule
-
-    results = []
-    for order in ORDERS:
-        with schedule(order):
-            result = kernel(*args)
-        results.append([np.array(a) for a in (result if isinstance(result, tuple) else [result])])
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            assert a.tobytes() == b.tobytes()
-    return results[0][0] if len(results[0]) == 1 else results[0]
 
 
 def set_to_nan(shape, dtype="float32"):
@@ -68,7 +46,7 @@ def views(n):
 
 
 @pytest.mark.parametrize("n", LENGTHS)
-def test_sums_of_any_length(k, n):
+def test_sums_of_any_length(k, in_every_order, n):
     for shape, kept in views(n):
         x = whole(shape)
         want = reference.sum(x, set_to_nan(kept))
@@ -77,7 +55,7 @@ def test_sums_of_any_length(k, n):
 
 
 @pytest.mark.parametrize("n", LENGTHS)
-def test_maxima_of_any_length_the_first_of_equal_ones(k, n):
+def test_maxima_of_any_length_the_first_of_equal_ones(k, in_every_order, n):
     for shape, kept in views(n):
         if not n:
             continue
@@ -103,7 +81,7 @@ def edges(shape):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("outer", "inner"), [(1, 1), (1, 3), (1, 33), (3, 1), (2, 40)])
-def test_long_reductions_in_two_stages(k, outer, inner, dtype):
+def test_long_reductions_in_two_stages(k, in_every_order, outer, inner, dtype):
     for n in edges((outer, 10**6, inner)):
         x, kept = whole((outer, n, inner), dtype, seed=n), (outer, 1, inner)
         y, arg = set_to_nan(kept, dtype), np.empty(kept, np.int64)
@@ -120,7 +98,7 @@ def test_long_reductions_in_two_stages(k, outer, inner, dtype):
         assert k.sum_rows(sums, start.copy(), True).tobytes() == apart.tobytes()
 
 
-def test_sums_round_no_more_than_a_sum_in_any_order(k):
+def test_sums_round_no_more_than_a_sum_in_any_order(k, in_every_order):
     for shape, kept in [*views(5000), ((100_000,), (1,))]:
         x, y = real(shape), set_to_nan(kept)
         axes = tuple(a for a, n in enumerate(kept) if n == 1)
@@ -172,7 +150,7 @@ def test_more_blocks_than_a_grid_has_in_turns(k, monkeypatch):
 
 
 @pytest.mark.parametrize("n", [1, 40, 300, 9000])
-def test_nan_wins_the_first_one_and_zeros_are_equal(k, n):
+def test_nan_wins_the_first_one_and_zeros_are_equal(k, in_every_order, n):
     y, arg = set_to_nan(1), np.empty(1, np.int64)
 
     def largest(**put):
@@ -235,7 +213,7 @@ def close(got, want, eps=2e-5):
 
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("rows", [1, 31, 33, 255, 257, 2049])
-def test_batch_norm_and_its_gradients(k, rows, channels):
+def test_batch_norm_and_its_gradients(k, in_every_order, rows, channels):
     x, dy, w, b = normal_case(rows, channels)
     wide = [a.astype(np.float64) for a in (x, w, b)]
     like = set_to_nan(x.shape), set_to_nan(channels), set_to_nan(channels)
@@ -308,6 +286,7 @@ def kernels():
     }
 
 
+@pytest.mark.emulator
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_no_float64_no_spills_no_stack(name):
     from numba import types

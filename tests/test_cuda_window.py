@@ -4,6 +4,7 @@ The Cases draw small shapes (test_kernels.py). Here are the ones at which the ke
 ways. Factors are small whole numbers, so that sums are exact in any order.
 """
 
+import functools
 import itertools
 import math
 
@@ -12,21 +13,19 @@ import pytest
 
 from minidl.kernels import reference, shapes
 
-pytestmark = pytest.mark.emulator
-
-ORDERS = ("forward", "reverse", "shuffled")
 ONE, NONE = (1, 1), ((0, 0), (0, 0))
 NAN, INF = math.nan, math.inf
 
 
-@pytest.fixture(scope="module")
-def k():
-    """The CUDA kernels. Imported here, for where Numba may not be imported nothing here runs."""
-    from minidl.kernels import cuda
-    from minidl.kernels.cuda._numba import emulation
+@pytest.fixture
+def in_every_order(device):
+    """What a kernel returns, with the same bits in every order of threads and blocks."""
+    return device.same_bits
 
-    with emulation():
-        yield cuda
+
+@pytest.fixture
+def check_convolution(k, in_every_order):
+    return functools.partial(convolutions, k, in_every_order)
 
 
 def window_module():
@@ -43,21 +42,6 @@ def unset(shape, dtype="float32"):
     return np.full(shape, NAN, dtype)
 
 
-def in_every_order(kernel, *args):
-    """What a kernel returns, which must have the same bits in every order of threads and blocks."""
-    from minidl.kernels.cuda.emulator import schedule
-
-    results = []
-    for order in ORDERS:
-        with schedule(order):
-            result = kernel(*args)
-        results.append([np.array(a) for a in (result if isinstance(result, tuple) else [result])])
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            assert a.tobytes() == b.tobytes()
-    return results[0][0] if len(results[0]) == 1 else results[0]
-
-
 def crooked(x):
     """The same numbers at an address that is no multiple of 16: nothing may be loaded in fours."""
     buffer = np.empty(x.size + 8, x.dtype)
@@ -67,7 +51,7 @@ def crooked(x):
     return place
 
 
-def check_convolution(k, x, w, stride=ONE, pad=NONE, dtype="float32"):
+def convolutions(k, in_every_order, x, w, stride=ONE, pad=NONE, dtype="float32"):
     """All three kernels against the definition: in every order, in fours and one by one."""
     y = shapes.conv2d(x, w, stride, pad)
     x, w, b, dy = (whole(s, dtype, i) for i, s in enumerate((x, w, w[3:], y)))
@@ -92,28 +76,28 @@ def check_convolution(k, x, w, stride=ONE, pad=NONE, dtype="float32"):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("filters", [1, 4, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128])
-def test_filters_at_the_edges_of_tiles(k, filters, dtype):
-    check_convolution(k, (2, 6, 7, 4), (2, 2, 4, filters), dtype=dtype)
+def test_filters_at_the_edges_of_tiles(check_convolution, filters, dtype):
+    check_convolution((2, 6, 7, 4), (2, 2, 4, filters), dtype=dtype)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 5, 7, 8, 9, 16, 31, 32, 33, 64, 65])
-def test_channels_and_long_sums(k, channels):
+def test_channels_and_long_sums(check_convolution, channels):
     """K = 2 C and 6 C: 16 is a step, 16 the rows of the lowest tile of dw, 64 and 128 of others."""
-    check_convolution(k, (1, 5, 6, channels), (1, 2, channels, 20))
-    check_convolution(k, (1, 5, 6, channels), (2, 3, channels, 36), pad=((1, 0), (0, 2)))
+    check_convolution((1, 5, 6, channels), (1, 2, channels, 20))
+    check_convolution((1, 5, 6, channels), (2, 3, channels, 36), pad=((1, 0), (0, 2)))
 
 
 @pytest.mark.parametrize("pixels", [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 513])
-def test_pixels_at_the_edges_of_tiles_and_of_tasks(k, pixels):
-    check_convolution(k, (1, 1, pixels, 4), (1, 1, 4, 8))
-    check_convolution(k, (pixels, 1, 1, 3), (1, 1, 3, 34))
+def test_pixels_at_the_edges_of_tiles_and_of_tasks(check_convolution, pixels):
+    check_convolution((1, 1, pixels, 4), (1, 1, 4, 8))
+    check_convolution((pixels, 1, 1, 3), (1, 1, 3, 34))
 
 
 @pytest.mark.parametrize("filters", [33, 64, 65])
 @pytest.mark.parametrize("pixels", [127, 128, 129])
-def test_the_large_tile(k, monkeypatch, filters, pixels):
+def test_the_large_tile(check_convolution, monkeypatch, filters, pixels):
     monkeypatch.setattr(window_module(), "ENOUGH_BLOCKS", 2)  # a GPU that two blocks fill
-    check_convolution(k, (1, 1, pixels, filters), (1, 4, filters, filters), pad=((0, 0), (1, 2)))
+    check_convolution((1, 1, pixels, filters), (1, 4, filters, filters), pad=((0, 0), (1, 2)))
 
 
 GEOMETRIES = [
@@ -130,8 +114,8 @@ GEOMETRIES = [
 
 @pytest.mark.parametrize(("x", "size", "stride", "pad"), GEOMETRIES)
 @pytest.mark.parametrize("filters", [8, 33])
-def test_strides_and_padding(k, x, size, stride, pad, filters):
-    check_convolution(k, x, (*size, x[3], filters), stride, pad)
+def test_strides_and_padding(check_convolution, x, size, stride, pad, filters):
+    check_convolution(x, (*size, x[3], filters), stride, pad)
 
 
 def test_nan_and_inf_go_where_they_belong(k):
@@ -148,7 +132,8 @@ def test_nan_and_inf_go_where_they_belong(k):
     assert np.isfinite(y[0, 0, 1:]).all()
 
 
-def test_a_batch_of_too_many_pixels_is_refused(k):
+@pytest.mark.emulator
+def test_a_batch_of_too_many_pixels_is_refused():
     pixel = np.zeros((1, 1, 1, 1), np.float32)
     many = np.broadcast_to(pixel[0, 0, 0, 0], (2**16, 2**15, 2, 1))  # takes no memory
     with pytest.raises(ValueError, match=r"4294967296 pixels .* split the batch"):
@@ -175,7 +160,7 @@ def with_ties(shape, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("x", "size", "stride", "pad"), POOLS)
-def test_pooling_and_its_gradient(k, x, size, stride, pad, dtype):
+def test_pooling_and_its_gradient(k, in_every_order, x, size, stride, pad, dtype):
     y, x = shapes.pool2d(x, size, stride, pad), with_ties(x, dtype)
     how = size, stride, pad
     want = reference.max_pool2d(x, unset(y, dtype), np.full(y, -1, np.int32), *how)
@@ -190,7 +175,7 @@ def test_pooling_and_its_gradient(k, x, size, stride, pad, dtype):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 31, 32, 33, 63, 64, 65, 129])
-def test_pooling_of_many_channels_and_wide_images(k, channels):
+def test_pooling_of_many_channels_and_wide_images(k, in_every_order, channels):
     x = with_ties((1, 3, 260 if channels < 3 else 12, channels), "float32")
     y = shapes.pool2d(x.shape, (2, 3), (1, 2), NONE)
     how = (2, 3), (1, 2), NONE
@@ -232,6 +217,7 @@ def launches(k, dtype):
     return {a.kernel.__name__: a for a in found if a.kernel.function.__module__ == ours}
 
 
+@pytest.mark.emulator
 @pytest.mark.parametrize(
     ("dtype", "cc"),
     [*itertools.product(["float32"], [(7, 5), (8, 0), (9, 0)]), ("float64", (8, 0))],

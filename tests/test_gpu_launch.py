@@ -1,21 +1,23 @@
 """Launches on a GPU, up to the driver: a CuPy of a few lines stands where CuPy does.
 
-Its arrays lie in NumPy's memory, and its functions read their arguments back from the words that
-the driver would get and give them to the emulator. What a GPU does with them, only a GPU can show.
+And all of the way from a test that is marked `gpu` to the driver, for a few of these tests.
 """
 
-import ctypes
 import importlib
+import os
 import platform
+import subprocess
 import sys
 import threading
-import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
+
+from fake_cupy import CURRENT, Fake, Stream, ndarray
 
 from minidl.kernels.cuda import _numba, cubin, emulator
 from minidl.kernels.cuda._numba import cuda, jit
@@ -51,149 +53,28 @@ def dynamic(x, y):
     y[i] = s[x.size - 1 - i]
 
 
-class Pointer:
-    def __init__(self, ptr):
-        self.ptr = ptr
-
-
-class Stream:
-    """Notes what it is asked for; the default stream has pointer 0."""
-
-    made = 0
-
-    def __init__(self, non_blocking=False, ptr=None):
-        assert non_blocking or ptr is not None
-        type(self).made += ptr is None
-        self.ptr = 1000 + Stream.made if ptr is None else ptr
-        self.waited = []
-
-    def use(self):
-        CURRENT.stream = self
-
-    def record(self):
-        return f"event of {self.ptr}"
-
-    def wait_event(self, event):
-        self.waited.append(event)
-
-
-NULL = Stream(ptr=0)
-CURRENT = threading.local()
-
-
-class DriverError(RuntimeError):
-    pass
-
-
-class Fake:
-    """A CuPy with one GPU: what gpu.py calls, and what it was called with."""
-
-    def __init__(self, capability="80"):
-        fake, self.loaded, self.calls, self.attributes = self, [], [], []
-        self.compiled, self.refuses = {}, False
-
-        class ndarray:
-            def __init__(self, host):
-                self.host, self.data = host, Pointer(host.ctypes.data)
-                self.shape, self.strides, self.size = host.shape, host.strides, host.size
-                self.dtype, self.itemsize, self.ndim = host.dtype, host.itemsize, host.ndim
-                self.flags = host.flags
-
-        class Module:
-            def load(self, code):
-                if fake.refuses:
-                    raise DriverError("CUDA_ERROR_INVALID_IMAGE")
-                assert isinstance(code, bytes)
-                fake.loaded.append(code)
-
-            def get_function(self, entry):
-                assert entry.encode() in fake.loaded[-1]
-                return Function(entry)
-
-        class Function:
-            ptr = 77
-
-            def __init__(self, entry):
-                self.entry = entry
-
-            def __call__(self, grid, block, words, shared_mem=0, stream=None):
-                kernel, signature = fake.compiled[self.entry]
-                args = decode(signature, list(words))
-                fake.calls.append((kernel, args, stream))
-                emulator.launch(kernel, grid, block, shared_mem, args)
-
-        self.module = module = types.ModuleType("cupy")
-        module.ndarray = ndarray
-        module.cuda = types.SimpleNamespace(
-            get_current_stream=lambda: getattr(CURRENT, "stream", NULL),
-            Stream=Stream,
-            Device=lambda: types.SimpleNamespace(compute_capability=capability),
-            function=types.SimpleNamespace(Module=Module),
-            runtime=types.SimpleNamespace(getDevice=lambda: 0),
-            driver=types.SimpleNamespace(
-                CUDADriverError=DriverError,
-                funcSetAttribute=lambda *args: self.attributes.append(args),
-            ),
-        )
-
-
-def decode(signature, words):
-    """The arguments that lie in the words of a launch, as Numba's kernels would read them."""
-    args = []
-    for kind in signature:
-        if isinstance(kind, _numba.cuda.types.Array):
-            meminfo, parent, size, itemsize, pointer = words[:5]
-            shape, strides = words[5 : 5 + kind.ndim], words[5 + kind.ndim : 5 + 2 * kind.ndim]
-            del words[: 5 + 2 * kind.ndim]
-            dtype = np.dtype(str(kind.dtype))
-            assert (meminfo, parent, itemsize) == (0, 0, dtype.itemsize)
-            assert size == np.prod(shape, dtype=int)
-            reach = [(n - 1) * s for n, s in zip(shape, strides) if n]
-            below, above = sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
-            raw = (ctypes.c_char * (above - below + itemsize)).from_address(pointer + below)
-            args.append(np.ndarray(shape, dtype, raw, -below, strides))
-        else:
-            word = words.pop(0)
-            # CuPy sends a Python number as int64, float64 or bool
-            plain = {int: np.int64, float: np.float64, bool: np.bool_}.get(type(word))
-            word = plain(word) if plain else word
-            assert word.dtype == np.dtype(str(kind).replace("boolean", "bool"))
-            args.append(word)
-    assert not words
-    return tuple(args)
-
-
 @pytest.fixture
 def fake(monkeypatch, tmp_path):
     fake = Fake()
-    monkeypatch.setitem(sys.modules, "cupy", fake.module)
     monkeypatch.setenv("MINIDL_CACHE", str(tmp_path))
-    monkeypatch.setattr(_numba, "EMULATED", False)
+    fake.install(monkeypatch.setattr, monkeypatch.setitem)
     monkeypatch.delattr("minidl.kernels.cuda.gpu", raising=False)
     monkeypatch.delitem(sys.modules, "minidl.kernels.cuda.gpu", raising=False)
     fake.gpu = importlib.import_module("minidl.kernels.cuda.gpu")
     _numba._gpu.cache_clear()
     CURRENT.__dict__.clear()
-    original = cubin.compiled
-
-    def compiled(kernel, signature, cc):
-        made = original(kernel, signature, cc)
-        fake.compiled[made.entry] = kernel, signature
-        return made
-
-    monkeypatch.setattr(cubin, "compiled", compiled)
     yield fake
     _numba._gpu.cache_clear()
     sys.modules.pop("minidl.kernels.cuda.gpu", None)
 
 
-def on_gpu(fake, *arrays):
-    return [fake.module.ndarray(a) for a in arrays]
+def on_gpu(*arrays):
+    return [ndarray(a) for a in arrays]
 
 
 def test_a_kernel_gets_its_arguments(fake):
     x, y = np.arange(40, dtype="f4"), np.ones(40, "f4")
-    axpy[2, 32](*on_gpu(fake, x, y), 0.5)
+    axpy[2, 32](*on_gpu(x, y), 0.5)
     np.testing.assert_array_equal(y, 1 + 0.5 * x)
     kernel, args, _ = fake.calls[0]
     assert kernel is axpy
@@ -203,7 +84,7 @@ def test_a_kernel_gets_its_arguments(fake):
 def test_any_strides_and_scalars(fake):
     x = np.arange(24, dtype="f4").reshape(6, 4)[::-1, ::2]
     flags, y = np.arange(6) % 3 == 0, np.zeros(12, "f4")[::2]
-    typed[1, 32](*on_gpu(fake, x, flags, y), np.float32(2), 3, True)
+    typed[1, 32](*on_gpu(x, flags, y), np.float32(2), 3, True)
     np.testing.assert_array_equal(y, x[:, 0] * 2 + 3 + flags)
     (args,) = (args for _, args, _ in fake.calls)
     assert [type(a) for a in args[3:]] == [np.float32, np.int64, np.bool_]
@@ -212,20 +93,20 @@ def test_any_strides_and_scalars(fake):
 
 def test_code_is_loaded_once_for_the_same_kinds_of_arguments(fake):
     for n in (5, 9):
-        axpy[1, 32](*on_gpu(fake, np.ones(n, "f4"), np.ones(n, "f4")), 2.0)
+        axpy[1, 32](*on_gpu(np.ones(n, "f4"), np.ones(n, "f4")), 2.0)
     assert len(fake.loaded) == 1
-    axpy[1, 32](*on_gpu(fake, np.ones(9, "f8"), np.ones(9, "f8")), 2.0)
+    axpy[1, 32](*on_gpu(np.ones(9, "f8"), np.ones(9, "f8")), 2.0)
     assert len(fake.loaded) == 2
     assert type(fake.calls[-1][1][2]) is np.float64
-    axpy[1, 32](*on_gpu(fake, np.ones(18, "f4")[::2], np.ones(9, "f4")), 2.0)
+    axpy[1, 32](*on_gpu(np.ones(18, "f4")[::2], np.ones(9, "f4")), 2.0)
     assert len(fake.loaded) == 3
-    axpy[1, 32](*on_gpu(fake, np.ones(9, "f4"), np.ones(9, "f4")), np.float64(2))
+    axpy[1, 32](*on_gpu(np.ones(9, "f4"), np.ones(9, "f4")), np.float64(2))
     assert len(fake.loaded) == 4  # a float64 scalar is another kernel, asked for by name
     assert len(fake.calls) == 5
 
 
 def test_a_second_process_compiles_nothing(fake, monkeypatch):
-    args = on_gpu(fake, np.ones(5, "f4"), np.ones(5, "f4"))
+    args = on_gpu(np.ones(5, "f4"), np.ones(5, "f4"))
     axpy[1, 32](*args, 2.0)
     fake.gpu._loaded.clear()
     monkeypatch.setattr(cubin, "_ptx", lambda *_: pytest.fail("compiled again"))
@@ -234,7 +115,7 @@ def test_a_second_process_compiles_nothing(fake, monkeypatch):
 
 
 def test_one_stream_of_ours_in_all_threads(fake):
-    args = on_gpu(fake, np.ones(5, "f4"), np.ones(5, "f4"))
+    args = on_gpu(np.ones(5, "f4"), np.ones(5, "f4"))
     axpy[1, 32](*args, 2.0)
     axpy[1, 32](*args, 2.0)
     other = threading.Thread(target=lambda: axpy[1, 32](*args, 2.0))
@@ -249,14 +130,14 @@ def test_one_stream_of_ours_in_all_threads(fake):
 def test_a_stream_of_the_users_is_used(fake):
     theirs = Stream(ptr=5)
     theirs.use()
-    axpy[1, 32](*on_gpu(fake, np.ones(5, "f4"), np.ones(5, "f4")), 2.0)
+    axpy[1, 32](*on_gpu(np.ones(5, "f4"), np.ones(5, "f4")), 2.0)
     assert fake.calls[0][2] is theirs
     assert fake.gpu.stream() is theirs
 
 
 def test_dynamic_shared_memory(fake):
     x, y = np.arange(32, dtype="f4"), np.zeros(32, "f4")
-    dynamic[1, 32, 128](*on_gpu(fake, x, y))
+    dynamic[1, 32, 128](*on_gpu(x, y))
     np.testing.assert_array_equal(y, x[::-1])
     assert not fake.attributes
 
@@ -264,7 +145,7 @@ def test_dynamic_shared_memory(fake):
 def test_dynamic_shared_memory_beyond_48_kib_is_asked_for(fake, monkeypatch):
     given = []
     monkeypatch.setattr(emulator, "launch", lambda *args: given.append(args[3]))
-    x, y = on_gpu(fake, np.zeros(32, "f4"), np.zeros(32, "f4"))
+    x, y = on_gpu(np.zeros(32, "f4"), np.zeros(32, "f4"))
     dynamic[1, 32, 48 * 1024](x, y)
     assert given == [48 * 1024] and not fake.attributes
     dynamic[1, 32, 64 * 1024](x, y)
@@ -272,12 +153,12 @@ def test_dynamic_shared_memory_beyond_48_kib_is_asked_for(fake, monkeypatch):
 
 
 def test_an_empty_grid_launches_nothing(fake):
-    axpy[0, 32](*on_gpu(fake, np.ones(0, "f4"), np.ones(0, "f4")), 2.0)
+    axpy[0, 32](*on_gpu(np.ones(0, "f4"), np.ones(0, "f4")), 2.0)
     assert not fake.calls
 
 
 def test_numpy_among_gpu_arrays_is_named(fake):
-    (x,) = on_gpu(fake, np.ones(5, "f4"))
+    (x,) = on_gpu(np.ones(5, "f4"))
     with pytest.raises(TypeError, match="axpy: y is a NumPy array, the rest is on the GPU"):
         axpy[1, 32](x, np.ones(5, "f4"), 2.0)
     with pytest.raises(TypeError, match="axpy: x is a NumPy array"), _numba.emulation():
@@ -286,7 +167,7 @@ def test_numpy_among_gpu_arrays_is_named(fake):
 
 
 def test_wrong_arguments_are_refused_before_the_driver_sees_them(fake):
-    x, y = on_gpu(fake, np.ones(5, "f4"), np.ones(5, "f8"))
+    x, y = on_gpu(np.ones(5, "f4"), np.ones(5, "f8"))
     with pytest.raises(TypeError, match=r"got 2 arguments for \(x, y, a\)"):
         axpy[1, 32](x, x)
     with pytest.raises(TypeError, match=r"mixed float dtypes \(x float32, y float64\)"):
@@ -297,13 +178,13 @@ def test_wrong_arguments_are_refused_before_the_driver_sees_them(fake):
 
 def test_a_gpu_that_is_too_old(fake):
     with pytest.raises(ValueError, match=r"of_tomorrow: needs .* 9\.9 or newer, .* has 8\.0"):
-        of_tomorrow[1, 1](*on_gpu(fake, np.ones(1, "f4")))
+        of_tomorrow[1, 1](*on_gpu(np.ones(1, "f4")))
 
 
 def test_a_driver_that_is_too_old(fake):
     fake.refuses = True
     with pytest.raises(RuntimeError, match=r"axpy: the driver .* 8\.0 .*INVALID_IMAGE"):
-        axpy[1, 32](*on_gpu(fake, np.ones(5, "f4"), np.ones(5, "f4")), 2.0)
+        axpy[1, 32](*on_gpu(np.ones(5, "f4"), np.ones(5, "f4")), 2.0)
 
 
 def test_numpy_arrays_go_to_the_emulator_on_a_machine_with_a_gpu_too(fake):
@@ -319,3 +200,44 @@ def test_emulation_is_switched_on_and_off(fake):
             raise ZeroDivisionError
         assert _numba.EMULATED
     assert not _numba.EMULATED
+
+
+# Tests that are marked `gpu`
+
+REHEARSED = {  # some of each file
+    "cuda_device": "live_arrays_are_counted or share_a_gpus_memory",
+    "cuda_elementwise": "edges_of_vectors or not_aligned or not_dense or six_axes",
+    "cuda_loss": "wrong_label_is_nan_in and int64",
+    "cuda_optim": "not_clipped_away",
+    "cuda_random": "under_every_schedule or logical_index_alone",
+    "cuda_reduce": "any_axes or a_mean_divides or bit_for_bit[real",
+    "cuda_training": "two_runs and mlp",
+    "cuda_window": "(test_pooling or test_pixels) and (real-33 or real-65)",
+    "kernels": "gpu-float32 and (relu or sum_rows or take)",
+    "ladder": "test_strided_matrices or keeps_nan or tf32_only",
+}
+
+
+def pytest_with(*arguments, **environment):
+    left = {name: value for name, value in os.environ.items() if not name.startswith("MINIDL_CUDA")}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    here = Path(__file__).parents[1]
+    return subprocess.run(
+        command, cwd=here, env=left | environment, capture_output=True, text=True, timeout=300
+    ).stdout
+
+
+def test_rehearsed_without_a_gpu():
+    files = [f"tests/test_{name}.py" for name in REHEARSED]
+    words = " or ".join(f"(test_{name} and ({some}))" for name, some in REHEARSED.items())
+    said = pytest_with("-m", "gpu", "--fake-gpu", "-k", words, *files)
+    assert " failed" not in said and " error" not in said, said
+    for file in files:
+        assert f"{file} ." in said, said
+
+
+def test_what_is_marked_gpu_is_never_emulated():
+    one = "tests/test_ladder.py", "-k=keeps_nan"
+    said = pytest_with("-m", "gpu", *one, MINIDL_CUDA="emulate")
+    assert "a test on a real GPU: there is none here, or MINIDL_CUDA=emulate is set" in said
+    assert "1 error" in said and " passed" not in said

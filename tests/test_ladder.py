@@ -5,7 +5,6 @@ At sizes that straddle the edges of tiles, under three orders of threads, with t
 
 import itertools
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -13,16 +12,12 @@ import time
 import numpy as np
 import pytest
 
-if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-    pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
+pytest.importorskip("numba_cuda")
 
 import minidl
 import minidl.kernels.cuda as kernels
-from minidl.kernels.cuda import gemm, ladder, memory
-from minidl.kernels.cuda._numba import emulation
-from minidl.kernels.cuda.emulator import schedule
+from minidl.kernels.cuda import gemm, ladder
 
-ORDERS = ("forward", "reverse", "shuffled")
 TF32 = 2.0**-11  # by how much rounding to TF32 is off at most, relatively
 
 
@@ -34,52 +29,14 @@ def draw(*shape, dtype="float32"):
     return np.random.default_rng(shape).standard_normal(shape).astype(dtype)
 
 
-def to_device(x):
-    """A copy on the device that lies as x does, turned or not."""
-    if not isinstance(x, np.ndarray):
-        return x
-    return memory.from_host(x) if x.flags.c_contiguous else memory.from_host(x.T).T
-
-
-def on_a_gpu(launch, inputs, old, static):
-    results = []
-    for _ in ORDERS:
-        y = memory.from_host(old)
-        launch(*map(to_device, inputs), y, *static)
-        results.append(memory.to_host(y))
-    return results
-
-
-def emulated(launch, inputs, old, static):
-    results = []
-    for order in ORDERS:
-        results.append(old.copy())
-        with schedule(order), emulation():
-            launch(*inputs, results[-1], *static)
-    return results
-
-
-@pytest.fixture(
-    params=[
-        pytest.param(emulated, marks=pytest.mark.emulator),
-        pytest.param(on_a_gpu, marks=pytest.mark.gpu),
-    ]
-)
-def run(request):
+@pytest.fixture
+def run(device):
     """What a launcher makes of an old output: the same bits in every order of threads."""
 
     def run(launch, inputs, old, *static):
-        results = request.param(launch, inputs, old, static)
-        assert all(r.tobytes() == results[0].tobytes() for r in results)
-        return results[0]
+        return device.same_bits(lambda: device(launch)(*inputs, old.copy(), *static))
 
     return run
-
-
-@pytest.fixture
-def emulator():
-    with emulation():
-        yield
 
 
 def close(y, expected, scale, terms):
@@ -129,7 +86,8 @@ def test_rounding_to_tf32():
     assert rounded(x).tolist() == [1 + 2**-10, 1, -1 - 2**-10, 3, 0.0999755859375]
 
 
-def test_tensor_cores_at_the_edges_of_their_tiles(run):
+def test_tensor_cores_at_the_edges_of_their_tiles(run, device):
+    device.needs(8, 0)
     for m, k, n in itertools.product(*SIZES["tensor_cores"]):
         a, b = draw(m, k), draw(k, n)
         y = run(ladder.tensor_cores, (a, b), np.full((m, n), np.nan, "f"))
@@ -141,24 +99,23 @@ def test_tensor_cores_at_the_edges_of_their_tiles(run):
 
 
 @pytest.mark.emulator
-def test_tensor_cores_are_for_float32(emulator):
+def test_tensor_cores_are_for_float32():
     a = np.zeros((4, 4))
     with pytest.raises(TypeError, match="y is float64; TF32 is a way to multiply float32"):
         ladder.tensor_cores(a, a, a.copy())
 
 
-@pytest.mark.emulator
-def test_strided_matrices(emulator):
+def test_strided_matrices(device):
     a, b = draw(40, 60)[::2, ::-3], draw(20, 24)[:, ::2]
     y = np.empty((12, 20), "f").T
     for step in ladder.STEPS[:4]:
         y.fill(np.nan)
-        step(a, b, y)
+        device(step)(a, b, y)
         close(y, *wide_product(a, b), 20)
 
 
 @pytest.mark.emulator
-def test_a_small_tiled_product_is_quick(emulator):
+def test_a_small_tiled_product_is_quick():
     a, b, y = draw(64, 64), draw(64, 64), np.empty((64, 64), "f")
     ladder.tiled(a, b, y)  # compiled
     times = []
@@ -232,16 +189,15 @@ def test_a_long_sum_is_shared_by_blocks(run, shape):
         check_product(run, shape, call, "float32")
 
 
-@pytest.mark.emulator
-def test_the_same_bits_wherever_the_matrices_lie(emulator):
+def test_the_same_bits_wherever_the_matrices_lie(device):
     room = draw(68 * 300 + 1)
     b, y = draw(300, 64), np.empty((68, 64), "f")
     for k in (300, 40):  # with the sum shared by blocks, and without
         there, here = room[1 : 1 + 68 * k].reshape(68, k), room[: 68 * k].reshape(68, k)
         here[...] = moved = there.copy()
-        expected = gemm.gemm(here, b[:k], None, y, False, False).tobytes()
+        expected = device(gemm.gemm)(here, b[:k], None, y, False, False).tobytes()
         there[...] = moved
-        assert gemm.gemm(there, b[:k], None, y, False, False).tobytes() == expected
+        assert device(gemm.gemm)(there, b[:k], None, y, False, False).tobytes() == expected
 
 
 def test_the_plan_covers_every_sum():
@@ -269,7 +225,8 @@ def off_by(y, a, b):
 @pytest.mark.parametrize(
     "shape", [(129, 37, 65), (127, 16, 63), (20, 300, 68), (1, 1, 1), (2, 0, 3)]
 )
-def test_the_product_on_tensor_cores(run, shape, call):
+def test_the_product_on_tensor_cores(run, device, shape, call):
+    device.needs(8, 0)
     (m, k, n), (a_turned, b_turned, biased, relu, add) = shape, call
     a, b = operand(m, k, a_turned, "f"), operand(k, n, b_turned, "f")
     bias, old = draw(n) if biased else None, draw(m, n)
@@ -284,7 +241,7 @@ def test_the_product_on_tensor_cores(run, shape, call):
 
 
 @pytest.fixture
-def set_matmul(emulator):
+def set_matmul():
     yield minidl.set_matmul
     minidl.set_matmul("kernel")
 
@@ -307,16 +264,16 @@ def test_wrong_choices_name_the_right_ones(set_matmul):
         kernels.set_matmul("cubla", False)
 
 
-@pytest.mark.emulator
 @pytest.mark.parametrize("name", ["matmul", "matmul_grad_a", "matmul_grad_b", "linear"])
-def test_tf32_only_where_it_was_asked_for(set_matmul, name):
+def test_tf32_only_where_it_was_asked_for(k, device, set_matmul, name):
+    device.needs(8, 0)
     a, b = draw(8, 40), draw(40, 8)
     square = dict(matmul_grad_a=(a, b.T), matmul_grad_b=(b, a.T)).get(name, (a, b))
     more = {"matmul": (), "linear": (False,)}.get(name, (False,))
     square += (None,) if name == "linear" else ()
 
     def error(*arrays):
-        y = getattr(kernels, name)(*arrays, np.empty((8, 8), arrays[0].dtype), *more)
+        y = getattr(k, name)(*arrays, np.empty((8, 8), arrays[0].dtype), *more)
         return off_by(y, a, b)
 
     assert error(*square) < 1e-6
