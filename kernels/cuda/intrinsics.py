@@ -14,8 +14,6 @@ which is inlined; so the emulator can give it another body:
         (PTX ISA, "Matrix Fragments for mma.m16n8k8".)
     i32 @"minidl_round_tf32"(float x)
         The bits of x rounded to TF32: 10 bits after the leading one, ties away from zero.
-    void @"minidl_aligned16"(i8* p)
-        Empty; called before each 128-bit access. p must be a multiple of 16.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +27,7 @@ from ..roles import Array
 from . import memory
 from ._numba import intrinsic
 
-_BYTE, _INT, _FLOAT = ir.IntType(8), ir.IntType(32), ir.FloatType()
+_INT, _FLOAT = ir.IntType(32), ir.FloatType()
 _MMA = (
     "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
     "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
@@ -52,9 +50,6 @@ def _named(
     function.linkage = "linkonce_odr"
     function.attributes.add("alwaysinline")
     body = ir.IRBuilder(function.append_basic_block())
-    if not asm:
-        body.ret_void()
-        return function
     together = constraints.count("=") > 1  # mma: no branch may come between the lanes of a warp
     attributes = ("convergent", "nounwind") if together else ("nounwind",)
     function.attributes.update(attributes)
@@ -63,14 +58,11 @@ def _named(
     return function
 
 
-def _address(context: Any, builder: Any, array: Any, i: Any, kind: types.Array, lanes: int) -> Any:
-    """Pointer to `lanes` numbers from flat index i on."""
+def _address(context: Any, builder: Any, kind: types.Array, args: Sequence[Any], lanes: int) -> Any:
+    """Pointer to `lanes` numbers of an array from a flat index on: the first two of args."""
+    array, i = args[:2]
     data = context.make_array(kind)(context, builder, array).data
     place = builder.gep(data, [i])
-    check = _named(
-        builder, "minidl_aligned16", ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer()]), "", ""
-    )
-    builder.call(check, [builder.bitcast(place, _BYTE.as_pointer())])
     vector = ir.VectorType(place.type.pointee, lanes)
     return builder.bitcast(place, vector.as_pointer())
 
@@ -88,7 +80,7 @@ def _load(name: str, dtype: types.Type, lanes: int, array: types.Type) -> tuple[
     _check(name, array, dtype)
 
     def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-        place = _address(context, builder, *args, signature.args[0], lanes)
+        place = _address(context, builder, signature.args[0], args, lanes)
         vector = builder.load(place, align=16)
         parts = [builder.extract_element(vector, ir.Constant(_INT, n)) for n in range(lanes)]
         return context.make_tuple(builder, signature.return_type, parts)
@@ -100,7 +92,7 @@ def _store(name: str, dtype: types.Type, lanes: int, array: types.Type) -> tuple
     _check(name, array, dtype)
 
     def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-        place = _address(context, builder, *args[:2], signature.args[0], lanes)
+        place = _address(context, builder, signature.args[0], args, lanes)
         vector = ir.Constant(place.type.pointee, ir.Undefined)
         for n, value in enumerate(args[2:]):
             vector = builder.insert_element(vector, value, ir.Constant(_INT, n))
