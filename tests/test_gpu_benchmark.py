@@ -1,5 +1,6 @@
 """The GPU benchmark, as far as it goes without a GPU: its arithmetic, arguments and tables."""
 
+import json
 import math
 import platform
 import subprocess
@@ -13,8 +14,9 @@ import pytest
 if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import agreement, kernels, measure, steps
+from benchmarks.gpu import agreement, kernels, measure, processes, steps
 from benchmarks.networks import RECIPES
+from minidl import backend
 from minidl.kernels.cases import CASES, DEFINITION
 from minidl.kernels.cuda import _numba
 from minidl.kernels.roles import roles
@@ -93,11 +95,13 @@ def test_a_row_for_every_kernel(monkeypatch):
     with _numba.recording() as launches:
         rows = list(kernels.table(1e9, 1e9, time.monotonic() + 60))
     assert [row for row in rows if "error" in row] == []
+    limits, *rows = rows
+    assert (limits["GB/s"], limits["teraflops"]) == (1, 1e-3)
     assert [row["kernel"] for row in rows] == [*DEFINITION]
     assert all(row["ms"] == 1 and row["of_bound"] == row["bound_ms"] for row in rows)
     assert len(launches) > len(rows)
     late = list(kernels.table(1e9, 1e9, time.monotonic() - 1))
-    assert len(late) == 1 and "out of time" in late[0]["kernel"]
+    assert len(late) == 2 and "out of time" in late[1]["kernel"]
 
 
 def test_a_row_for_every_step_of_the_ladder(monkeypatch):
@@ -113,7 +117,7 @@ def test_a_row_for_every_step_of_the_ladder(monkeypatch):
 def test_agreement_of_the_emulator_with_itself(monkeypatch):
     some = {name: CASES[name] for name in ("relu", "max", "sum_rows")}
     monkeypatch.setattr(agreement, "CASES", some)
-    rows = agreement.cases(time.monotonic() + 60, seeds=1)
+    rows = list(agreement.cases(time.monotonic() + 60, seeds=1))
     assert {row["kernel"] for row in rows} >= {*some, "relu_grad", "max_grad"}
     assert all(row["ulps"] == 0 and not row["error"] and row["calls"] for row in rows)
     (late,) = agreement.cases(time.monotonic() - 1)
@@ -130,11 +134,13 @@ def test_a_kernel_that_disagrees_is_seen(monkeypatch):
     monkeypatch.setattr(agreement, "results", wrong)
     assert any(row["ulps"] > 0 for row in agreement.cases(time.monotonic() + 60, seeds=1))
     monkeypatch.setattr(agreement, "results", lambda call: 1 / 0)
-    rows = agreement.cases(time.monotonic() + 60, seeds=1)
+    rows = list(agreement.cases(time.monotonic() + 60, seeds=1))
     assert {row["error"] for row in rows} == {"ZeroDivisionError: division by zero"}
 
 
-def test_a_training_step_of_ours():
+def test_a_training_step_of_ours(monkeypatch):
+    monkeypatch.setenv("MINIDL_CUDA", "emulate")
+    monkeypatch.setattr(backend, "_CUDA", backend.Cuda("cuda"))
     recipe = RECIPES["S4"]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4, *recipe.image), dtype=np.float32)
@@ -150,6 +156,84 @@ def test_without_a_gpu_it_says_so_in_one_line():
     assert done.stderr.startswith("benchmarks.gpu needs an NVIDIA GPU: ")
 
 
+ODD_PART = """
+import sys, time
+print('{"n": 1}', flush=True)
+print("a warning of some library", flush=True)
+what = sys.argv[-2]
+if what == "fails": raise ValueError("the context is gone")
+if what == "hangs":
+    print('{"n": 2', end="", flush=True)
+    time.sleep(60)
+print('{"n": 2}')
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("works", [{"n": 1}, {"n": 2}]),
+        ("fails", [{"n": 1}, {"error": "exit status 1: ValueError: the context is gone"}]),
+        ("hangs", [{"n": 1}, {"error": "out of time, and ended"}]),
+    ],
+)
+def test_a_part_that_fails_keeps_its_rows(monkeypatch, name, rows):
+    def odd(line, seconds):
+        return processes.finish([sys.executable, "-c", ODD_PART, *line[-2:]], seconds)
+
+    monkeypatch.setattr(command, "finish", odd)
+    monkeypatch.setattr(command, "GRACE", 0)
+    assert command.rows_of(name, 3 if name == "hangs" else 60) == rows
+
+
+def test_what_is_known_is_saved_after_each_part(monkeypatch, tmp_path):
+    file = tmp_path / "gpu.json"
+    found = []
+
+    def rows_of(name, seconds):
+        found.append(json.loads(file.read_text()) if file.exists() else {})
+        return [{"kernel": name, "error": "x" * (name == "ladder")}]
+
+    monkeypatch.setattr(command, "environment", lambda: {"gpu": "none"})
+    monkeypatch.setattr(command, "rows_of", rows_of)
+    assert command.tables(["kernels", "overhead"], str(file)) == 0
+    assert command.tables(["ladder", "overhead"], str(file)) == 1
+    assert [{*each} for each in found[:2]] == [set(), {"gpu", "seconds", "kernels"}]
+    assert json.loads(file.read_text())["ladder"] == [{"kernel": "ladder", "error": "x"}]
+
+
+def test_an_unknown_part_is_named(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--only", "kernels,laddr"])
+    assert "no part laddr; known: agreement, sanitizer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "row"),
+    [
+        ("echo ===== COMPUTE-SANITIZER; exit 0", {"result": "clean"}),
+        ("echo ===== x; echo ===== 2 errors; exit 9", {"error": "exit status 9: ===== 2 errors"}),
+        ("echo ===== x; sleep 60", {"result": "nothing found in 1 s, not finished"}),
+        ("echo no such device >&2; exit 3", {"error": "exit status 3: no such device"}),
+    ],
+)
+def test_what_the_sanitizer_says(monkeypatch, tmp_path, script, row):
+    program = tmp_path / "compute-sanitizer"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    rows = list(agreement.sanitized(time.monotonic() + 2))
+    assert [r["tool"] for r in rows] == ["memcheck", "racecheck"]
+    assert row.items() <= rows[0].items()
+
+
+def test_no_sanitizer(monkeypatch):
+    monkeypatch.setattr(agreement.shutil, "which", lambda *_, **__: None)
+    assert list(agreement.sanitized(0)) == [
+        {"tool": "compute-sanitizer", "result": "not installed"}
+    ]
+
+
 def test_parts_and_their_limits():
-    assert max(command.PARTS.values()) < 8 * 60
+    assert max(command.PARTS.values()) + command.GRACE + processes.LAST_WORDS < 8 * 60
     assert [*command.PARTS.values()] == sorted(command.PARTS.values())

@@ -1,5 +1,6 @@
 """Everything that only a real GPU can show, in one command of under 8 minutes.
 
+    python -m minidl.kernels.report    # once, needs no GPU: most kernels are compiled by then
     python -m benchmarks.gpu [--json FILE] [--only agreement,kernels,...]
 
 agreement   every Case on the GPU and in the emulator: the largest difference in ulps
@@ -9,7 +10,9 @@ ladder      the steps to a fast matrix product against cuBLAS (goal: 90 % in flo
 overhead    what one launch costs the host
 steps       training steps against PyTorch eager and torch.compile, TF32 off and on
 
-PyTorch (pip install torch) is optional. Without a GPU: one line that says so, and exit status 1.
+Each part is a process of its own: a kernel that breaks its GPU context, or never ends, takes none
+of the other parts with it. The JSON is written anew after each. PyTorch (pip install torch) is
+optional. Without a GPU: one line that says so, and exit status 1.
 """
 
 import argparse
@@ -18,16 +21,22 @@ import math
 import sys
 import time
 from collections.abc import Iterable
+from importlib import metadata
 from typing import Any
+
+from minidl import atomic
+
+from .processes import finish
 
 PARTS = {  # seconds until which, counted from the start, a part may go on
     "agreement": 80,
-    "sanitizer": 260,  # two tools, each with a limit of its own
-    "kernels": 320,
-    "ladder": 340,
+    "sanitizer": 250,  # two tools, each with half of what is left
+    "kernels": 315,
+    "ladder": 335,
     "overhead": 345,
-    "steps": 450,
+    "steps": 455,
 }
+GRACE = 5  # seconds that a part may go on for what it had begun
 
 
 def problem() -> str:
@@ -50,7 +59,7 @@ def part(name: str, until: float) -> Iterable[dict[str, Any]]:
     if name in ("agreement", "sanitizer"):
         from . import agreement
 
-        return agreement.cases(until) if name == "agreement" else agreement.sanitized()
+        return agreement.cases(until) if name == "agreement" else agreement.sanitized(until)
     from . import kernels, measure
 
     if name == "kernels":
@@ -65,40 +74,76 @@ def environment() -> dict[str, Any]:
 
     from .. import report
 
-    runtime = gpu.cupy.cuda.runtime
-    return report.environment() | {
+    runtime, found = gpu.cupy.cuda.runtime, report.environment()
+    found["versions"] |= {"numba-cuda": metadata.version("numba-cuda")}
+    found["versions"] |= {"cupy": gpu.cupy.__version__}
+    if "torch" in found["versions"]:
+        import torch
+
+        found["versions"] |= {"torch's CUDA": torch.version.cuda}
+        found["versions"] |= {"torch's cuDNN": torch.backends.cudnn.version()}
+    return found | {
         "gpu": cuda.devices()[0]._asdict(),
         "driver": runtime.driverGetVersion(),
         "runtime": runtime.runtimeGetVersion(),
-        "cupy": gpu.cupy.__version__,
         "compilers": [*cache.versions(), *cubin.toolkit()],
     }
 
 
+def rows_of(name: str, seconds: float) -> list[dict[str, Any]]:
+    """The rows of a part that runs in a process of its own; the last one tells what went wrong."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "--part", name, str(seconds)]
+    status, out, err = finish(command, seconds + GRACE)
+    whole = (line for line in out.splitlines(keepends=True) if line[0] == "{" and line[-1] == "\n")
+    rows = [json.loads(line) for line in whole]
+    if status is None:
+        rows.append({"error": "out of time, and ended"})
+    elif status:
+        rows.append({"error": f"exit status {status}: {(err.strip().splitlines() or ['?'])[-1]}"})
+    return rows
+
+
+def save(path: str, found: dict[str, Any]) -> None:
+    """Write what is known so far, so that the file is whole at any time."""
+    atomic.write(path, (json.dumps(found, indent=1) + "\n").encode())
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Print the tables; 1 without a GPU, or where the GPU and the emulator do not agree."""
+    """Print the tables; 1 without a GPU, or where a part failed or GPU and emulator differ."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)  # the process of one part
     options = parser.parse_args(arguments)
+    if unknown := set(options.only.split(",")) - {*PARTS}:
+        parser.error(f"no part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
     if found := problem():
         print(f"benchmarks.gpu needs an NVIDIA GPU: {found}", file=sys.stderr)
         return 1
+    if options.part:
+        name, seconds = options.part
+        for row in part(name, time.monotonic() + float(seconds)):
+            print(json.dumps(row, default=str), flush=True)
+        return 0
+    return tables(options.only.split(","), options.json)
+
+
+def tables(names: list[str], path: str | None) -> int:
+    """Run parts one after the other, print each as a table, and save all so far."""
     from .. import report
 
-    start, results = time.monotonic(), {}
-    where = environment()
-    print(json.dumps(where))
-    for name in options.only.split(","):
+    start = time.monotonic()
+    results: dict[str, Any] = environment()
+    print(json.dumps(results))
+    for name in names:
         print(f"\n{name}", flush=True)
-        results[name] = list(part(name, start + PARTS[name]))
+        results[name] = rows_of(name, start + PARTS[name] - time.monotonic())
         report.show(results[name])
-    if options.json:
-        with open(options.json, "w") as f:
-            json.dump({**where, "seconds": time.monotonic() - start, **results}, f, indent=1)
-            f.write("\n")
-    compared = results.get("agreement", ())
-    return int(any(row.get("error") or row.get("ulps") == math.inf for row in compared))
+        results["seconds"] = time.monotonic() - start
+        if path:
+            save(path, results)
+    rows = [row for name in names for row in results[name]]
+    return int(any(row.get("error") or row.get("ulps") == math.inf for row in rows))
 
 
 if __name__ == "__main__":

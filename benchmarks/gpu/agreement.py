@@ -1,9 +1,11 @@
 """Does a GPU compute what the emulator computes? Every Case on both, and NVIDIA's sanitizer."""
 
+import itertools
+import os
 import shutil
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,24 +15,25 @@ from minidl.kernels.cases import CASES, Blank, Call, Draw, Seeded, draw_example
 from minidl.kernels.cuda import _numba, memory
 
 from .measure import ulps
+from .processes import finish
 
 MODES = "any", "edges"
 TOOLS = "memcheck", "racecheck"
-PATIENCE = 90  # seconds for a tool
+MODULE = "benchmarks.gpu.agreement"
 
 
-def cases(until: float, seeds: int = 2) -> list[dict[str, Any]]:
+def cases(until: float, seeds: int = 2) -> Iterator[dict[str, Any]]:
     """For each kernel the largest difference of GPU and emulator, in units in the last place."""
-    worst: dict[tuple[str, str], dict[str, Any]] = {}
     for dtype in ("float32", "float64"):
         for case in CASES.values():
-            for mode, seed in ((m, s) for m in MODES for s in range(seeds)):
-                if time.monotonic() > until:
-                    return [*worst.values(), {"kernel": f"from {case.name} on: out of time"}]
+            if time.monotonic() > until:
+                yield {"kernel": f"from {case.name}, {dtype} on: out of time"}
+                return
+            worst: dict[str, dict[str, Any]] = {}
+            for mode, seed in itertools.product(MODES, range(seeds)):
                 for call in draw_example(case, Draw(Seeded(seed), dtype, mode)).calls:
-                    row = worst.setdefault((call.kernel, dtype), _row(call, dtype))
-                    _compare(call, row)
-    return list(worst.values())
+                    _compare(call, worst.setdefault(call.kernel, _row(call, dtype)))
+            yield from worst.values()
 
 
 def _row(call: Call, dtype: str) -> dict[str, Any]:
@@ -61,22 +64,28 @@ def results(call: Call) -> dict[str, np.ndarray]:
     return {name: memory.to_host(args[name]) for name in call.outputs()}
 
 
-def sanitized() -> list[dict[str, Any]]:
+def sanitized(until: float) -> Iterator[dict[str, Any]]:
     """What compute-sanitizer says of the launches of all Cases, one seed each."""
-    program = shutil.which("compute-sanitizer")
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
+    program = shutil.which("compute-sanitizer", path=places)
     if program is None:
-        return [{"tool": "compute-sanitizer", "result": "not installed"}]
-    return [{"tool": tool, "result": _sanitized(program, tool)} for tool in TOOLS]
+        yield {"tool": "compute-sanitizer", "result": "not installed"}
+        return
+    for left, tool in zip(range(len(TOOLS), 0, -1), TOOLS):
+        yield _sanitized(program, tool, (until - time.monotonic()) / left)
 
 
-def _sanitized(program: str, tool: str) -> str:
-    command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", __name__]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        return f"nothing found in {PATIENCE} s, not finished"
-    lines = (done.stdout + done.stderr).strip().splitlines()
-    return "clean" if done.returncode == 0 else f"exit {done.returncode}: {lines[-1:]}"
+def _sanitized(program: str, tool: str, seconds: float) -> dict[str, Any]:
+    command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", MODULE]
+    status, out, err = finish(command, seconds)
+    row = {"tool": tool, "program": program}
+    said = [line for line in (out + err).splitlines() if line.startswith("=====")]
+    if status == 0:
+        return row | {"result": "clean"}
+    summary = " ".join(said[-1:] or (out + err).strip().splitlines()[-1:])
+    if status is None and not said[1:]:  # its first line is its name
+        return row | {"result": f"nothing found in {seconds:.0f} s, not finished"}
+    return row | {"result": "", "error": f"exit status {status}: {summary}"}
 
 
 if __name__ == "__main__":  # what the sanitizer watches

@@ -122,6 +122,9 @@ def host_integers(spec: Integers) -> np.ndarray:
 def table(bandwidth: float, rate: float, until: float) -> Iterator[dict[str, Any]]:
     """For each kernel: milliseconds, how near to its bound, and against PyTorch's op."""
     ops = torch_ops()
+    if ops:
+        measure.torch_tf32(False)  # PyTorch has it on for convolutions, our kernels have it off
+    yield {"kernel": "(the GPU)", "GB/s": bandwidth / 1e9, "teraflops": rate / 1e12}
     for kernel in DEFINITION:
         if time.monotonic() > until:
             yield {"kernel": f"from {kernel} on: out of time"}
@@ -137,7 +140,7 @@ def _timed(kernel: str, op: Callable | None, bandwidth: float, rate: float) -> d
     function, given = getattr(cuda, kernel), tuple(args.values())
     ms = measure.milliseconds(lambda: function(*given), measure.ours)
     least = measure.bound(kernel, args, bandwidth, rate)
-    row = {"kernel": kernel, "ms": ms, "bound_ms": least, "of_bound": least / ms}
+    row = {"kernel": kernel, "tf32": False, "ms": ms, "bound_ms": least, "of_bound": least / ms}
     if op:
         tensors = Tensors(args)
         theirs = measure.milliseconds(lambda: op(tensors), measure.torchs)

@@ -50,6 +50,13 @@ def torchs(run: Run, n: int) -> float:
     return start.elapsed_time(stop)
 
 
+def torch_tf32(on: bool) -> None:
+    """Let PyTorch compute products and convolutions in TF32, or not."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+
+
 def limits() -> tuple[float, float]:
     """Bytes and float32 operations per second: of a large copy, and of cuBLAS."""
     from minidl.kernels.cuda import gpu

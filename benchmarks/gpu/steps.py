@@ -1,5 +1,7 @@
 """Training steps against PyTorch, eager and compiled, with TF32 off and on."""
 
+import importlib.util
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,49 +13,47 @@ from minidl import Tensor
 
 from .. import report
 from ..networks import RECIPES, Recipe, to_torch
+from . import measure
 
 BATCHES = 32, 128, 1024
+# what to hold ours against: torch.compile last, for it takes seconds each time
+RIVALS = ("torch", "compiled") if importlib.util.find_spec("torch") else ("nobody",)
 
 
 def table(until: float) -> Iterator[dict[str, Any]]:
     """Milliseconds of a step of each network and batch, by each who can take it."""
-    for tf32 in (False, True):
-        for name, recipe in RECIPES.items():
-            for batch in BATCHES:
-                if time.monotonic() > until:
-                    yield {"network": f"from {name}, batch {batch}, TF32 {tf32} on: out of time"}
-                    return
-                head = {"network": name, "batch": batch, "tf32": tf32}
-                try:
-                    yield head | _timed(recipe, batch, tf32, until)
-                except Exception as error:  # the table tells of all networks
-                    yield head | {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+    every = itertools.product(RIVALS, (False, True), RECIPES.items(), BATCHES)
+    for rival, tf32, (name, recipe), batch in every:
+        if time.monotonic() > until:
+            which = f"from {name}, batch {batch}, TF32 {tf32}, against {rival} on"
+            yield {"network": f"{which}: out of time"}
+            return
+        head = {"network": name, "batch": batch, "tf32": tf32}
+        try:
+            yield head | _timed(recipe, batch, tf32, rival)
+        except Exception as error:  # the table tells of all networks
+            yield head | {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
-def _timed(recipe: Recipe, batch: int, tf32: bool, until: float) -> dict[str, Any]:
+def _timed(recipe: Recipe, batch: int, tf32: bool, rival: str) -> dict[str, Any]:
     minidl.manual_seed(0)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, *recipe.image), dtype=np.float32)
     y = rng.integers(0, 10, batch)
     model = recipe.model()
-    try:
-        twins = {name: to_torch(model) for name in ("torch", "compiled")}
-    except ImportError:
-        twins = {}
-    runs = {"minidl": our_step(recipe, model.to("cuda"), x, y)}
-    for name, twin in twins.items():
-        if name == "torch" or time.monotonic() < until:
-            runs[name] = torch_step(recipe, twin, x, y, compiled=name == "compiled")
+    runs: dict[str, Callable[[], float]] = {}
+    if rival != "nobody":
+        measure.torch_tf32(tf32)
+        runs[rival] = torch_step(recipe, to_torch(model), x, y, rival == "compiled")
+    runs["minidl"] = our_step(recipe, model.to("cuda"), x, y)
     minidl.set_matmul("kernel", tf32=tf32)
-    if twins:
-        _torch_tf32(tf32)
     try:
-        losses = {name: run() for name, run in runs.items()}
+        losses = {n: run() for n, run in runs.items()}
         ms = report.interleaved(runs, rounds=7, repeats=10, warm=2)
     finally:
         minidl.set_matmul("kernel", tf32=False)
-    row = {f"{name}_ms": value for name, value in ms.items()}
-    row |= {f"of_{name}": ms["minidl"] / ms[name] for name in ms if name != "minidl"}
+    row = {f"{n}_ms": value for n, value in ms.items()}
+    row |= {f"of_{n}": ms["minidl"] / ms[n] for n in ms if n != "minidl"}
     apart = (abs(losses["minidl"] / a - 1) for a in losses.values())
     return row | {"losses_apart": max(apart)}
 
@@ -93,9 +93,3 @@ def torch_step(
         return loss.item()
 
     return step
-
-
-def _torch_tf32(on: bool) -> None:
-    import torch
-
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
