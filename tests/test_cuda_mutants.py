@@ -79,6 +79,11 @@ MUTANTS = [
         "waits",
     ),
     Mutant(
+        "a warp that runs ahead overwrites what another still reads", "loss", "log_softmax",
+        "value = part[first + (lane & (warps - 1))]\n        cuda.syncthreads()",
+        "value = part[first + (lane & (warps - 1))]",
+    ),
+    Mutant(
         "a tile is read before it is turned", "move", "copy",
         "tile[n, lane] = x[h, i, j0 + lane, k0 + n]\n                cuda.syncthreads()",
         "tile[n, lane] = x[h, i, j0 + lane, k0 + n]",

@@ -38,7 +38,7 @@ def _log_softmax_grad(v: SimpleNamespace, run: Any) -> Any:
     rejects=(bad("axis 1 is out of range for 1 dimensions", zeros(3), axis=1),),
 )
 def _log_softmax_case(d: Draw) -> Values:
-    shape = (*d.shape(0, 3), d.size(1, 6, 40))
+    shape = (*d.shape(0, 2), d.size(1, 6, 300))
     return dict(x=_logits(d, shape), y=Blank(shape))
 
 
@@ -70,7 +70,7 @@ def _cross_entropy_grad(v: SimpleNamespace, run: Any) -> Any:
     ),
 )  # fmt: skip
 def _cross_entropy_case(d: Draw) -> Values:
-    n, c = d.batch(), d.size(1, 6, 40)
+    n, c = d.batch(), d.size(1, 6, 300)
     y = Blank(d.pick("y", (), (n,)))
     label, scale = d.integers((n,), 0, c), d.pick("scale", 1.0, 1 / max(n, 1), 0.3)
     return dict(x=_logits(d, (n, c)), label=label, y=y, lse=Blank((n,)), scale=scale)
