@@ -114,7 +114,7 @@ def others() -> list[Case]:
         "cross_entropy_grad": lambda k: k.cross_entropy_grad(
             lse[0], logits, label, lse, np.empty_like(logits), 1 / BATCH, False
         ),
-        "adam_step_ 170k": lambda k: k.adam_step_(g, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.0),
+        "adam_step_ 170k": lambda k: k.adam_step_(g, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.0, False),
         "sgd_step_ 170k": lambda k: k.sgd_step_(g, lr, p, v, 0.9, 0.0, False),
         "image_batch 32x32x3": lambda k: k.image_batch(pixels, label, *norm),
     }

@@ -95,7 +95,11 @@ def other_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
     m, v = draw(1000, seed=2), np.square(draw(1000, seed=3))
     yield "sgd_step_", (dp, lr, p, None, 0.0, 0.0, False)
     yield "sgd_step_", (dp, lr, p, m, 0.9, 0.01, True)
-    yield "adam_step_", (dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01)
+    yield "adam_step_", (dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01, False)
+    yield "adam_step_", (dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01, True)
+    yield "rmsprop_step_", (dp, lr, p, v, None, None, 0.9, 1e-8, 0.0, 0.0)
+    yield "rmsprop_step_", (dp, lr, p, v, draw(1000, seed=4), m, 0.9, 0.1, 0.9, 0.01)
+    yield "adagrad_step_", (dp, lr, t, p, v, 0.1, 0.01, 1e-10, 0.01)
 
 
 def run(kernel: Callable[..., Any], arguments: tuple[Any, ...], dtype=np.float32, form=None):
@@ -336,7 +340,7 @@ for name, result in {
         n, x, None, mean, var, np.empty_like(x), c.copy(), c.copy(), 1e-5, (False,) * 3
     ),
     "adam_step_": cpu.adam_step_(
-        p[::-1], draw(1), np.array([2]), p, m, v, 0.9, 0.999, 1e-8, 0.01
+        p[::-1], draw(1), np.array([2]), p, m, v, 0.9, 0.999, 1e-8, 0.01, False
     ),
 }.items():
     for part in result if isinstance(result, tuple) else [result]:

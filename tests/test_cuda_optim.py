@@ -14,7 +14,11 @@ def steps(k, buffers):
     dp, p, m, v = buffers
     lr, t, square = np.array([0.1], p.dtype), np.array([3]), np.array(9.0, p.dtype)
     k.clip_(square, dp, 1.0)
-    k.adam_step_(dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01)
+    k.adam_step_(dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01, False)
+    k.adam_step_(dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01, True)
+    k.rmsprop_step_(dp, lr, p, v, None, None, 0.99, 1e-8, 0.0, 0.01)
+    k.rmsprop_step_(dp, lr, p, v, m.copy(), m, 0.99, 0.1, 0.9, 0.01)
+    k.adagrad_step_(dp, lr, t, p, v, 0.1, 0.01, 1e-10, 0.01)
     k.sgd_step_(dp, lr, p, m, 0.9, 0.01, True)
     k.sgd_step_(dp, lr, p, None, 0.0, 0.0, False)
 
@@ -55,7 +59,7 @@ def test_a_float32_step_stays_in_registers_and_in_float32(k):
     with recording() as launches:
         steps(k, np.ones((4, 8), np.float32))
         k.count_(np.zeros(3, np.int64))
-    assert len(launches) == 5
+    assert len(launches) == 9
     for kernel, signature, threads, _ in launches:
         for cc in ((7, 5), (8, 0), (9, 0)):
             taken = cubin.compiled(kernel, signature, cc).resources

@@ -410,7 +410,21 @@ def calls():
         "adam_step_",
         (flat, flat, flat * flat),
         lambda k, p, m, v: k.adam_step_(
-            flat, one.reshape(1), np.full(1, 3), p, m, v, 0.9, 0.999, 1e-8, 0.1
+            flat, one.reshape(1), np.full(1, 3), p, m, v, 0.9, 0.999, 1e-8, 0.1, False
+        ),
+    )
+    yield (
+        "rmsprop_step_",
+        (flat, flat * flat, flat, flat),
+        lambda k, p, v, m, b: k.rmsprop_step_(
+            flat, one.reshape(1), p, v, m, b, 0.99, 1e-2, 0.9, 0.1
+        ),
+    )
+    yield (
+        "adagrad_step_",
+        (flat, flat * flat),
+        lambda k, p, v: k.adagrad_step_(
+            flat, one.reshape(1), np.full(1, 3), p, v, 0.1, 0.01, 1e-2, 0.1
         ),
     )
     yield "count_", (np.arange(3),), lambda k, t: k.count_(t)

@@ -452,20 +452,59 @@ def weight_decay_away_from_zero(dp, lr, p, v, momentum, weight_decay, nesterov):
 
 
 @mutant("adam_step_")
-def bias_correction_of_the_next_step(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay):
-    return right.adam_step_(dp, lr, t + 1, p, m, v, beta1, beta2, eps, weight_decay)
+def bias_correction_of_the_next_step(
+    dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled
+):
+    return right.adam_step_(dp, lr, t + 1, p, m, v, beta1, beta2, eps, weight_decay, decoupled)
 
 
 @mutant("adam_step_")
-def digits_of_beta_lost(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay):
+def digits_of_beta_lost(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled):
     rounded = float(1 - (1 - np.float32(beta2)) * np.float32(1.0001))
-    return right.adam_step_(dp, lr, t, p, m, v, beta1, rounded, eps, weight_decay)
+    return right.adam_step_(dp, lr, t, p, m, v, beta1, rounded, eps, weight_decay, decoupled)
 
 
 @mutant("adam_step_", "inputs untouched")
-def decay_added_to_the_gradient_in_place(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay):
-    dp += dp.dtype.type(weight_decay) * p
-    return right.adam_step_(dp, lr, t, p, m, v, beta1, beta2, eps, 0.0)
+def decay_added_to_the_gradient_in_place(
+    dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled
+):
+    if not decoupled:
+        dp += dp.dtype.type(weight_decay) * p
+        weight_decay = 0.0
+    return right.adam_step_(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled)
+
+
+@mutant("adam_step_")
+def decay_after_the_step(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled):
+    rest = weight_decay * (not decoupled)
+    right.adam_step_(dp, lr, t, p, m, v, beta1, beta2, eps, rest, False)
+    if decoupled:
+        p -= lr * p.dtype.type(weight_decay) * p
+    return p, m, v
+
+
+@mutant("rmsprop_step_")
+def not_centered(dp, lr, p, v, m, b, alpha, eps, momentum, weight_decay):
+    right.rmsprop_step_(dp, lr, p, v, None, b, alpha, eps, momentum, weight_decay)
+    if m is not None:
+        g = dp + p.dtype.type(weight_decay) * p
+        m += p.dtype.type(1 - alpha) * (g - m)
+    return p, v, m, b
+
+
+@mutant("rmsprop_step_")
+def momentum_of_the_rate(dp, lr, p, v, m, b, alpha, eps, momentum, weight_decay):
+    return right.rmsprop_step_(dp, lr, p, v, m, b, alpha, eps, momentum * 0.999, weight_decay)
+
+
+@mutant("adagrad_step_")
+def rate_of_the_next_step(dp, lr, t, p, v, initial, lr_decay, eps, weight_decay):
+    return right.adagrad_step_(dp, lr, t + 1, p, v, initial, lr_decay, eps, weight_decay)
+
+
+@mutant("adagrad_step_")
+def initial_forgotten(dp, lr, t, p, v, initial, lr_decay, eps, weight_decay):
+    return right.adagrad_step_(dp, lr, t, p, v, 0.0, lr_decay, eps, weight_decay)
 
 
 @mutant("clip_")

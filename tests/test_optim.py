@@ -80,6 +80,15 @@ KINDS = {
     "nesterov": lambda p: optim.SGD(p, lr=0.05, momentum=0.8, nesterov=True),
     "adam": lambda p: optim.Adam(p, lr=0.02),
     "adam-decay": lambda p: optim.Adam(p, lr=0.02, betas=(0.8, 0.99), eps=1e-3, weight_decay=0.1),
+    "adamw": lambda p: optim.AdamW(p, lr=0.02, weight_decay=0.5),
+    "rmsprop": lambda p: optim.RMSprop(p),
+    "rmsprop-centered": lambda p: optim.RMSprop(
+        p, lr=0.005, alpha=0.9, eps=1e-3, weight_decay=0.1, momentum=0.8, centered=True
+    ),
+    "adagrad": lambda p: optim.Adagrad(p, lr=0.05),
+    "adagrad-decay": lambda p: optim.Adagrad(
+        p, lr=0.1, lr_decay=0.2, weight_decay=0.1, initial_accumulator_value=0.01, eps=1e-3
+    ),
 }
 # PyTorch 2.13, float64: five losses; the filters and the last bias have no gradient in the third.
 LOSSES = {
@@ -93,6 +102,16 @@ LOSSES = {
              1.014161932941749],
     "adam-decay": [1.404357859253477, 1.203957507865756, 1.107602863674107, 1.0590605846535814,
                    1.0216185616096845],
+    "adamw": [1.404357859253477, 1.1993969361461554, 1.1031287282024405, 1.0509822803687991,
+              1.01143279299847],
+    "rmsprop": [1.404357859253477, 1.1495341523987823, 0.9478145450553452, 0.9076486634677512,
+                0.9004947169591209],
+    "rmsprop-centered": [1.404357859253477, 1.226778624181677, 1.1010249192705817,
+                         1.0422591889817865, 1.0068842083125087],
+    "adagrad": [1.404357859253477, 1.1492323491640184, 0.9993074259609444, 0.9714633833206042,
+                0.9341160552521123],
+    "adagrad-decay": [1.404357859253477, 1.0915785751482734, 0.9591559662419626,
+                      0.9417545221023907, 0.9309732837222979],
 }  # fmt: skip
 
 
@@ -123,6 +142,15 @@ def adam_by_hand(p, grads, lr=0.1, betas=(0.9, 0.999), eps=1e-8):
     return p
 
 
+def adagrad_by_hand(p, grads, lr=0.1, lr_decay=0.5, eps=1e-10):
+    square = t = 0
+    for g in grads:
+        if g is not None:
+            t, square = t + 1, square + g * g
+            p = p - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(square) + eps)
+    return p
+
+
 def sgd_by_hand(p, grads, lr=0.1, momentum=0.9):
     v = 0
     for g in grads:
@@ -138,6 +166,7 @@ def sgd_by_hand(p, grads, lr=0.1, momentum=0.9):
     [
         (lambda ps: optim.Adam(ps, lr=0.1), adam_by_hand),
         (lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9), sgd_by_hand),
+        (lambda ps: optim.Adagrad(ps, lr=0.1, lr_decay=0.5), adagrad_by_hand),
     ],
 )
 def test_any_pattern_of_missing_gradients(make, by_hand, seed):
@@ -196,7 +225,10 @@ def test_the_learning_rate_can_be_changed_between_steps():
 # --- flat buffers
 
 
-@pytest.mark.parametrize("kind, kernel", [("momentum", "sgd_step_"), ("adam", "adam_step_")])
+@pytest.mark.parametrize("kind, kernel", [
+    ("momentum", "sgd_step_"), ("adam", "adam_step_"), ("adamw", "adam_step_"),
+    ("rmsprop-centered", "rmsprop_step_"), ("adagrad", "adagrad_step_"),
+])  # fmt: skip
 def test_a_step_is_one_kernel_call_and_no_gradient_is_copied(monkeypatch, kind, kernel):
     model = network("float32")
     optimizer = KINDS[kind](model.parameters())
@@ -355,6 +387,12 @@ def test_groups_have_options_of_their_own():
 # --- bad input
 
 
+def in_turn(p, milestones):
+    optimizer = optim.SGD([p])
+    parts = [optim.StepLR(optimizer, 1) for _ in range(3)]
+    return optim.SequentialLR(optimizer, parts, milestones)
+
+
 @pytest.mark.parametrize(
     "make, error, words",
     [
@@ -383,13 +421,46 @@ def test_groups_have_options_of_their_own():
             "unknown option of Adam 'learning_rate'",
         ),
         (lambda p: optim.Adam([{"parameters": [p]}]), TypeError, 'a dict with "params"'),
-        (lambda p: optim.get("nvq", [p]), ValueError, "unknown optimizer 'nvq'; known: adam, sgd"),
+        (lambda p: optim.get("nvq", [p]), ValueError, "unknown optimizer 'nvq'; known: adagrad, "),
         (lambda p: optim.get(3, [p]), ValueError, "unknown optimizer 3; known"),
-        (lambda p: optim.get("adamw", [p]), ValueError, "did you mean 'adam'"),
+        (lambda p: optim.get("adamv", [p]), ValueError, "did you mean 'adam'"),
+        (lambda p: optim.AdamW([p], betas=(0.9, 1.0)), ValueError, "AdamW: betas are"),
+        (lambda p: optim.RMSprop([p], alpha=1.5), ValueError, "alpha is 1.5, but must be at most"),
+        (lambda p: optim.RMSprop([p], alpha=-0.5), ValueError, "alpha is -0.5"),
+        (lambda p: optim.Adagrad([p], lr_decay=-1), ValueError, "lr_decay is -1"),
+        (
+            lambda p: optim.Adagrad([p], initial_accumulator_value=-1),
+            ValueError,
+            "initial_accumulator_value is -1",
+        ),
         (lambda p: optim.clip_grad_norm_([p], -1), ValueError, "max_norm is -1"),
         (lambda p: optim.StepLR(p, 3), TypeError, "StepLR: optimizer is a Parameter"),
         (lambda p: optim.OneCycleLR(p, 1.0, 9), TypeError, "OneCycleLR: optimizer is a Parameter"),
+        (lambda p: optim.ReduceLROnPlateau(p), TypeError, "Plateau: optimizer is a Parameter"),
         (lambda p: optim.StepLR(optim.SGD([p]), 0), ValueError, "step_size is 0"),
+        (lambda p: optim.LinearLR(optim.SGD([p]), 0.0), ValueError, "start_factor 0.0 must lie"),
+        (lambda p: optim.LinearLR(optim.SGD([p]), 1.0, 0.0, 0), ValueError, "total_iters is 0"),
+        (lambda p: in_turn(p, [2]), ValueError, r"milestones are \[2\], but must be the rising"),
+        (lambda p: in_turn(p, [2, 2]), ValueError, r"milestones are \[2, 2\]"),
+        (lambda p: in_turn(p, [0, 2]), ValueError, r"milestones are \[0, 2\]"),
+        (
+            lambda p: optim.SequentialLR(
+                optim.SGD([parameter(1.0)]), [optim.StepLR(optim.SGD([p]), 1)], []
+            ),
+            ValueError,
+            "schedule 0, a StepLR, does not go by the steps of this optimizer",
+        ),
+        (
+            lambda p: optim.ReduceLROnPlateau(optim.SGD([p]), "least"),
+            ValueError,
+            "unknown mode 'least'",
+        ),
+        (lambda p: optim.ReduceLROnPlateau(optim.SGD([p]), factor=1.0), ValueError, "factor is 1"),
+        (
+            lambda p: optim.ReduceLROnPlateau(optim.SGD([p]), min_lr=[0.1, 0.2]),
+            ValueError,
+            "2 min_lr for 1 groups",
+        ),
         (lambda p: optim.CosineAnnealingLR(optim.SGD([p]), 0), ValueError, "T_max is 0"),
         (lambda p: optim.OneCycleLR(optim.SGD([p]), 1, epochs=3), ValueError, "give total_steps"),
         (
@@ -413,7 +484,8 @@ def test_bad_input_is_refused(make, error, words):
 def test_optimizers_are_found_by_name():
     adam = optim.get("Adam", [parameter(1.0)], lr=0.5, eps=0.1)
     assert isinstance(adam, optim.Adam) and adam.param_groups[0]["eps"] == 0.1
-    assert isinstance(optim.get("sgd", [parameter(1.0)]), optim.SGD)
+    for kind in (optim.SGD, optim.AdamW, optim.RMSprop, optim.Adagrad):
+        assert type(optim.get(kind.__name__, [parameter(1.0)])) is kind
 
 
 # --- saving and loading
@@ -496,6 +568,24 @@ def test_a_state_that_does_not_fit_changes_nothing(state, words):
     assert all(np.array_equal(before["state"][0][k], after["state"][0][k]) for k in "mvt")
 
 
+def test_what_rmsprop_keeps_follows_from_its_options():
+    kept = {
+        (): {"v"},
+        ("centered",): {"v", "m"},
+        ("momentum",): {"v", "b"},
+        ("centered", "momentum"): {"v", "m", "b"},
+    }
+    for names, states in kept.items():
+        options = {"centered": "centered" in names, "momentum": 0.5 * ("momentum" in names)}
+        optimizer = stepped(lambda p, options=options: optim.RMSprop(p, **options))
+        state = optimizer.state_dict()
+        assert set(state["state"][0]) == states
+        optimizer.load_state_dict(state)
+    del state["state"][0]["v"]
+    with pytest.raises(ValueError, match=r"has \['b', 'm'\] in the state"):
+        optimizer.load_state_dict(state)
+
+
 def test_options_that_make_no_sense_are_not_loaded():
     optimizer = stepped()
     state = optimizer.state_dict()
@@ -531,6 +621,75 @@ def test_cosine_annealing_lr():
     down = [0.1, 0.09140576474687263, 0.06890576474687263, 0.04109423525312736,
             0.018594235253127367, 0.01]  # fmt: skip
     np.testing.assert_allclose(lrs, [*down, down[4], down[3]], rtol=1e-14)
+
+
+def test_linear_lr():
+    lrs = values(lambda o: optim.LinearLR(o, total_iters=4), 7)[:, 0]
+    np.testing.assert_allclose(lrs, [0.1 / 3, 0.05, 0.2 / 3, 0.25 / 3, 0.1, 0.1, 0.1], rtol=1e-14)
+    lrs = values(lambda o: optim.LinearLR(o, 0.1, 0.5, 3), 5)[:, 0]
+    np.testing.assert_allclose(lrs, [0.01, 0.07 / 3, 0.11 / 3, 0.05, 0.05], rtol=1e-14)
+
+
+def three_in_turn(optimizer):
+    parts = [
+        optim.LinearLR(optimizer, 0.25, total_iters=3),
+        optim.CosineAnnealingLR(optimizer, 4),
+        optim.StepLR(optimizer, 2, gamma=0.5),
+    ]
+    return optim.SequentialLR(optimizer, parts, [3, 7])
+
+
+IN_TURN = [0.025, 0.05, 0.075, 0.1, 0.08535533905932738, 0.05, 0.014644660940672627, 0.1, 0.1,
+           0.05, 0.05, 0.025]  # fmt: skip
+
+
+def test_schedules_in_turn():
+    np.testing.assert_allclose(values(three_in_turn, 12)[:, 0], IN_TURN, rtol=1e-14)
+
+
+def test_schedules_in_turn_go_on_from_their_state():
+    schedule = three_in_turn(optim.SGD([parameter(0.0)], lr=0.1))
+    for _ in range(5):
+        schedule.step()
+    resumed = three_in_turn(optim.SGD([parameter(0.0)], lr=7.0))
+    resumed.load_state_dict(schedule.state_dict())
+    for lr in IN_TURN[5:]:
+        assert resumed.get_last_lr() == [pytest.approx(lr, rel=1e-14)]
+        resumed.step()
+
+
+def test_a_warm_up_before_one_cycle_keeps_its_peak():
+    optimizer = optim.SGD([parameter(0.0)], lr=0.1)
+    parts = [optim.LinearLR(optimizer, 0.5), optim.OneCycleLR(optimizer, 0.8, total_steps=10)]
+    schedule, seen = optim.SequentialLR(optimizer, parts, [2]), []
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    for _ in range(12):
+        schedule.step()
+        seen.append(optimizer.param_groups[0]["lr"])
+    assert max(seen) == pytest.approx(0.8)
+
+
+PLATEAUS = [
+    ({"patience": 1, "factor": 0.5, "cooldown": 1},
+     [5, 4, 4, 3.99999, 4, 4, math.nan, 1, 2, 2, 2, 2, 2, 2],
+     [0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.025, 0.025, 0.025, 0.0125, 0.0125, 0.0125, 0.00625]),
+    ({"mode": "max", "patience": 0, "threshold": 0.1, "threshold_mode": "abs", "min_lr": 0.002},
+     [0.5, 0.55, 0.7, 0.7, 0.9, 0.8, 0.8, 0.8],
+     [0.1, 0.1, 0.01, 0.01, 0.002, 0.002, 0.002, 0.002]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options, measured, expected", PLATEAUS)
+def test_the_rate_falls_on_a_plateau_also_after_resuming(options, measured, expected):
+    optimizer = optim.SGD([parameter(0.0)], lr=0.1)
+    schedule, seen = optim.ReduceLROnPlateau(optimizer, **options), []
+    for value in measured:
+        seen += schedule.get_last_lr()
+        schedule.step(value)
+        state = schedule.state_dict()
+        schedule = optim.ReduceLROnPlateau(optimizer, **options)
+        schedule.load_state_dict(state)
+    np.testing.assert_allclose(seen, expected, rtol=1e-14)
 
 
 ONE_CYCLE = [

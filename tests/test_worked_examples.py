@@ -357,14 +357,52 @@ def test_two_steps_of_sgd_with_momentum_and_nesterov():
 def test_the_first_step_of_adam_is_as_long_as_the_learning_rate():
     dp, lr, p, m, v = arrays([4, -0.01], [0.1], [0, 0], [0, 0], [0, 0])
     t = np.array([1])
-    k.adam_step_(dp, lr, t, p, m, v, 0.9, 0.999, 0.0, 0.0)
+    k.adam_step_(dp, lr, t, p, m, v, 0.9, 0.999, 0.0, 0.0, False)
     np.testing.assert_allclose(p, [-0.1, 0.1])
     np.testing.assert_allclose(m, [0.4, -0.001])
     np.testing.assert_allclose(v, [0.016, 1e-7])
     same(k.count_(t), [2])
-    k.adam_step_(np.zeros(2), lr, t, p, m, v, 0.9, 0.999, 0.0, 0.0)
+    k.adam_step_(np.zeros(2), lr, t, p, m, v, 0.9, 0.999, 0.0, 0.0, False)
     second = 0.1 / 0.19 * 0.36 / math.sqrt(0.015984 / 0.001999)
     np.testing.assert_allclose(p[0], -0.1 - second)
+
+
+def test_a_decoupled_decay_shrinks_the_parameter_and_leaves_the_means_alone():
+    dp, lr, p, m, v = arrays([4, 0], [0.1], [10, 10], [0, 0], [0, 0])
+    k.adam_step_(dp, lr, np.array([1]), p, m, v, 0.9, 0.999, 1e-8, 0.5, True)
+    np.testing.assert_allclose(p, [10 - 0.1 * 0.5 * 10 - 0.1, 9.5])
+    np.testing.assert_allclose(m, [0.4, 0])
+
+
+def test_two_steps_of_rmsprop_centered_and_with_momentum():
+    dp, lr, p, v, m, b = arrays([2], [1], [0], [0], [0], [0])
+    k.rmsprop_step_(dp, lr, p, v, None, None, 0.75, 1.0, 0.0, 0.0)
+    same(v, [1])
+    same(p, [-2 / (1 + 1)])
+    p, v = arrays([0], [0])
+    k.rmsprop_step_(dp, lr, p, v, m, b, 0.5, 0.0, 0.5, 0.0)  # v = 2, m = 1, so the variance is 1
+    same([p, v, m, b], [[-2], [2], [1], [2]])
+    k.rmsprop_step_(dp, lr, p, v, m, b, 0.5, 0.0, 0.5, 0.0)  # v = 3, m = 1.5
+    np.testing.assert_allclose(b, [1 + 2 / math.sqrt(0.75)])
+    np.testing.assert_allclose(p, -2 - b)
+
+
+def test_a_variance_that_rounding_makes_negative_is_0_in_rmsprop():
+    dp, lr, p, v, m = arrays([1], [1], [0], [1 - 1e-9], [1])
+    k.rmsprop_step_(dp, lr, p, v, m, None, 0.5, 0.25, 0.0, 0.0)
+    same(p, [-4])  # not NaN, as the root of -5e-10 would be
+    dp, p = arrays([NAN], [0])
+    k.rmsprop_step_(dp, lr, p, v, m, None, 0.5, 0.25, 0.0, 0.0)
+    same(p, [NAN])
+
+
+def test_two_steps_of_adagrad():
+    dp, lr, p, v = arrays([3, 0], [1], [0, 0], [0, 0])
+    k.adagrad_step_(dp, lr, np.array([1]), p, v, 16.0, 0.5, 1.0, 0.0)
+    same(v, [9, 0])
+    same(p, [-3 / (5 + 1), 0])
+    k.adagrad_step_(dp, lr, np.array([3]), p, v, 0.0, 0.5, 1e-10, 0.0)  # a rate of 1 / 2
+    np.testing.assert_allclose(p, [-0.5 - 0.5 * 3 / math.sqrt(18), 0])  # eps: 0 / 0 is no step
 
 
 def test_clipping_shortens_and_never_lengthens():
@@ -424,10 +462,25 @@ def cross_entropy_by_logaddexp(x, label, y, lse, scale):
     return each if y.shape else each.sum()
 
 
-def textbook_adam(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay):
-    g = dp + weight_decay * p
+def textbook_adam(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled):
+    g = dp + (0 if decoupled else weight_decay) * p
+    p = p - lr * (weight_decay if decoupled else 0) * p
     m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
     return p - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
+
+
+def textbook_rmsprop(dp, lr, p, v, m, b, alpha, eps, momentum, weight_decay):
+    g = dp + weight_decay * p
+    square = np.average([v, g**2], axis=0, weights=[alpha, 1 - alpha])
+    if m is not None:
+        square = square - np.average([m, g], axis=0, weights=[alpha, 1 - alpha]) ** 2
+    step = g / (np.clip(square, 0, None) ** 0.5 + eps)
+    return p - lr * (step if b is None else momentum * b + step)
+
+
+def textbook_adagrad(dp, lr, t, p, v, initial, lr_decay, eps, weight_decay):
+    g = dp + weight_decay * p
+    return p - lr / (1 + (t - 1) * lr_decay) * g / (eps + (initial + v + g**2) ** 0.5)
 
 
 OTHER_WORDS = {
@@ -442,6 +495,8 @@ OTHER_WORDS = {
     "log_softmax": lambda x, y: x - np.logaddexp.reduce(x, axis=-1, keepdims=True),
     "cross_entropy": cross_entropy_by_logaddexp,
     "adam_step_": textbook_adam,
+    "rmsprop_step_": textbook_rmsprop,
+    "adagrad_step_": textbook_adagrad,
 }
 
 
@@ -457,7 +512,7 @@ def test_the_definition_agrees_with_the_same_in_other_words(name):
         }
         filled = values | blanks
         getattr(k, name)(**filled)
-        got = filled["p" if name == "adam_step_" else "y"]
+        got = filled["p" if name.endswith("_step_") else "y"]
         np.testing.assert_allclose(
             got.reshape(-1), np.reshape(expected, -1), rtol=1e-10, atol=1e-12
         )

@@ -32,15 +32,16 @@ def _adam(v: SimpleNamespace, run: Any) -> dict[str, Array]:
     # The step m / (sqrt(v / c2) + eps) takes over the error of m, and half the relative one of v.
     t = v.t.astype(float)
     c1, c2 = 1 - v.beta1**t, 1 - v.beta2**t
-    g = np.abs(v.dp + v.weight_decay * v.p)
-    wide = np.abs(v.dp) + v.weight_decay * np.abs(v.p)
+    decay = 0 if v.decoupled else v.weight_decay
+    g = np.abs(v.dp + decay * v.p)
+    wide = np.abs(v.dp) + decay * np.abs(v.p)
     m = v.beta1 * np.abs(v.m) + (1 - v.beta1) * wide
     square = v.beta2 * np.abs(v.v) + (1 - v.beta2) * wide * 2 * g
     after = run.all()
     root = np.sqrt(after["v"] / c2)
     relative = np.divide(square, after["v"], out=np.zeros_like(square), where=after["v"] != 0)
     step = (m + np.abs(after["m"]) * relative * root / (root + v.eps) + m) / (root + v.eps)
-    p = np.abs(v.p) + np.abs(v.lr) / c1 * step
+    p = np.abs(v.p) * (1 + np.abs(v.lr) * v.weight_decay) + np.abs(v.lr) / c1 * step
     return {"p": 8 * p, "m": 8 * m, "v": 8 * (square + after["v"])}
 
 
@@ -52,7 +53,72 @@ def _adam_step(d: Draw) -> Values:
     t = np.array([d.pick("t", 1, 2, 10, 100000)])
     beta1, beta2 = d.pick("beta1", 0.9, 0.0, 0.5), d.pick("beta2", 0.999, 0.9)
     rest = dict(eps=d.pick("eps", 1e-8, 0.1), weight_decay=d.pick("weight_decay", 0.0, 0.01))
+    rest |= dict(decoupled=d.pick("decoupled", False, True))
     return dict(dp=dp, lr=lr, t=t, p=p, m=m, v=v, beta1=beta1, beta2=beta2) | rest
+
+
+def _over_root(top: Array, error: Array, square: Array, off: Array, eps: float) -> Array:
+    """How far top / (sqrt(square) + eps) may be off, where top is by error and square by off.
+
+    A root is off by at most sqrt(off), and by off / sqrt(square) where that is less.
+    """
+    root, least = np.sqrt(square), np.sqrt(np.maximum(square - off, 0))
+    far = np.sqrt(off)
+    shift = np.divide(off, np.maximum(root, far), out=np.zeros_like(off), where=off > 0)
+    return (error + np.abs(top) * shift / (root + eps)) / (least + eps)
+
+
+def _rmsprop(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    # v - m^2 may cancel down to 0, and the root and the quotient with it
+    after, one = run.all(), 4 * run.eps
+    g = v.dp + v.weight_decay * v.p
+    wide = np.abs(v.dp) + v.weight_decay * np.abs(v.p)
+    square = v.alpha * np.abs(v.v) + 2 * (1 - v.alpha) * wide * wide
+    mean = 0 if v.m is None else v.alpha * np.abs(v.m) + (1 - v.alpha) * wide
+    middle = 0 if v.m is None else after["m"]
+    true = np.maximum(after["v"] - middle * middle, 0)
+    off = one * (square + 2 * mean * mean)
+    quotient = np.abs(g) / (np.sqrt(true) + v.eps)
+    step = _over_root(g, one * wide, true, off, v.eps) / run.eps + 4 * quotient
+    b = step if v.b is None else step + 4 * np.abs(v.momentum * v.b)
+    length = quotient if v.b is None else np.abs(after["b"])
+    p = 4 * np.abs(v.p) + np.abs(v.lr) * (b + 4 * length)
+    found = {"p": p, "v": 4 * square}
+    found |= {} if v.m is None else {"m": 4 * mean}
+    return found | ({} if v.b is None else {"b": b})
+
+
+@case("rmsprop_step_", bound=_rmsprop)
+def _rmsprop_step(d: Draw) -> Values:
+    dp, p, m, b = (d.array((n,)) for n in [d.size(0, 9, 5000)] * 4)
+    v, lr = d.array(p.shape, positive=True), d.array((1,), positive=True)
+    momentum = d.pick("momentum", 0.0, 0.9)
+    m, b = m if d.pick("m", False, True) else None, b if momentum else None
+    rest = dict(eps=d.pick("eps", 1e-8, 0.1), weight_decay=d.pick("weight_decay", 0.0, 0.01))
+    alpha = d.pick("alpha", 0.99, 0.5, 0.0)
+    return dict(dp=dp, lr=lr, p=p, v=v, m=m, b=b, alpha=alpha, momentum=momentum) | rest
+
+
+def _adagrad(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    after, one = run.all(), 4 * run.eps
+    g = v.dp + v.weight_decay * v.p
+    wide = np.abs(v.dp) + v.weight_decay * np.abs(v.p)
+    square, true = np.abs(v.v) + 2 * wide * wide, v.initial + after["v"]
+    off = one * (v.initial + square)
+    rate = np.abs(v.lr) / (1 + (v.t - 1) * v.lr_decay)
+    step = _over_root(g, one * wide, true, off, v.eps) / run.eps
+    step += 8 * np.abs(g) / (np.sqrt(true) + v.eps)
+    return {"p": 4 * np.abs(v.p) + rate * step, "v": 4 * square}
+
+
+@case("adagrad_step_", bound=_adagrad)
+def _adagrad_step(d: Draw) -> Values:
+    n = d.size(0, 9, 5000)
+    dp, p, v = d.array((n,)), d.array((n,)), d.array((n,), positive=True)
+    lr, t = d.array((1,), positive=True), np.array([d.pick("t", 1, 2, 10, 100000)])
+    initial, lr_decay = d.pick("initial", 0.0, 0.1), d.pick("lr_decay", 0.0, 0.01)
+    rest = dict(eps=d.pick("eps", 1e-10, 0.1), weight_decay=d.pick("weight_decay", 0.0, 0.01))
+    return dict(dp=dp, lr=lr, t=t, p=p, v=v, initial=initial, lr_decay=lr_decay) | rest
 
 
 @case("count_", bound=exact)

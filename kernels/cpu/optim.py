@@ -7,7 +7,7 @@ import numpy as np
 from .. import reference
 from ..roles import Array, InOut
 from ._numba import loop
-from .memory import canonical, rare
+from .memory import ZERO, canonical, rare
 
 
 def sgd_step_(
@@ -43,22 +43,79 @@ def adam_step_(
     beta2: float,
     eps: float,
     weight_decay: float,
+    decoupled: bool,
 ) -> tuple[Array, Array, Array]:
     """One step of Adam (Kingma and Ba 2015, Algorithm 1, eps as in PyTorch).
 
     dp, p, m, v (n,), lr (1,), t (1,) int64: the number of this step, from 1. weight_decay p is
-    added to the gradient.
+    added to the gradient, or if decoupled, lr weight_decay p subtracted from p first (AdamW,
+    Loshchilov and Hutter 2019).
     """
     plain = p.flags.carray and m.flags.carray and v.flags.carray
     if not plain or rare(dp, lr, p, m, v):
-        return reference.adam_step_(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay)
+        return reference.adam_step_(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled)
     real = np.float32
     flat = canonical(dp).reshape(-1), p.reshape(-1), m.reshape(-1), v.reshape(-1)
     # 1 - beta**t; as expm1, since 1 - 0.999 in float32 has four digits
     c1, c2 = (-np.expm1(real(t[0]) * real(math.log(b))) if b else real(1) for b in (beta1, beta2))
-    rates = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2)
-    _adam(p.size, 4 * p.size, *flat, *rates, lr[0] / c1, np.sqrt(c2), real(eps), real(weight_decay))
+    rates = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2), lr[0] / c1, np.sqrt(c2)
+    decay, shrink = real(weight_decay), ZERO
+    if decoupled:
+        decay, shrink = ZERO, lr[0] * decay if weight_decay else ZERO
+    _adam(p.size, 4 * p.size, *flat, *rates, real(eps), decay, shrink)
     return p, m, v
+
+
+def rmsprop_step_(
+    dp: Array,
+    lr: Array,
+    p: InOut,
+    v: InOut,
+    m: InOut,
+    b: InOut,
+    alpha: float,
+    eps: float,
+    momentum: float,
+    weight_decay: float,
+) -> tuple[Array, Array, Array | None, Array | None]:
+    """p -= lr g / (sqrt(v) + eps) with v = alpha v + (1 - alpha) g^2, g = dp + weight_decay p.
+
+    dp, p, v, m, b (n,), lr (1,). m, the mean of g (None: not centered): v - m^2, at least 0, stands
+    in for v. b (None where momentum is 0): b = momentum b + g / (...), and p -= lr b. Hinton 2012,
+    in PyTorch's form.
+    """
+    kept = [a for a in (p, v, m, b) if a is not None]
+    if rare(dp, lr, *kept) or not all(a.flags.carray for a in kept):
+        return reference.rmsprop_step_(dp, lr, p, v, m, b, alpha, eps, momentum, weight_decay)
+    flat = (_NONE if a is None else a.reshape(-1) for a in (canonical(dp), p, v, m, b))
+    rates = (np.float32(a) for a in (alpha, 1 - alpha, eps, momentum, weight_decay))
+    _rmsprop(p.size, 4 * p.size, *flat, lr[0], *rates)
+    return p, v, m, b
+
+
+def adagrad_step_(
+    dp: Array,
+    lr: Array,
+    t: Array,
+    p: InOut,
+    v: InOut,
+    initial: float,
+    lr_decay: float,
+    eps: float,
+    weight_decay: float,
+) -> tuple[Array, Array]:
+    """p -= lr g / (sqrt(initial + v) + eps) with v += g^2 and g = dp + weight_decay p.
+
+    dp, p, v (n,), lr (1,), t (1,) int64: the number of this step, from 1; lr_decay divides lr by
+    1 + (t - 1) lr_decay. Duchi et al. 2011, in PyTorch's form.
+    """
+    if rare(dp, lr, p, v) or not (p.flags.carray and v.flags.carray):
+        return reference.adagrad_step_(dp, lr, t, p, v, initial, lr_decay, eps, weight_decay)
+    real = np.float32
+    rate = lr[0] / (real(1) + real(t[0] - 1) * real(lr_decay))
+    flat = canonical(dp).reshape(-1), p.reshape(-1), v.reshape(-1)
+    _adagrad(p.size, 4 * p.size, *flat, rate, real(initial), real(eps), real(weight_decay))
+    return p, v
 
 
 _NONE = np.empty(0, np.float32)
@@ -78,12 +135,46 @@ def _sgd(start, stop, dp, p, v, lr, momentum, decay, nesterov):
 
 
 @loop(fast=("contract",))
-def _adam(start, stop, dp, p, m, v, beta1, rest1, beta2, rest2, step, root, eps, decay):
+def _adam(start, stop, dp, p, m, v, beta1, rest1, beta2, rest2, step, root, eps, decay, shrink):
     dp, p, m, v = dp[start:stop], p[start:stop], m[start:stop], v[start:stop]
     for i in range(p.size):
+        if shrink != 0:
+            p[i] -= shrink * p[i]
         g = dp[i]
         if decay != 0:
             g += decay * p[i]
         m[i] = beta1 * m[i] + rest1 * g
         v[i] = beta2 * v[i] + rest2 * g * g
         p[i] -= step * m[i] / (math.sqrt(v[i]) / root + eps)
+
+
+@loop(fast=("contract",))
+def _rmsprop(start, stop, dp, p, v, m, b, lr, alpha, rest, eps, momentum, decay):
+    dp, p, v, m, b = dp[start:stop], p[start:stop], v[start:stop], m[start:stop], b[start:stop]
+    for i in range(p.size):
+        g = dp[i]
+        if decay != 0:
+            g += decay * p[i]
+        v[i] = alpha * v[i] + rest * g * g
+        square = v[i]
+        if m.size:
+            m[i] = alpha * m[i] + rest * g
+            square -= m[i] * m[i]
+            if square < 0:  # a variance, whatever rounding does; NaN stays
+                square = ZERO
+        step = g / (math.sqrt(square) + eps)
+        if b.size:
+            b[i] = momentum * b[i] + step
+            step = b[i]
+        p[i] -= lr * step
+
+
+@loop(fast=("contract",))
+def _adagrad(start, stop, dp, p, v, rate, initial, eps, decay):
+    dp, p, v = dp[start:stop], p[start:stop], v[start:stop]
+    for i in range(p.size):
+        g = dp[i]
+        if decay != 0:
+            g += decay * p[i]
+        v[i] += g * g
+        p[i] -= rate * g / (math.sqrt(initial + v[i]) + eps)

@@ -71,9 +71,11 @@ def sgd_step_(
 
 
 @device
-def _adam(dp, p, m, v, rate, root, keep1, keep2, new1, new2, eps, decay):
+def _adam(dp, p, m, v, rate, root, keep1, keep2, new1, new2, eps, decay, shrink):
     """One parameter's new value, mean and mean square."""
-    if decay:  # 0 times an infinite parameter would be NaN
+    if shrink:  # 0 times an infinite parameter would be NaN
+        p -= shrink * p
+    if decay:
         dp += decay * p
     m = keep1 * m + new1 * dp
     v = keep2 * v + new2 * dp * dp
@@ -81,21 +83,26 @@ def _adam(dp, p, m, v, rate, root, keep1, keep2, new1, new2, eps, decay):
 
 
 @jit
-def _adam_step_(dp, lr, t, p, m, v, log1, log2, keep1, keep2, new1, new2, eps, decay, wide):
+def _adam_step_(
+    dp, lr, t, p, m, v, log1, log2, keep1, keep2, new1, new2, eps, decay, decoupled, wide
+):
     """A thread steps four neighbouring parameters."""
     i = 4 * cuda.grid(1)
     if i >= p.size:
         return
     step = p.dtype.type(t[0])
     rate, root = lr[0] / -math.expm1(step * log1), math.sqrt(-math.expm1(step * log2))
+    shrink = p.dtype.type(0)
+    if decoupled and decay:
+        shrink, decay = lr[0] * decay, shrink
     dp0, dp1, dp2, dp3 = load4(dp, i, wide)
     p0, p1, p2, p3 = load4(p, i, wide)
     m0, m1, m2, m3 = load4(m, i, wide)
     v0, v1, v2, v3 = load4(v, i, wide)
-    p0, m0, v0 = _adam(dp0, p0, m0, v0, rate, root, keep1, keep2, new1, new2, eps, decay)
-    p1, m1, v1 = _adam(dp1, p1, m1, v1, rate, root, keep1, keep2, new1, new2, eps, decay)
-    p2, m2, v2 = _adam(dp2, p2, m2, v2, rate, root, keep1, keep2, new1, new2, eps, decay)
-    p3, m3, v3 = _adam(dp3, p3, m3, v3, rate, root, keep1, keep2, new1, new2, eps, decay)
+    p0, m0, v0 = _adam(dp0, p0, m0, v0, rate, root, keep1, keep2, new1, new2, eps, decay, shrink)
+    p1, m1, v1 = _adam(dp1, p1, m1, v1, rate, root, keep1, keep2, new1, new2, eps, decay, shrink)
+    p2, m2, v2 = _adam(dp2, p2, m2, v2, rate, root, keep1, keep2, new1, new2, eps, decay, shrink)
+    p3, m3, v3 = _adam(dp3, p3, m3, v3, rate, root, keep1, keep2, new1, new2, eps, decay, shrink)
     store4(p, i, wide, p0, p1, p2, p3)
     store4(m, i, wide, m0, m1, m2, m3)
     store4(v, i, wide, v0, v1, v2, v3)
@@ -113,18 +120,149 @@ def adam_step_(
     beta2: float,
     eps: float,
     weight_decay: float,
+    decoupled: bool,
 ) -> tuple[Array, Array, Array]:
     """One step of Adam (Kingma and Ba 2015, Algorithm 1, eps as in PyTorch).
 
     dp, p, m, v (n,), lr (1,), t (1,) int64: the number of this step, from 1. weight_decay p is
-    added to the gradient. 1 - beta**t is -expm1(t log beta): 1 - 0.999 in float32 has four digits.
+    added to the gradient, or if decoupled, lr weight_decay p subtracted from p first (AdamW,
+    Loshchilov and Hutter 2019). 1 - beta**t is -expm1(t log beta): 1 - 0.999 in float32
+    has four digits.
     """
     log1, log2 = (math.log(beta) if beta else -math.inf for beta in (beta1, beta2))
-    rates = float(beta1), float(beta2), 1.0 - beta1, 1.0 - beta2, float(eps), float(weight_decay)
+    rates = float(beta1), float(beta2), 1.0 - beta1, 1.0 - beta2
+    rest = float(eps), float(weight_decay), bool(decoupled)
     _adam_step_[blocks(p.size, 4 * THREADS), THREADS](
-        dp, lr, t, p, m, v, log1, log2, *rates, aligned(dp, p, m, v)
+        dp, lr, t, p, m, v, log1, log2, *rates, *rest, aligned(dp, p, m, v)
     )
     return p, m, v
+
+
+@device
+def _rmsprop(dp, p, v, m, b, options):
+    """One parameter's new value, mean square, mean and momentum: the last two where they count."""
+    rate, keep, new, eps, momentum, decay, centered, moving = options
+    if decay:  # 0 times an infinite parameter would be NaN
+        dp += decay * p
+    v = keep * v + new * dp * dp
+    square = v
+    if centered:
+        m = keep * m + new * dp
+        square = v - m * m
+        if square < v.dtype.type(0):  # a variance, whatever rounding does; NaN stays
+            square = v.dtype.type(0)
+    step = dp / (math.sqrt(square) + eps)
+    if moving:
+        b = momentum * b + step
+        step = b
+    return p - rate * step, v, m, b
+
+
+@jit
+def _rmsprop_step_(dp, lr, p, v, m, b, keep, new, eps, momentum, decay, wide):
+    """A thread steps four neighbouring parameters. m and b have no size where they are not kept."""
+    i = 4 * cuda.grid(1)
+    if i >= p.size:
+        return
+    rate, centered, moving = lr[0], m.size > 0, b.size > 0
+    dp0, dp1, dp2, dp3 = load4(dp, i, wide)
+    p0, p1, p2, p3 = load4(p, i, wide)
+    v0, v1, v2, v3 = load4(v, i, wide)
+    m0, m1, m2, m3 = dp0, dp1, dp2, dp3
+    b0, b1, b2, b3 = dp0, dp1, dp2, dp3
+    if centered:
+        m0, m1, m2, m3 = load4(m, i, wide)
+    if moving:
+        b0, b1, b2, b3 = load4(b, i, wide)
+    options = rate, keep, new, eps, momentum, decay, centered, moving
+    p0, v0, m0, b0 = _rmsprop(dp0, p0, v0, m0, b0, options)
+    p1, v1, m1, b1 = _rmsprop(dp1, p1, v1, m1, b1, options)
+    p2, v2, m2, b2 = _rmsprop(dp2, p2, v2, m2, b2, options)
+    p3, v3, m3, b3 = _rmsprop(dp3, p3, v3, m3, b3, options)
+    store4(p, i, wide, p0, p1, p2, p3)
+    store4(v, i, wide, v0, v1, v2, v3)
+    if centered:
+        store4(m, i, wide, m0, m1, m2, m3)
+    if moving:
+        store4(b, i, wide, b0, b1, b2, b3)
+
+
+@dense
+def rmsprop_step_(
+    dp: Array,
+    lr: Array,
+    p: InOut,
+    v: InOut,
+    m: InOut,
+    b: InOut,
+    alpha: float,
+    eps: float,
+    momentum: float,
+    weight_decay: float,
+) -> tuple[Array, Array, Array | None, Array | None]:
+    """p -= lr g / (sqrt(v) + eps) with v = alpha v + (1 - alpha) g^2, g = dp + weight_decay p.
+
+    dp, p, v, m, b (n,), lr (1,). m, the mean of g (None: not centered): v - m^2, at least 0, stands
+    in for v. b (None where momentum is 0): b = momentum b + g / (...), and p -= lr b. Hinton 2012,
+    in PyTorch's form.
+    """
+    none = memory.scratch((0,), p.dtype)
+    mean, moved = (none if a is None else a for a in (m, b))
+    rates = float(alpha), 1.0 - alpha, float(eps), float(momentum), float(weight_decay)
+    _rmsprop_step_[blocks(p.size, 4 * THREADS), THREADS](
+        dp, lr, p, v, mean, moved, *rates, aligned(dp, p, v, mean, moved)
+    )
+    return p, v, m, b
+
+
+@device
+def _adagrad(dp, p, v, rate, initial, eps, decay):
+    """One parameter's new value and its new sum of squares."""
+    if decay:  # 0 times an infinite parameter would be NaN
+        dp += decay * p
+    v += dp * dp
+    return p - rate * dp / (math.sqrt(initial + v) + eps), v
+
+
+@jit
+def _adagrad_step_(dp, lr, t, p, v, initial, lr_decay, eps, decay, wide):
+    """A thread steps four neighbouring parameters."""
+    i = 4 * cuda.grid(1)
+    if i >= p.size:
+        return
+    real = p.dtype.type
+    rate = lr[0] / (real(1) + real(t[0] - 1) * lr_decay)
+    dp0, dp1, dp2, dp3 = load4(dp, i, wide)
+    p0, p1, p2, p3 = load4(p, i, wide)
+    v0, v1, v2, v3 = load4(v, i, wide)
+    p0, v0 = _adagrad(dp0, p0, v0, rate, initial, eps, decay)
+    p1, v1 = _adagrad(dp1, p1, v1, rate, initial, eps, decay)
+    p2, v2 = _adagrad(dp2, p2, v2, rate, initial, eps, decay)
+    p3, v3 = _adagrad(dp3, p3, v3, rate, initial, eps, decay)
+    store4(p, i, wide, p0, p1, p2, p3)
+    store4(v, i, wide, v0, v1, v2, v3)
+
+
+@dense
+def adagrad_step_(
+    dp: Array,
+    lr: Array,
+    t: Array,
+    p: InOut,
+    v: InOut,
+    initial: float,
+    lr_decay: float,
+    eps: float,
+    weight_decay: float,
+) -> tuple[Array, Array]:
+    """p -= lr g / (sqrt(initial + v) + eps) with v += g^2 and g = dp + weight_decay p.
+
+    dp, p, v (n,), lr (1,), t (1,) int64: the number of this step, from 1; lr_decay divides lr by
+    1 + (t - 1) lr_decay. Duchi et al. 2011, in PyTorch's form.
+    """
+    rates = float(initial), float(lr_decay), float(eps), float(weight_decay)
+    _adagrad_step_[blocks(p.size, 4 * THREADS), THREADS](dp, lr, t, p, v, *rates, aligned(dp, p, v))
+    return p, v
 
 
 @jit

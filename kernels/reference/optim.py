@@ -41,14 +41,18 @@ def adam_step_(
     beta2: float,
     eps: float,
     weight_decay: float,
+    decoupled: bool,
 ) -> tuple[Array, Array, Array]:
     """One step of Adam (Kingma and Ba 2015, Algorithm 1, eps as in PyTorch).
 
     dp, p, m, v (n,), lr (1,), t (1,) int64: the number of this step, from 1. weight_decay p is
-    added to the gradient.
+    added to the gradient, or if decoupled, lr weight_decay p subtracted from p first (AdamW,
+    Loshchilov and Hutter 2019).
     """
     real = p.dtype.type
-    g = dp + real(weight_decay) * p if weight_decay else dp
+    if weight_decay and decoupled:
+        p -= lr * real(weight_decay) * p
+    g = dp + real(weight_decay) * p if weight_decay and not decoupled else dp
     m *= real(beta1)
     m += real(1 - beta1) * g
     v *= real(beta2)
@@ -60,6 +64,66 @@ def adam_step_(
     )
     p -= lr / c1 * m / (np.sqrt(v) / np.sqrt(c2) + real(eps))
     return p, m, v
+
+
+def rmsprop_step_(
+    dp: Array,
+    lr: Array,
+    p: InOut,
+    v: InOut,
+    m: InOut,
+    b: InOut,
+    alpha: float,
+    eps: float,
+    momentum: float,
+    weight_decay: float,
+) -> tuple[Array, Array, Array | None, Array | None]:
+    """p -= lr g / (sqrt(v) + eps) with v = alpha v + (1 - alpha) g^2, g = dp + weight_decay p.
+
+    dp, p, v, m, b (n,), lr (1,). m, the mean of g (None: not centered): v - m^2, at least 0, stands
+    in for v. b (None where momentum is 0): b = momentum b + g / (...), and p -= lr b. Hinton 2012,
+    in PyTorch's form.
+    """
+    real = p.dtype.type
+    g = dp + real(weight_decay) * p if weight_decay else dp
+    v *= real(alpha)
+    v += real(1 - alpha) * g * g
+    square = v
+    if m is not None:
+        m *= real(alpha)
+        m += real(1 - alpha) * g
+        square = np.maximum(v - m * m, real(0))  # a variance, whatever rounding does
+    step = g / (np.sqrt(square) + real(eps))
+    if b is not None:
+        b *= real(momentum)
+        b += step
+        step = b
+    p -= lr * step
+    return p, v, m, b
+
+
+def adagrad_step_(
+    dp: Array,
+    lr: Array,
+    t: Array,
+    p: InOut,
+    v: InOut,
+    initial: float,
+    lr_decay: float,
+    eps: float,
+    weight_decay: float,
+) -> tuple[Array, Array]:
+    """p -= lr g / (sqrt(initial + v) + eps) with v += g^2 and g = dp + weight_decay p.
+
+    dp, p, v (n,), lr (1,), t (1,) int64: the number of this step, from 1; lr_decay divides lr by
+    1 + (t - 1) lr_decay. Duchi et al. 2011, in PyTorch's form.
+    """
+    real = p.dtype.type
+    g = dp + real(weight_decay) * p if weight_decay else dp
+    v += g * g
+    rate = lr / (real(1) + (t - 1).astype(p.dtype) * real(lr_decay))
+    p -= rate * g / (np.sqrt(real(initial) + v) + real(eps))
+    return p, v
 
 
 def count_(t: InOut) -> Array:

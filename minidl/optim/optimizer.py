@@ -9,6 +9,10 @@ from .. import check
 from ..tensor import Tensor
 from .flat import Flat
 
+NUMBERS = {  # options that are numbers from 0
+    "lr", "momentum", "weight_decay", "eps", "alpha", "lr_decay", "initial_accumulator_value",
+}  # fmt: skip
+
 
 class Optimizer:
     """Changes parameters along their gradients.
@@ -19,6 +23,7 @@ class Optimizer:
     """
 
     state_names: tuple[str, ...] = ()
+    optional_states: tuple[str, ...] = ()  # kept by some options only
     counts_steps = False
 
     def __init__(self, params: Any, **defaults: Any):
@@ -76,8 +81,9 @@ class Optimizer:
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Refuse options that make no sense: negative ones."""
-        for name in ("lr", "momentum", "weight_decay", "eps"):
-            value = options.get(name, 0)
+        for name, value in options.items():
+            if name not in NUMBERS:
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float | np.number):
                 raise TypeError(f"{self.name}: {name} is {value!r}, but must be a number")
             if not value >= 0:
@@ -171,7 +177,7 @@ class Optimizer:
         known = {*self.state_names, *(["t"] if self.counts_steps else [])}
         for number, (flat, i) in enumerate(self._places()):
             entry, p = entries.get(number, {}), flat.parameters[i]
-            if entry and set(entry) != known:
+            if entry and not known - {*self.optional_states} <= set(entry) <= known:
                 yield f"parameter {number} has {sorted(entry)} in the state, not {sorted(known)}"
             for name in set(entry) & set(self.state_names):
                 a = np.asarray(entry[name])
@@ -232,6 +238,7 @@ class Adam(Optimizer):
 
     state_names = ("m", "v")
     counts_steps = True
+    decoupled = False
 
     def __init__(
         self,
@@ -248,12 +255,101 @@ class Adam(Optimizer):
         super().check_options(options)
         betas = options["betas"]
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"Adam: betas are {betas}, but must be two numbers in [0, 1)")
+            raise ValueError(f"{self.name}: betas are {betas}, but must be two numbers in [0, 1)")
 
     def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
         """One call of adam_step_."""
         k, at, t = flat.kernels, flat.span(first, stop), flat.t[first:stop]
         k.count_(t)
         p, m, v = flat.data[at], flat.state("m")[at], flat.state("v")[at]
-        eps, decay = group["eps"], group["weight_decay"]
-        k.adam_step_(flat.grad[at], flat.lr, t[:1], p, m, v, *group["betas"], eps, decay)
+        rest = *group["betas"], group["eps"], group["weight_decay"], self.decoupled
+        k.adam_step_(flat.grad[at], flat.lr, t[:1], p, m, v, *rest)
+
+
+class AdamW(Adam):
+    """Adam with a weight decay of its own: lr weight_decay p is subtracted from p before the step.
+
+    The gradient and its means know nothing of it (Loshchilov and Hutter 2019).
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ):
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+class RMSprop(Optimizer):
+    """Steps along the gradient over its root mean square, of which alpha is kept (Hinton 2012).
+
+    centered: over its standard deviation. momentum: how much of a step goes on in the next.
+    """
+
+    state_names = ("v", "m", "b")
+    optional_states = ("m", "b")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ):
+        options = {"alpha": alpha, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, lr=lr, **options, momentum=momentum, centered=centered)
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """A mean keeps at most all of what it was."""
+        super().check_options(options)
+        if options["alpha"] > 1:
+            raise ValueError(f"RMSprop: alpha is {options['alpha']}, but must be at most 1")
+
+    def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
+        """One call of rmsprop_step_."""
+        at, momentum = flat.span(first, stop), group["momentum"]
+        v = flat.state("v")[at]
+        m = flat.state("m")[at] if group["centered"] else None
+        b = flat.state("b")[at] if momentum else None
+        rest = group["alpha"], group["eps"], momentum, group["weight_decay"]
+        flat.kernels.rmsprop_step_(flat.grad[at], flat.lr, flat.data[at], v, m, b, *rest)
+
+
+class Adagrad(Optimizer):
+    """Steps along the gradient over the root of the sum of all its squares (Duchi et al. 2011).
+
+    lr_decay: step t, of each parameter, has the rate lr / (1 + (t - 1) lr_decay). The sum starts
+    from initial_accumulator_value.
+    """
+
+    state_names = ("v",)
+    counts_steps = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ):
+        options = {"lr_decay": lr_decay, "weight_decay": weight_decay, "eps": eps}
+        options["initial_accumulator_value"] = initial_accumulator_value
+        super().__init__(params, lr=lr, **options)
+
+    def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
+        """One call of adagrad_step_."""
+        k, at, t = flat.kernels, flat.span(first, stop), flat.t[first:stop]
+        k.count_(t)
+        names = "initial_accumulator_value", "lr_decay", "eps", "weight_decay"
+        rest = (group[name] for name in names)
+        k.adagrad_step_(flat.grad[at], flat.lr, t[:1], flat.data[at], flat.state("v")[at], *rest)
