@@ -45,7 +45,10 @@ __all__ = [
     "sub", "sum", "take", "Tensor", "tensor",
 ]  # fmt: skip
 
-_LATER = ("cuda", "data", "io", "kernels", "models", "nn", "optim", "plot", "train")
+_LATER = (
+    "callbacks", "cuda", "data", "io", "kernels", "metrics", "models", "nn", "optim", "plot",
+    "train",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:

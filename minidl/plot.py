@@ -69,6 +69,30 @@ def mistakes(
     return figure
 
 
+def confusion(counts: np.ndarray, classes: Sequence[str] = (), title: str = "") -> "Figure":
+    """Draw a confusion matrix: rows what is right, columns what was said, darker for more.
+
+    counts (C, C), as minidl.metrics.confusion_matrix gives them. Each row has a colour scale of its
+    own, so that rare classes are seen too.
+    """
+    n = len(counts)
+    figure = _figure((1.5 + 0.5 * n, 1.5 + 0.5 * n))
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = classes or [str(i) for i in range(n)]
+    axes.set(xlabel="said", ylabel="is", title=title)
+    axes.set_xticks(range(n), names, rotation=90 if max(map(len, names), default=0) > 3 else 0)
+    axes.set_yticks(range(n), names)
+    whole = np.issubdtype(counts.dtype, np.integer)
+    for (i, j), count in np.ndenumerate(counts):
+        color = "white" if shares[i, j] > 0.5 else "black"
+        if count:
+            label = f"{count:,}" if whole else f"{count:.2f}"
+            axes.text(j, i, label, ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
 def png(figure: "Figure") -> bytes:
     """Return the picture as the bytes of a PNG file."""
     out = io.BytesIO()

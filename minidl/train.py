@@ -25,24 +25,19 @@ from tqdm import tqdm
 
 from . import check, optim
 from .backend import Device, device
+from .metrics import Metric, accuracy, top_k_accuracy
 from .nn import Module
 from .nn import functional as F
 from .nn.module import evaluating
 from .tensor import Tensor
 
 Loss = Callable[[Tensor, Any], Tensor]
-Metric = Callable[[np.ndarray, np.ndarray], float]
 Measure = Callable[[Tensor, Any], tuple[Tensor, dict[str, float]]]
 Step = Callable[[Tensor, float, int], None]
 
 
-def accuracy(output: np.ndarray, target: np.ndarray) -> float:
-    """The fraction of rows of output (N, C) whose largest entry stands at target (N,)."""
-    return float((output.argmax(1) == target).mean())
-
-
 LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy}
-METRICS: dict[str, Metric] = {"accuracy": accuracy}
+METRICS: dict[str, Metric] = {"accuracy": accuracy, "top_5_accuracy": top_k_accuracy(5)}
 
 
 class History(dict[str, list[float]]):
@@ -75,6 +70,16 @@ class History(dict[str, list[float]]):
         self.batch_loss = state["batch_loss"]
 
 
+class Callback:
+    """Something for fit to call; minidl.callbacks has some. What is not defined does nothing."""
+
+    def on_epoch_end(self, model: Module, history: History) -> Any:
+        """After every epoch. True ends the training."""
+
+    def on_train_end(self, model: Module, history: History) -> None:
+        """After the last epoch, also where a callback ended the training."""
+
+
 def fit(
     model: Module,
     train: Iterable[Any],
@@ -89,6 +94,7 @@ def fit(
     schedule_every: str | None = None,
     clip_grad_norm: float | None = None,
     on_epoch: Callable[[History], Any] | None = None,
+    callbacks: Iterable[Callback] = (),
     history: History | None = None,
     progress: bool = True,
 ) -> History:
@@ -99,8 +105,8 @@ def fit(
     optimizer: one of minidl.optim, or a name, with lr. loss(output, y) is a mean over the batch;
     metrics(output, y) get arrays. schedule: stepped after every "batch" or "epoch", as
     schedule_every says; if it does not, OneCycleLR by the batch, any other by the epoch.
-    on_epoch(history) ends the training by returning True. history: go on with one of an earlier
-    fit.
+    on_epoch(history) ends the training by returning True, and so do callbacks, called before it.
+    history: go on with one of an earlier fit.
 
     FloatingPointError when a loss is not finite: the weights are then as the batch before left
     them. ValueError for no batches.
@@ -110,6 +116,7 @@ def fit(
     optimizer = _optimizer(optimizer, model, lr)
     by_batch = _by_batch(schedule, schedule_every)
     measure, history = _measure(loss, metrics), History() if history is None else history
+    callbacks = list(callbacks)
     step = _step(model, optimizer, by_batch, clip_grad_norm, history)
     last = history.epochs + epochs
     for epoch in range(history.epochs + 1, last + 1):
@@ -118,12 +125,17 @@ def fit(
         with contextlib.closing(_shown(train, title, history, progress)) as batches:
             row = _epoch(model, batches, measure, step, validation)
         if schedule is not by_batch:
-            schedule.step()
+            schedule.step(*_monitored(schedule, row))
         history.add(row | {"lr": rate, "seconds": time.perf_counter() - start})
         if progress:
             tqdm.write(f"{title}  {_line(row)}  {history['seconds'][-1]:.1f} s")
-        if on_epoch is not None and on_epoch(history):
+        stop = [callback.on_epoch_end(model, history) for callback in callbacks]
+        if on_epoch is not None:
+            stop.append(on_epoch(history))
+        if any(stop):
             break
+    for callback in callbacks:
+        callback.on_train_end(model, history)
     return history
 
 
@@ -220,7 +232,17 @@ def _by_batch(schedule: Any, every: str | None) -> Any:
     if every is None:
         every = "batch" if isinstance(schedule, optim.OneCycleLR) else "epoch"
     check.known("schedule_every", every, ("batch", "epoch"))
+    if every == "batch" and isinstance(schedule, optim.ReduceLROnPlateau):
+        raise ValueError("fit: ReduceLROnPlateau goes by what is measured in an epoch, not a batch")
     return schedule if every == "batch" else None
+
+
+def _monitored(schedule: Any, row: Mapping[str, float]) -> tuple[float, ...]:
+    """What a schedule that goes by a measured number wants to know at the end of an epoch."""
+    if not isinstance(schedule, optim.ReduceLROnPlateau):
+        return ()
+    check.known("quantity for ReduceLROnPlateau to monitor", schedule.monitor, row)
+    return (row[schedule.monitor],)
 
 
 def _epoch(

@@ -25,10 +25,10 @@ LAYERS = (
     {"tensor"},
     {"op", "check", "random", "cuda"},
     {"ops"},
-    {"nn", "optim"},
+    {"nn", "optim", "metrics"},
     {"models", "data", "capture"},
     {"train", "io", "plot"},
-    {"keras"},
+    {"keras", "callbacks"},
     {"cli"},
     {"__main__"},
 )

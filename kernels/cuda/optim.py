@@ -141,7 +141,7 @@ def adam_step_(
 @device
 def _rmsprop(dp, p, v, m, b, options):
     """One parameter's new value, mean square, mean and momentum: the last two where they count."""
-    rate, keep, new, eps, momentum, decay, centered, moving = options
+    rate, keep, new, eps, momentum, decay, centered, moving, zero = options
     if decay:  # 0 times an infinite parameter would be NaN
         dp += decay * p
     v = keep * v + new * dp * dp
@@ -149,8 +149,8 @@ def _rmsprop(dp, p, v, m, b, options):
     if centered:
         m = keep * m + new * dp
         square = v - m * m
-        if square < v.dtype.type(0):  # a variance, whatever rounding does; NaN stays
-            square = v.dtype.type(0)
+        if square < zero:  # a variance, whatever rounding does; NaN stays
+            square = zero
     step = dp / (math.sqrt(square) + eps)
     if moving:
         b = momentum * b + step
@@ -174,7 +174,7 @@ def _rmsprop_step_(dp, lr, p, v, m, b, keep, new, eps, momentum, decay, wide):
         m0, m1, m2, m3 = load4(m, i, wide)
     if moving:
         b0, b1, b2, b3 = load4(b, i, wide)
-    options = rate, keep, new, eps, momentum, decay, centered, moving
+    options = rate, keep, new, eps, momentum, decay, centered, moving, p.dtype.type(0)
     p0, v0, m0, b0 = _rmsprop(dp0, p0, v0, m0, b0, options)
     p1, v1, m1, b1 = _rmsprop(dp1, p1, v1, m1, b1, options)
     p2, v2, m2, b2 = _rmsprop(dp2, p2, v2, m2, b2, options)
