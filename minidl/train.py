@@ -17,7 +17,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,7 @@ def fit(
     schedule_every: str | None = None,
     clip_grad_norm: float | None = None,
     on_epoch: Callable[[History], Any] | None = None,
-    callbacks: Iterable[Callback] = (),
+    callbacks: Sequence[Callback] = (),
     history: History | None = None,
     progress: bool = True,
 ) -> History:
@@ -116,7 +116,6 @@ def fit(
     optimizer = _optimizer(optimizer, model, lr)
     by_batch = _by_batch(schedule, schedule_every)
     measure, history = _measure(loss, metrics), History() if history is None else history
-    callbacks = list(callbacks)
     step = _step(model, optimizer, by_batch, clip_grad_norm, history)
     last = history.epochs + epochs
     for epoch in range(history.epochs + 1, last + 1):
@@ -129,10 +128,7 @@ def fit(
         history.add(row | {"lr": rate, "seconds": time.perf_counter() - start})
         if progress:
             tqdm.write(f"{title}  {_line(row)}  {history['seconds'][-1]:.1f} s")
-        stop = [callback.on_epoch_end(model, history) for callback in callbacks]
-        if on_epoch is not None:
-            stop.append(on_epoch(history))
-        if any(stop):
+        if _told_to_stop(model, history, callbacks, on_epoch):
             break
     for callback in callbacks:
         callback.on_train_end(model, history)
@@ -232,17 +228,26 @@ def _by_batch(schedule: Any, every: str | None) -> Any:
     if every is None:
         every = "batch" if isinstance(schedule, optim.OneCycleLR) else "epoch"
     check.known("schedule_every", every, ("batch", "epoch"))
-    if every == "batch" and isinstance(schedule, optim.ReduceLROnPlateau):
-        raise ValueError("fit: ReduceLROnPlateau goes by what is measured in an epoch, not a batch")
+    if every == "batch" and hasattr(schedule, "monitor"):
+        kind = type(schedule).__name__
+        raise ValueError(f"fit: {kind} goes by what is measured in an epoch, not in a batch")
     return schedule if every == "batch" else None
 
 
 def _monitored(schedule: Any, row: Mapping[str, float]) -> tuple[float, ...]:
     """What a schedule that goes by a measured number wants to know at the end of an epoch."""
-    if not isinstance(schedule, optim.ReduceLROnPlateau):
+    if not hasattr(schedule, "monitor"):
         return ()
-    check.known("quantity for ReduceLROnPlateau to monitor", schedule.monitor, row)
+    check.known(f"quantity for {type(schedule).__name__} to monitor", schedule.monitor, row)
     return (row[schedule.monitor],)
+
+
+def _told_to_stop(
+    model: Module, history: History, callbacks: Sequence[Callback], on_epoch: Any
+) -> bool:
+    """Whether one of those who are to be called says so; all of them are called."""
+    told = [callback.on_epoch_end(model, history) for callback in callbacks]
+    return any([*told, on_epoch is not None and on_epoch(history)])
 
 
 def _epoch(

@@ -481,6 +481,15 @@ def test_bad_input_is_refused(make, error, words):
         make(parameter(1.0))
 
 
+def test_every_name_is_there_where_pytorch_has_it():
+    assert all(callable(getattr(optim, name)) for name in set(optim.__all__) - {"lr_scheduler"})
+    for name in ("LinearLR", "SequentialLR", "ReduceLROnPlateau", "StepLR"):
+        assert getattr(optim.lr_scheduler, name) is getattr(optim, name)
+    for module in (optim, optim.lr_scheduler):
+        with pytest.raises(AttributeError, match="no attribute 'Adamw'"):
+            module.Adamw  # noqa: B018
+
+
 def test_optimizers_are_found_by_name():
     adam = optim.get("Adam", [parameter(1.0)], lr=0.5, eps=0.1)
     assert isinstance(adam, optim.Adam) and adam.param_groups[0]["eps"] == 0.1

@@ -1,19 +1,13 @@
 """Optimizers, learning-rate schedules and gradient clipping, under PyTorch's names."""
 
+from importlib import import_module
 from typing import Any
 
 from .. import check
 from . import lr_scheduler
 from .clip import clip_grad_norm_
-from .lr_scheduler import (
-    CosineAnnealingLR,
-    LinearLR,
-    OneCycleLR,
-    ReduceLROnPlateau,
-    SequentialLR,
-    StepLR,
-)
-from .optimizer import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from .lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
+from .optimizer import SGD, Adam, Optimizer
 
 __all__ = [
     "Adagrad", "Adam", "AdamW", "CosineAnnealingLR", "LinearLR", "OneCycleLR", "Optimizer",
@@ -21,9 +15,16 @@ __all__ = [
     "lr_scheduler",
 ]  # fmt: skip
 
-_KNOWN: dict[str, type[Optimizer]] = {
-    kind.__name__.lower(): kind for kind in (SGD, Adam, AdamW, RMSprop, Adagrad)
-}
+_LATER = {"AdamW": "adamw", "RMSprop": "rmsprop", "Adagrad": "adagrad", **lr_scheduler.LATER}
+_KNOWN = {name.lower(): name for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")}
+
+
+def __getattr__(name: str) -> Any:
+    """Optimizers and schedules from files that are loaded when they are asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    return found
 
 
 def get(name: str, params: Any, **options: Any) -> Optimizer:
@@ -31,4 +32,4 @@ def get(name: str, params: Any, **options: Any) -> Optimizer:
     key = str(name).lower()
     if key not in _KNOWN:
         check.known("optimizer", name, _KNOWN)
-    return _KNOWN[key](params, **options)
+    return getattr(import_module(__name__), _KNOWN[key])(params, **options)
