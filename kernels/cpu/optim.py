@@ -59,10 +59,8 @@ def adam_step_(
     # 1 - beta**t; as expm1, since 1 - 0.999 in float32 has four digits
     c1, c2 = (-np.expm1(real(t[0]) * real(math.log(b))) if b else real(1) for b in (beta1, beta2))
     rates = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2), lr[0] / c1, np.sqrt(c2)
-    decay, shrink = real(weight_decay), ZERO
-    if decoupled:
-        decay, shrink = ZERO, lr[0] * decay if weight_decay else ZERO
-    _adam(p.size, 4 * p.size, *flat, *rates, real(eps), decay, shrink)
+    decay = real(weight_decay)
+    _adam(p.size, 4 * p.size, *flat, *rates, real(eps), decay, lr[0] * decay, bool(decoupled))
     return p, m, v
 
 
@@ -135,14 +133,17 @@ def _sgd(start, stop, dp, p, v, lr, momentum, decay, nesterov):
 
 
 @loop(fast=("contract",))
-def _adam(start, stop, dp, p, m, v, beta1, rest1, beta2, rest2, step, root, eps, decay, shrink):
+def _adam(
+    start, stop, dp, p, m, v, beta1, rest1, beta2, rest2, step, root, eps, decay, shrink, decoupled
+):
     dp, p, m, v = dp[start:stop], p[start:stop], m[start:stop], v[start:stop]
     for i in range(p.size):
-        if shrink != 0:
-            p[i] -= shrink * p[i]
         g = dp[i]
         if decay != 0:
-            g += decay * p[i]
+            if decoupled:
+                p[i] -= shrink * p[i]
+            else:
+                g += decay * p[i]
         m[i] = beta1 * m[i] + rest1 * g
         v[i] = beta2 * v[i] + rest2 * g * g
         p[i] -= step * m[i] / (math.sqrt(v[i]) / root + eps)

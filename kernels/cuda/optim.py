@@ -71,11 +71,12 @@ def sgd_step_(
 
 
 @device
-def _adam(dp, p, m, v, rate, root, keep1, keep2, new1, new2, eps, decay, shrink):
+def _adam(dp, p, m, v, options):
     """One parameter's new value, mean and mean square."""
-    if shrink:  # 0 times an infinite parameter would be NaN
+    rate, root, keep1, keep2, new1, new2, eps, decay, shrink, decoupled = options
+    if decay and decoupled:  # 0 times an infinite parameter would be NaN
         p -= shrink * p
-    if decay:
+    elif decay:
         dp += decay * p
     m = keep1 * m + new1 * dp
     v = keep2 * v + new2 * dp * dp
@@ -92,17 +93,15 @@ def _adam_step_(
         return
     step = p.dtype.type(t[0])
     rate, root = lr[0] / -math.expm1(step * log1), math.sqrt(-math.expm1(step * log2))
-    shrink = p.dtype.type(0)
-    if decoupled and decay:
-        shrink, decay = lr[0] * decay, shrink
+    options = rate, root, keep1, keep2, new1, new2, eps, decay, lr[0] * decay, decoupled
     dp0, dp1, dp2, dp3 = load4(dp, i, wide)
     p0, p1, p2, p3 = load4(p, i, wide)
     m0, m1, m2, m3 = load4(m, i, wide)
     v0, v1, v2, v3 = load4(v, i, wide)
-    p0, m0, v0 = _adam(dp0, p0, m0, v0, rate, root, keep1, keep2, new1, new2, eps, decay, shrink)
-    p1, m1, v1 = _adam(dp1, p1, m1, v1, rate, root, keep1, keep2, new1, new2, eps, decay, shrink)
-    p2, m2, v2 = _adam(dp2, p2, m2, v2, rate, root, keep1, keep2, new1, new2, eps, decay, shrink)
-    p3, m3, v3 = _adam(dp3, p3, m3, v3, rate, root, keep1, keep2, new1, new2, eps, decay, shrink)
+    p0, m0, v0 = _adam(dp0, p0, m0, v0, options)
+    p1, m1, v1 = _adam(dp1, p1, m1, v1, options)
+    p2, m2, v2 = _adam(dp2, p2, m2, v2, options)
+    p3, m3, v3 = _adam(dp3, p3, m3, v3, options)
     store4(p, i, wide, p0, p1, p2, p3)
     store4(m, i, wide, m0, m1, m2, m3)
     store4(v, i, wide, v0, v1, v2, v3)
