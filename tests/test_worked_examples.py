@@ -374,6 +374,14 @@ def test_a_decoupled_decay_shrinks_the_parameter_and_leaves_the_means_alone():
     np.testing.assert_allclose(m, [0.4, 0])
 
 
+def test_an_infinite_parameter_stays_infinite_only_without_decay():
+    for decay, want in ((0.0, INF), (0.5, NAN)):
+        dp, lr, p, m, v = arrays([1], [0], [INF], [0], [0])
+        with np.errstate(invalid="ignore"):
+            k.adam_step_(dp, lr, np.array([1]), p, m, v, 0.9, 0.999, 1e-8, decay, True)
+        same(p, [want])  # 0 times infinity
+
+
 def test_two_steps_of_rmsprop_centered_and_with_momentum():
     dp, lr, p, v, m, b = arrays([2], [1], [0], [0], [0], [0])
     k.rmsprop_step_(dp, lr, p, v, None, None, 0.75, 1.0, 0.0, 0.0)
