@@ -1,5 +1,6 @@
 """Optimizers, learning-rate schedules and gradient clipping, under PyTorch's names."""
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -32,4 +33,4 @@ def get(name: str, params: Any, **options: Any) -> Optimizer:
     key = str(name).lower()
     if key not in _KNOWN:
         check.known("optimizer", name, _KNOWN)
-    return getattr(import_module(__name__), _KNOWN[key])(params, **options)
+    return getattr(sys.modules[__name__], _KNOWN[key])(params, **options)
