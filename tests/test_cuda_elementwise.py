@@ -197,7 +197,7 @@ def test_powers_of_special_values(k, dtype):
 
 def flat_ptx(kernel):
     flat = types.Array(types.float32, 1, "C")
-    signature = (flat,) * 4 + (types.boolean,)
+    signature = (flat,) * 4 + (types.boolean, types.float32, types.float32)
     return cuda.compile(kernel.function, signature, device=False, abi="numba", cc=(8, 0))[0]
 
 

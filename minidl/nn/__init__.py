@@ -5,21 +5,30 @@ from typing import Any
 
 from . import functional, init
 from .layers import (
+    ELU,
+    GELU,
     BatchNorm2d,
     Conv2d,
     CrossEntropyLoss,
     Dropout,
     Flatten,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
+    ReLU6,
     Sequential,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
 )
 from .module import Module, Parameter
 
 __all__ = [
-    "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten", "Linear", "MaxPool2d",
-    "Module", "Parameter", "ReLU", "Sequential", "functional", "init",
+    "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "ELU", "Flatten", "GELU",
+    "LeakyReLU", "Linear", "MaxPool2d", "Module", "Parameter", "ReLU", "ReLU6", "Sequential",
+    "SiLU", "Sigmoid", "Softplus", "Tanh", "functional", "init",
 ]  # fmt: skip
 
 # Names of other frameworks that no spelling check would find.
