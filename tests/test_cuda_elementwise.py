@@ -24,8 +24,9 @@ DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
 POINTWISE = {
     kernels.dense.__name__: kernels
     for module in (elementwise, move)
-    for kernels in vars(module).values()
-    if isinstance(kernels, Pointwise)
+    for value in vars(module).values()
+    for kernels in (value.values() if isinstance(value, dict) else [value])
+    if isinstance(kernels, Pointwise) and kernels.dense
 }
 
 

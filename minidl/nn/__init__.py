@@ -1,27 +1,20 @@
 """Layers, under PyTorch's names. Images are (N, H, W, C), weights (in, out)."""
 
 import difflib
+from importlib import import_module
 from typing import Any
 
 from . import functional, init
 from .layers import (
-    ELU,
-    GELU,
     BatchNorm2d,
     Conv2d,
     CrossEntropyLoss,
     Dropout,
     Flatten,
-    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
-    ReLU6,
     Sequential,
-    Sigmoid,
-    SiLU,
-    Softplus,
-    Tanh,
 )
 from .module import Module, Parameter
 
@@ -31,6 +24,9 @@ __all__ = [
     "SiLU", "Sigmoid", "Softplus", "Tanh", "functional", "init",
 ]  # fmt: skip
 
+_LATER = dict.fromkeys(
+    ("ELU", "GELU", "LeakyReLU", "ReLU6", "Sigmoid", "SiLU", "Softplus", "Tanh"), "activation"
+)
 # Names of other frameworks that no spelling check would find.
 _ELSEWHERE = {
     "Dense": "Linear",
@@ -47,6 +43,8 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
     folded = {known.lower(): known for known in __all__}
     near = difflib.get_close_matches(name.lower(), folded, 1, 0.7)
     guess = _ELSEWHERE.get(name) or (folded[near[0]] if near else "")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from .. import check, ops
-from ..ops import exp, log, relu, relu6, sigmoid, silu, sqrt, tanh
+from ..ops import exp, log, relu, sigmoid, sqrt, tanh
 from ..random import Generator, default_generator
 from ..tensor import Tensor
 
@@ -35,6 +35,16 @@ def conv2d(
 ) -> Tensor:
     """Convolution of input (N, H, W, C) with weight (KH, KW, C, F): see ops.conv2d."""
     return ops.conv2d(input, weight, bias, stride=stride, padding=padding, relu=relu)
+
+
+def relu6(input: Tensor) -> Tensor:
+    """min(max(input, 0), 6)."""
+    return ops.relu6(input)
+
+
+def silu(input: Tensor) -> Tensor:
+    """input times sigmoid(input)."""
+    return ops.silu(input)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:

@@ -1,5 +1,6 @@
 """The ops, and the table that makes them Tensor's operators and methods."""
 
+from importlib import import_module
 from typing import Any
 
 from ..kernels import shapes
@@ -10,10 +11,7 @@ from .elementwise import (
     clip,
     compare,
     div,
-    elu,
     exp,
-    gelu,
-    leaky_relu,
     log,
     maximum,
     minimum,
@@ -21,10 +19,7 @@ from .elementwise import (
     neg,
     pow,
     relu,
-    relu6,
     sigmoid,
-    silu,
-    softplus,
     sqrt,
     sub,
     tanh,
@@ -45,6 +40,17 @@ __all__ = [
     "neg", "permute", "pow", "relu", "relu6", "reshape", "sigmoid", "silu", "softplus", "sqrt",
     "sub", "sum", "take", "tanh", "where",
 ]  # fmt: skip
+
+
+_LATER = dict.fromkeys(("elu", "gelu", "leaky_relu", "relu6", "silu", "softplus"), "activation")
+
+
+def __getattr__(name: str) -> Any:
+    """Ops that few networks need, from files that are loaded when they are asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"minidl.ops has no {name!r}", name=name)
+    globals()[name] = op = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    return op
 
 
 def _reversed(op: Any) -> Any:
