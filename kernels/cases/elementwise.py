@@ -19,12 +19,12 @@ def _pow_grad_a(v: SimpleNamespace, run: Any) -> Any:
 
 
 def _sigmoid_of(v: SimpleNamespace) -> tuple[Any, Any, Any]:
-    """w, sigmoid(w) and what else the gradient adds, where y = x sigmoid(w)."""
-    x, rate = v.x, getattr(v, "approximate", "") == "tanh" and np.sqrt(8 / np.pi)
-    w = rate * (x + 0.044715 * x**3) if rate else x
-    steep = rate * (1 + 3 * 0.044715 * x * x) if rate else 1
+    """w, sigmoid(w) and x times its slope, where silu and gelu's approximation are x sigmoid(w)."""
+    x, tanh = v.x, getattr(v, "approximate", "none") == "tanh"
+    rate, cubic = (np.sqrt(8 / np.pi), 0.044715) if tanh else (1, 0)
+    w = rate * (x + cubic * x**3)
     s = 1 / (1 + np.exp(-w))
-    return w, s, x * s / (1 + np.exp(w)) * steep
+    return w, s, x * s / (1 + np.exp(w)) * rate * (1 + 3 * cubic * x * x)
 
 
 def _logistic_grad(v: SimpleNamespace, run: Any) -> Any:
