@@ -14,8 +14,10 @@ from . import ops  # noqa: E402
 from .autograd import no_grad  # noqa: E402
 from .backend import Device, device  # noqa: E402
 from .ops import (  # noqa: E402
+    abs,
     add,
     argmax,
+    clip,
     div,
     exp,
     log,
@@ -23,26 +25,31 @@ from .ops import (  # noqa: E402
     max,
     maximum,
     mean,
+    minimum,
     mul,
     neg,
     permute,
     pow,
     relu,
     reshape,
+    sigmoid,
     sqrt,
     sub,
     sum,
     take,
+    tanh,
+    where,
 )
 from .ops.linear import set_matmul  # noqa: E402
 from .random import Generator, manual_seed, rand, randn  # noqa: E402
 from .tensor import Tensor, from_dlpack, tensor  # noqa: E402
 
 __all__ = [
-    "__version__", "add", "argmax", "Device", "device", "div", "exp", "from_dlpack",
-    "Generator", "log", "manual_seed", "matmul", "max", "maximum", "mean", "mul", "neg",
-    "no_grad", "ops", "permute", "pow", "rand", "randn", "relu", "reshape", "set_matmul", "sqrt",
-    "sub", "sum", "take", "Tensor", "tensor",
+    "__version__", "abs", "add", "argmax", "clip", "Device", "device", "div", "exp",
+    "from_dlpack", "Generator", "log", "manual_seed", "matmul", "max", "maximum", "mean",
+    "minimum", "mul", "neg", "no_grad", "ops", "permute", "pow", "rand", "randn", "relu",
+    "reshape", "set_matmul", "sigmoid", "sqrt", "sub", "sum", "take", "tanh", "Tensor",
+    "tensor", "where",
 ]  # fmt: skip
 
 _LATER = (

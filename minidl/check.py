@@ -20,14 +20,14 @@ def rank(op: str, name: str, x: Array, wanted: int, layout: str, hint: str = "")
         fail(op, f"{name} has {x.ndim} dimensions, but {layout} has {wanted}", hint, **{name: x})
 
 
-def broadcast(op: str, a: Array, b: Array) -> tuple[int, ...]:
-    """The shape of a and b together."""
-    if a.shape == b.shape:
+def broadcast(op: str, a: Array, b: Array, **more: Array) -> tuple[int, ...]:
+    """The shape of a, b and more arrays together."""
+    if a.shape == b.shape and not more:
         return a.shape
     try:
-        return shapes.broadcast(a.shape, b.shape)
+        return shapes.broadcast(a.shape, b.shape, *(x.shape for x in more.values()))
     except ValueError:
-        fail(op, "the shapes do not broadcast", "each axis must agree or be 1", a=a, b=b)
+        fail(op, "the shapes do not broadcast", "each axis must agree or be 1", a=a, b=b, **more)
 
 
 def axes(op: str, axis: Any, x: Array) -> tuple[int, ...]:

@@ -87,8 +87,9 @@ def _record(name: str, inputs: tuple, nodes: list, grads: Any, y: Tensor) -> Nod
 
 
 def _lift(name: str, inputs: tuple) -> list:
-    """Inputs as tensors: numbers and lists take dtype and device of the first tensor."""
-    guide = next((t for t in inputs if isinstance(t, Tensor)), None)
+    """Inputs as tensors: numbers and lists take dtype and device of the first tensor of floats."""
+    tensors = [t for t in inputs if isinstance(t, Tensor)]
+    guide = max(tensors, key=lambda t: t.dtype.kind == "f", default=None)
     lifted: list = []
     for t in inputs:
         if t is None or isinstance(t, Tensor):

@@ -41,16 +41,16 @@ class Tensor:
             dim: Any = None,
             keepdim: bool = False,
         ) -> "Tensor": ...
-        def _reshape(self, *lengths: Any) -> "Tensor": ...
+        def _varied(self, *args: Any, **named: Any) -> "Tensor": ...
         def astype(self, dtype: Any) -> "Tensor": ...
         def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor": ...
 
         __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __matmul__ = _binary
         __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __rmatmul__ = __getitem__ = _binary
-        __lt__ = __le__ = __gt__ = __ge__ = _binary
-        __neg__ = exp = log = sqrt = relu = _unary
+        __lt__ = __le__ = __gt__ = __ge__ = maximum = minimum = _binary
+        __neg__ = __abs__ = abs = exp = log = sqrt = relu = sigmoid = tanh = _unary
         sum = mean = max = argmax = _reduction
-        reshape = view = permute = transpose = _reshape
+        reshape = view = permute = transpose = clip = clamp = where = _varied
         T: "Tensor"
 
     def __init__(

@@ -73,6 +73,14 @@ def other_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
         x.reshape(-1)[::29] = 0
         mean, var, w = draw(c), np.square(draw(c, seed=2)), draw(c, seed=3)
         yield "relu_grad", (dy, np.maximum(x, 0), shape, False)
+        for name in ("abs_grad", "relu6_grad", "sigmoid_grad", "tanh_grad", "silu_grad"):
+            yield name, (dy, 4 * x, shape, False)
+        yield "clip_grad", (dy, x, shape, -0.5, 1.0, False)
+        yield "leaky_relu", (x, shape, 0.1)
+        yield "leaky_relu_grad", (dy, x, shape, 0.1, False)
+        for approximate in ("none", "tanh"):
+            yield "gelu", (x, shape, approximate)
+            yield "gelu_grad", (dy, x, shape, approximate, False)
         yield "sum_rows", (dy, (c,), False)
         yield "dropout", (x, key, shape, 0.3)
         yield "dropout", (x, key, shape, 1.0)

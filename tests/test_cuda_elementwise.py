@@ -24,8 +24,9 @@ DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
 POINTWISE = {
     kernels.dense.__name__: kernels
     for module in (elementwise, move)
-    for kernels in vars(module).values()
-    if isinstance(kernels, Pointwise)
+    for value in vars(module).values()
+    for kernels in (value.values() if isinstance(value, dict) else [value])
+    if isinstance(kernels, Pointwise) and kernels.dense
 }
 
 
@@ -197,7 +198,7 @@ def test_powers_of_special_values(k, dtype):
 
 def flat_ptx(kernel):
     flat = types.Array(types.float32, 1, "C")
-    signature = (flat,) * 4 + (types.boolean,)
+    signature = (flat,) * 4 + (types.boolean, types.float32, types.float32)
     return cuda.compile(kernel.function, signature, device=False, abi="numba", cc=(8, 0))[0]
 
 

@@ -91,6 +91,31 @@ def ties_all_to_a(dy, a, b, da, add):
     return right.mul_grad_a(dy, (a >= b).astype(dy.dtype), da, add)
 
 
+@mutant("gelu", "inf and NaN")
+def cut_off_in_the_tail(x, y, approximate):
+    return put(np.where(x < -1e9, 0, right.gelu(x, y, approximate)), y)
+
+
+@mutant("gelu")
+def always_exact(x, y, approximate):
+    return right.gelu(x, y, "none")
+
+
+@mutant("clip_grad")
+def slope_0_at_the_bounds(dy, x, dx, low, high, add):
+    return put(np.where((low < x) & (x < high), dy, 0), dx, add)
+
+
+@mutant("where_grad_a", "inf and NaN")
+def truth_as_a_factor(dy, cond, da, add):
+    return right.mul_grad_a(dy, cond.astype(dy.dtype), da, add)
+
+
+@mutant("softplus")
+def threshold_of_x_not_of_beta_x(x, y, beta, threshold):
+    return put(np.where(x > threshold, x, right.softplus(x, y, beta, np.inf)), y)
+
+
 @mutant("compare")
 def at_most_for_less(a, b, y, relation):
     return right.compare(a, b, y, "le" if relation == "lt" else relation)

@@ -8,6 +8,7 @@ import pytest
 
 import minidl
 from minidl import Tensor, nn
+from minidl.nn import functional as F
 from minidl.nn import init
 
 
@@ -279,6 +280,9 @@ def test_repr_is_nested_as_in_pytorch():
         ")"
     )
     assert repr(nn.ReLU()) == "ReLU()"
+    assert repr(nn.GELU("tanh")) == "GELU(approximate='tanh')"
+    assert repr(nn.LeakyReLU()) == "LeakyReLU(negative_slope=0.01)"
+    assert repr(nn.Softplus(2)) == "Softplus(beta=2, threshold=20.0)"
     assert repr(nn.Parameter([1.0])).startswith("Parameter containing:\ntensor([1.]")
 
 
@@ -539,3 +543,29 @@ def test_initialisers_work_in_float64_and_refuse_what_they_do_not_know():
         init.kaiming_uniform_(w, mode="fan_inn")
     with pytest.raises(ValueError, match="unknown nonlinearity 'gelu'"):
         init.kaiming_normal_(w, nonlinearity="gelu")
+
+
+@pytest.mark.parametrize(
+    ("layer", "function"),
+    [
+        (nn.ReLU6(), F.relu6),
+        (nn.LeakyReLU(0.3), lambda x: F.leaky_relu(x, 0.3)),
+        (nn.ELU(0.5), lambda x: F.elu(x, 0.5)),
+        (nn.GELU(), F.gelu),
+        (nn.GELU("tanh"), lambda x: F.gelu(x, approximate="tanh")),
+        (nn.SiLU(), F.silu),
+        (nn.Sigmoid(), Tensor.sigmoid),
+        (nn.Tanh(), Tensor.tanh),
+        (nn.Softplus(2, 3), lambda x: F.softplus(x, 2, 3)),
+    ],
+    ids=str,
+)
+def test_an_activation_is_a_layer(layer, function):
+    x = Tensor(np.linspace(-8, 8, 33).reshape(3, 11))
+    assert nn.Sequential(layer)(x).tolist() == function(x).tolist()
+    assert len({*map(float, layer(x).numpy().ravel())}) > 5
+
+
+def test_an_unknown_approximation_is_refused_by_the_layer():
+    with pytest.raises(ValueError, match="'tan'; did you mean 'tanh'"):
+        nn.GELU("tan")

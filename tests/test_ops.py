@@ -31,10 +31,24 @@ def nothing(v):
     return {}
 
 
+def statics(*names):
+    return lambda v: {name: v[name] for name in names}
+
+
 # op -> its inputs, and its static arguments from the kernel's
 WIRING = {
-    **{name: ("a b", nothing) for name in ("add", "sub", "mul", "div", "pow", "maximum", "matmul")},
+    **{
+        name: ("a b", nothing)
+        for name in ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "matmul")
+    },
     **{name: ("x", nothing) for name in ("neg", "exp", "log", "sqrt", "relu", "log_softmax")},
+    **{name: ("x", nothing) for name in ("abs", "relu6", "sigmoid", "tanh", "silu")},
+    "where": ("cond a b", nothing),
+    "clip": ("x", lambda v: dict(min=v["low"], max=v["high"])),
+    "leaky_relu": ("x", statics("negative_slope")),
+    "elu": ("x", statics("alpha")),
+    "gelu": ("x", statics("approximate")),
+    "softplus": ("x", statics("beta", "threshold")),
     **{name: ("x", reduction) for name in ("sum", "mean", "max")},
     "linear": ("x w b", nothing),
     "conv2d": ("x w b", window),

@@ -239,3 +239,18 @@ def test_submodules_and_files_are_there_without_importing_them():
     assert {"nn", "optim", "data", "load", "save"} <= set(dir(md))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         md.nonsense  # noqa: B018
+
+
+def test_methods_that_bound_and_choose():
+    x = Tensor([-2.0, 0.5, 3.0], requires_grad=True)
+    assert abs(x).tolist() == x.abs().tolist() == [2, 0.5, 3]
+    assert x.clip(-1, 1).tolist() == x.clamp(min=-1, max=1).tolist() == [-1, 0.5, 1]
+    assert x.clip(min=0).tolist() == [0, 0.5, 3]
+    assert x.clip(max=0).tolist() == [-2, 0, 0]
+    assert x.minimum(1).tolist() == [-2, 0.5, 1]
+    assert x.maximum(1).tolist() == [1, 1, 3]
+    assert x.where(x > 0, 0.25).tolist() == [0.25, 0.5, 3]
+    y = md.where(x > 0, 0.25, x)  # a number takes the dtype of x, not that of the truths
+    assert y.tolist() == [-2, 0.25, 0.25] and y.dtype == np.float32
+    y.sum().backward()
+    assert x.grad.tolist() == [1, 0, 0]

@@ -38,6 +38,7 @@ def same(got, want):
         ("div", [1, -1, 0], [2, 0, 0], [0.5, -INF, NAN]),
         ("pow", [2, 4, 0, -1], [3, 0.5, 0, 0.5], [8, 2, 1, NAN]),
         ("maximum", [1, NAN, 0], [2, 5, NAN], [2, NAN, NAN]),
+        ("minimum", [1, NAN, 0, -INF], [2, 5, NAN, 3], [1, NAN, NAN, -INF]),
     ],
 )
 def test_two_operands(op, a, b, y):
@@ -73,6 +74,85 @@ def test_equal_operands_of_maximum_share_the_gradient():
     dy, a, b = arrays([6, 6, 6], [1, 2, 3], [3, 2, 1])
     same(k.maximum_grad_a(dy, a, b, np.empty(3), False), [0, 3, 6])
     same(k.maximum_grad_b(dy, a, b, np.empty(3), False), [6, 3, 0])
+
+
+def test_equal_operands_of_minimum_share_the_gradient():
+    dy, a, b = arrays([6, 6, 6], [1, 2, 3], [3, 2, 1])
+    same(k.minimum_grad_a(dy, a, b, np.empty(3), False), [6, 3, 0])
+    same(k.minimum_grad_b(dy, a, b, np.empty(3), False), [0, 3, 6])
+
+
+def test_where_picks_by_truth_and_leaves_no_nan_of_the_other_side():
+    cond, (a, b) = np.array([[True], [False]]), arrays([1, NAN], [[10, 20], [30, 40]])
+    same(k.where(cond, a, b, np.empty((2, 2))), [[1, NAN], [30, 40]])
+    dy = np.array([[1.0, 2], [NAN, 4]])
+    same(k.where_grad_a(dy, cond, np.empty(2), False), [1, 2])
+    same(k.where_grad_b(dy, cond, np.empty((2, 2)), False), [[0, 0], [NAN, 4]])
+
+
+# What goes in, what comes out, the slope: as in PyTorch 2.13, but for gelu and its gradient at inf,
+# where its CPU kernels give NaN.
+E = math.exp(-1)
+S = 1 / (1 + E)  # sigmoid(1)
+BELOW = 0.5 * math.erfc(-math.sqrt(0.5))  # of a normal distribution, below 1
+BELL = math.exp(-0.5) / math.sqrt(2 * math.pi)
+
+
+@pytest.mark.parametrize(
+    ("op", "static", "x", "y", "slope"),
+    [
+        ("abs", (), [-2, 0, 3, NAN, -INF], [2, 0, 3, NAN, INF], [-1, 0, 1, 0, -1]),
+        ("clip", (-1, 2), [-3, -1, 0, 2, 3, NAN], [-1, -1, 0, 2, 2, NAN], [0, 1, 1, 1, 0, 0]),
+        ("clip", (-INF, 2), [-INF, INF], [-INF, 2], [1, 0]),
+        ("clip", (3, 1), [0, 2, 4], [1, 1, 1], [0, 0, 0]),  # the upper bound wins
+        ("relu6", (), [-1, 0, 2, 6, INF, NAN], [0, 0, 2, 6, 6, NAN], [0, 0, 1, 0, 0, 0]),
+        (
+            "leaky_relu", (0.5,), [-4, 0, 3, -INF, NAN],
+            [-2, 0, 3, -INF, NAN], [0.5, 0.5, 1, 0.5, 0.5],
+        ),
+        (
+            "elu", (2,), [-1, 0, 3, -1e4, -INF, NAN],
+            [2 * (E - 1), 0, 3, -2, -2, NAN], [2 * E, 2, 1, 0, 0, 1],
+        ),
+        (
+            "sigmoid", (), [0, 1, -1e4, 1e4, -INF, INF, NAN],
+            [0.5, S, 0, 1, 0, 1, NAN], [0.25, S * (1 - S), 0, 0, 0, 0, NAN],
+        ),
+        (
+            "tanh", (), [0, math.log(2), -1e4, 1e4, -INF, INF, NAN],
+            [0, 0.6, -1, 1, -1, 1, NAN], [1, 0.64, 0, 0, 0, 0, NAN],
+        ),
+        (
+            "silu", (), [0, 1, -1e4, 1e4, -INF, INF, NAN],
+            [0, S, 0, 1e4, NAN, INF, NAN], [0.5, S + S * (1 - S), 0, 1, NAN, NAN, NAN],
+        ),
+        (
+            "gelu", ("none",), [0, 1, -1e4, 1e4, -INF, INF, NAN],
+            [0, BELOW, 0, 1e4, NAN, INF, NAN], [0.5, BELOW + BELL, 0, 1, NAN, NAN, NAN],
+        ),
+        (
+            "gelu", ("tanh",), [0, 1, -1e4, 1e4, -INF, INF, NAN],
+            [0, 0.8411919906, 0, 1e4, NAN, INF, NAN], [0.5, 1.0829640838, 0, 1, NAN, NAN, NAN],
+        ),
+        (
+            "softplus", (1, 20), [0, 1, 20.5, -1e4, 1e4, -INF, INF, NAN],
+            [math.log(2), 1 - math.log(S), 20.5, 0, 1e4, 0, INF, NAN],
+            [0.5, S, 1, 0, 1, 0, 1, NAN],
+        ),
+        (
+            "softplus", (2, 1), [0, 0.5, 0.6], [math.log(2) / 2, (1 - math.log(S)) / 2, 0.6],
+            [0.5, S, 1],  # at the threshold it is still smooth
+        ),
+    ],
+)  # fmt: skip
+def test_activations_and_their_slopes(op, static, x, y, slope):
+    x = np.array(x, float)
+    got = getattr(k, op)(x, np.empty_like(x), *static)
+    np.testing.assert_allclose(got, y, rtol=1e-9)
+    saved = got if op in ("relu6", "sigmoid", "tanh") else x
+    ones = np.ones_like(x)
+    dx = getattr(k, f"{op}_grad")(ones, saved, np.empty_like(x), *static, False)
+    np.testing.assert_allclose(dx, slope, rtol=1e-9, atol=1e-15)
 
 
 def test_the_gradient_of_a_power_at_0():

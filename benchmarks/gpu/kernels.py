@@ -39,7 +39,8 @@ STATICS = {
     "weight_decay": 0.0, "nesterov": False, "beta1": 0.9, "beta2": 0.999, "low": 0.0, "high": 1.0,
     "limit": 1.0, "rows": 100, "value": 0.0, "scale": 1.0, "n": 100, "seed": 1, "epoch": 0,
     "flip": True, "stride": (1, 1), "size": (2, 2), "decoupled": False, "alpha": 0.99,
-    "initial": 0.0, "lr_decay": 0.0,
+    "initial": 0.0, "lr_decay": 0.0, "negative_slope": 0.01, "approximate": "none", "beta": 1.0,
+    "threshold": 20.0,
 }  # fmt: skip
 
 
@@ -87,6 +88,7 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         found |= {"add": (False,) * 3} if "grad" in kernel else {}
     elif kernel.endswith("_step_"):
         found = dict.fromkeys(("dp", "p", "m", "v", "b"), flat) | {"lr": one, "t": Integers(one, 9)}
+    found |= {"cond": Integers(image, 2, "bool")}
     found |= {"key": Integers((2,), 9, "uint64"), "pad": padding} | own.get(kernel, {})
     return {name: found.get(name, STATICS.get(name, image)) for name in roles(DEFINITION[kernel])}
 

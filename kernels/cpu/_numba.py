@@ -25,6 +25,7 @@ from llvmlite import binding
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
+from numba.extending import register_jitable
 
 from .. import disk
 from ._threads import share, threads
@@ -65,6 +66,11 @@ def loop(function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = 
             share(parts, lambda i: kernel(i * n // parts, (i + 1) * n // parts, *args))
 
     return run
+
+
+def callable_within(scalar: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain function of numbers, which compiled ones may call from now on."""
+    return register_jitable(scalar)
 
 
 class KernelCache(NullCache):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import scalars
 from ..roles import Array, Out, roles
 from . import memory
 from ._numba import blocks, cuda, device, jit
@@ -19,11 +20,7 @@ TILE, ROWS = 32, 8  # of a turned copy: a warp per line of a tile, 8 lines at a 
 PITCH = TILE + 1  # neighbours along a column of the tile lie in different banks
 
 
-def _copy(x):
-    return x
-
-
-_copies = Pointwise(_copy)
+_copies = Pointwise(scalars.copy)
 
 
 @jit(mixed=True)

@@ -15,39 +15,47 @@ from .memory import as_strided
 VECTOR = 4
 
 
-def _of_three(scalar: Callable[..., Any]) -> Any:
-    """A device function of three numbers, of which the scalar function takes the first ones."""
+def _of_five(scalar: Callable[..., Any], numbers: int) -> Any:
+    """A device function of three elements and two numbers; the scalar function takes fewer."""
     inner = device(scalar)
-    count = scalar.__code__.co_argcount
-    if count == 1:
-        return device(lambda a, b, c: inner(a))
-    return device(lambda a, b, c: inner(a, b)) if count == 2 else inner
+    arrays = scalar.__code__.co_argcount - numbers
+    return device(
+        {
+            (1, 0): lambda a, b, c, s, t: inner(a),
+            (2, 0): lambda a, b, c, s, t: inner(a, b),
+            (3, 0): lambda a, b, c, s, t: inner(a, b, c),
+            (1, 1): lambda a, b, c, s, t: inner(a, s),
+            (2, 1): lambda a, b, c, s, t: inner(a, b, s),
+            (1, 2): lambda a, b, c, s, t: inner(a, s, t),
+            (2, 2): lambda a, b, c, s, t: inner(a, b, s, t),
+        }[arrays, numbers]
+    )
 
 
 def _on_dense(scalar: Any) -> Callable[..., None]:
-    def kernel(a, b, c, y, add):
+    def kernel(a, b, c, y, add, s, t):
         """A thread computes four neighbours, by 128-bit loads; the last one may have fewer."""
         i = cuda.grid(1) * VECTOR
         if i + VECTOR <= y.size:
             a0, a1, a2, a3 = ld4(a, i)
             b0, b1, b2, b3 = ld4(b, i)  # not compiled into a load where scalar takes no b
             c0, c1, c2, c3 = ld4(c, i)
-            y0, y1 = scalar(a0, b0, c0), scalar(a1, b1, c1)
-            y2, y3 = scalar(a2, b2, c2), scalar(a3, b3, c3)
+            y0, y1 = scalar(a0, b0, c0, s, t), scalar(a1, b1, c1, s, t)
+            y2, y3 = scalar(a2, b2, c2, s, t), scalar(a3, b3, c3, s, t)
             if add:
                 t0, t1, t2, t3 = ld4(y, i)
                 y0, y1, y2, y3 = plus(t0, y0), plus(t1, y1), plus(t2, y2), plus(t3, y3)
             st4(y, i, y0, y1, y2, y3)
         else:
             for k in range(i, y.size):
-                value = scalar(a[k], b[k], c[k])
+                value = scalar(a[k], b[k], c[k], s, t)
                 y[k] = plus(y[k], value) if add else value
 
     return kernel
 
 
 def _on_strided(scalar: Any) -> Callable[..., None]:
-    def kernel(a, b, c, y, add):
+    def kernel(a, b, c, y, add, s, t):
         """A thread computes one element of each y[h]; neighbours follow y's innermost axis.
 
         A grid has three axes, so one is left to a loop; and one block more than 65535 along an
@@ -60,7 +68,8 @@ def _on_strided(scalar: Any) -> Callable[..., None]:
                 j = row
                 while j < y.shape[2]:
                     for h in range(y.shape[0]):
-                        value = y.dtype.type(scalar(a[h, i, j, k], b[h, i, j, k], c[h, i, j, k]))
+                        value = scalar(a[h, i, j, k], b[h, i, j, k], c[h, i, j, k], s, t)
+                        value = y.dtype.type(value)
                         y[h, i, j, k] = plus(y[h, i, j, k], value) if add else value
                     j += rows
                 i += planes
@@ -69,19 +78,22 @@ def _on_strided(scalar: Any) -> Callable[..., None]:
 
 
 class Pointwise:
-    """The kernels of a scalar function: `relu = Pointwise(_relu)`, `relu((x,), y)`.
+    """A scalar function's kernels: `elu = Pointwise(scalars.elu, 1)`, `elu((x,), y, False, 1.0)`.
 
     Arrays broadcast to the shape of y; the result is stored in y, or added to what is there.
-    floats: y is of the dtype of the inputs, so that dense arrays of floats have a kernel.
+    numbers: how many numbers the function takes after the elements; they reach it in the dtype of
+    the floats. floats: y is of the dtype of the inputs, so that dense arrays of floats have a
+    kernel.
     """
 
-    def __init__(self, scalar: Callable[..., Any], name: str = "", floats: bool = True) -> None:
-        name = name or scalar.__name__.lstrip("_")
-        inner = _of_three(scalar)
+    def __init__(self, scalar: Callable[..., Any], numbers: int = 0, floats: bool = True) -> None:
+        inner, name = _of_five(scalar, numbers), scalar.__name__
         self.dense = jit(_named(name, _on_dense(inner))) if floats else None
         self.strided = jit(_named(f"{name}_strided", _on_strided(inner)), mixed=True)
 
-    def __call__(self, inputs: Sequence[Array], y: Array, add: bool = False) -> Array:
+    def __call__(
+        self, inputs: Sequence[Array], y: Array, add: bool = False, s: float = 0.0, t: float = 0.0
+    ) -> Array:
         arrays = *inputs, y
         shape = y.shape
         if all(x.flags.c_contiguous and x.shape == shape for x in arrays):  # the usual case, fast
@@ -92,11 +104,13 @@ class Pointwise:
             dense = len(shape) == 1 and all(s == (x.itemsize,) for x, s in zip(arrays, strides))
             flat = [as_strided(x, shape, s) for x, s in zip(arrays, strides)] if dense else []
         if flat and self.dense and _floats(arrays) and aligned(*flat):
-            self.dense[blocks(y.size, THREADS * VECTOR), THREADS](*_three(flat), flat[-1], add)
+            self.dense[blocks(y.size, THREADS * VECTOR), THREADS](
+                *_three(flat), flat[-1], add, s, t
+            )
             return y
         for views in planes(shape, arrays, strides):
             grid, block = cover(*views[-1].shape[:0:-1])
-            self.strided[grid, block](*_three(views), views[-1], add)
+            self.strided[grid, block](*_three(views), views[-1], add, s, t)
         return y
 
 

@@ -1,6 +1,7 @@
 """Layers, under PyTorch's names. Images are (N, H, W, C), weights (in, out)."""
 
 import difflib
+from importlib import import_module
 from typing import Any
 
 from . import functional, init
@@ -18,10 +19,14 @@ from .layers import (
 from .module import Module, Parameter
 
 __all__ = [
-    "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten", "Linear", "MaxPool2d",
-    "Module", "Parameter", "ReLU", "Sequential", "functional", "init",
+    "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "ELU", "Flatten", "GELU",
+    "LeakyReLU", "Linear", "MaxPool2d", "Module", "Parameter", "ReLU", "ReLU6", "Sequential",
+    "SiLU", "Sigmoid", "Softplus", "Tanh", "functional", "init",
 ]  # fmt: skip
 
+_LATER = dict.fromkeys(
+    ("ELU", "GELU", "LeakyReLU", "ReLU6", "Sigmoid", "SiLU", "Softplus", "Tanh"), "activation"
+)
 # Names of other frameworks that no spelling check would find.
 _ELSEWHERE = {
     "Dense": "Linear",
@@ -38,6 +43,8 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
     folded = {known.lower(): known for known in __all__}
     near = difflib.get_close_matches(name.lower(), folded, 1, 0.7)
     guess = _ELSEWHERE.get(name) or (folded[near[0]] if near else "")

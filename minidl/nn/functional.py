@@ -3,13 +3,14 @@
 from typing import Any
 
 from .. import check, ops
-from ..ops import exp, log, relu, sqrt
+from ..ops import exp, log, relu, sigmoid, sqrt, tanh
 from ..random import Generator, default_generator
 from ..tensor import Tensor
 
 __all__ = [
-    "batch_norm", "conv2d", "cross_entropy", "dropout", "exp", "flatten", "linear", "log",
-    "log_softmax", "max_pool2d", "relu", "sqrt",
+    "batch_norm", "conv2d", "cross_entropy", "dropout", "elu", "exp", "flatten", "gelu",
+    "leaky_relu", "linear", "log", "log_softmax", "max_pool2d", "relu", "relu6", "sigmoid",
+    "silu", "softplus", "sqrt", "tanh",
 ]  # fmt: skip
 
 
@@ -34,6 +35,36 @@ def conv2d(
 ) -> Tensor:
     """Convolution of input (N, H, W, C) with weight (KH, KW, C, F): see ops.conv2d."""
     return ops.conv2d(input, weight, bias, stride=stride, padding=padding, relu=relu)
+
+
+def relu6(input: Tensor) -> Tensor:
+    """min(max(input, 0), 6)."""
+    return ops.relu6(input)
+
+
+def silu(input: Tensor) -> Tensor:
+    """input times sigmoid(input)."""
+    return ops.silu(input)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """input where it is positive, else negative_slope times input."""
+    return ops.leaky_relu(input, negative_slope=negative_slope)
+
+
+def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """input where it is positive, else alpha (exp(input) - 1)."""
+    return ops.elu(input, alpha=alpha)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """input times the share of a normal distribution below it; approximate: "none" or "tanh"."""
+    return ops.gelu(input, approximate=approximate)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta input)) / beta, and input where beta input is above the threshold."""
+    return ops.softplus(input, beta=beta, threshold=threshold)
 
 
 def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Tensor:

@@ -1,10 +1,30 @@
 """The ops, and the table that makes them Tensor's operators and methods."""
 
+from importlib import import_module
 from typing import Any
 
 from ..kernels import shapes
 from ..tensor import Tensor
-from .elementwise import add, compare, div, exp, log, maximum, mul, neg, pow, relu, sqrt, sub
+from .elementwise import (
+    abs,
+    add,
+    clip,
+    compare,
+    div,
+    exp,
+    log,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    pow,
+    relu,
+    sigmoid,
+    sqrt,
+    sub,
+    tanh,
+    where,
+)
 from .linear import linear, matmul
 from .loss import cross_entropy, log_softmax
 from .norm import batch_norm
@@ -14,11 +34,23 @@ from .shape import astype, getitem, permute, reshape, take
 from .window import conv2d, max_pool2d
 
 __all__ = [
-    "add", "argmax", "astype", "batch_norm", "compare", "conv2d", "cross_entropy", "div",
-    "dropout", "exp", "getitem", "linear", "log", "log_softmax", "matmul", "max", "max_pool2d",
-    "maximum", "mean", "mul", "neg", "permute", "pow", "relu", "reshape", "sqrt", "sub", "sum",
-    "take",
+    "abs", "add", "argmax", "astype", "batch_norm", "clip", "compare", "conv2d",
+    "cross_entropy", "div", "dropout", "elu", "exp", "gelu", "getitem", "leaky_relu", "linear",
+    "log", "log_softmax", "matmul", "max", "max_pool2d", "maximum", "mean", "minimum", "mul",
+    "neg", "permute", "pow", "relu", "relu6", "reshape", "sigmoid", "silu", "softplus", "sqrt",
+    "sub", "sum", "take", "tanh", "where",
 ]  # fmt: skip
+
+
+_LATER = dict.fromkeys(("elu", "gelu", "leaky_relu", "relu6", "silu", "softplus"), "activation")
+
+
+def __getattr__(name: str) -> Any:
+    """Ops that few networks need, from files that are loaded when they are asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"minidl.ops has no {name!r}", name=name)
+    globals()[name] = op = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    return op
 
 
 def _reversed(op: Any) -> Any:
@@ -64,6 +96,11 @@ def _index(self: Tensor, key: Any) -> Tensor:
     return getitem(self, key=key)
 
 
+def _clip(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """x, but at least min and at most max, of which one may be None; the slope at both is 1."""
+    return clip(self, min=min, max=max)
+
+
 def _shape_of(shape: tuple) -> tuple:
     return tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
 
@@ -101,6 +138,15 @@ _METHODS = {
     "log": log,
     "sqrt": sqrt,
     "relu": relu,
+    "abs": abs,
+    "__abs__": abs,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "maximum": maximum,
+    "minimum": minimum,
+    "clip": _clip,
+    "clamp": _clip,
+    "where": lambda self, condition, other: where(condition, self, other),
     "sum": _reduction(sum),
     "mean": _reduction(mean),
     "max": _reduction(max),
