@@ -410,7 +410,7 @@ def test_flatten_linear_and_pool_shapes():
 def test_cross_entropy_reductions(reduction, expected):
     first, second = -np.log(np.expm1([1.0, 2.0]))  # log(1 + exp(-z)) = 1 and 2
     x = Tensor(np.array([[first, 0.0], [0.0, second]]))
-    loss = nn.CrossEntropyLoss(reduction)(x, Tensor(np.array([0, 1])))
+    loss = nn.CrossEntropyLoss(reduction=reduction)(x, Tensor(np.array([0, 1])))
     np.testing.assert_allclose(loss.numpy(), expected)
 
 
@@ -426,7 +426,7 @@ def test_cross_entropy_reductions(reduction, expected):
         (lambda: nn.MaxPool2d(2, stride=-1), ValueError, "MaxPool2d: stride is -1"),
         (lambda: nn.BatchNorm2d(3, momentum=None), ValueError, "momentum is None"),
         (lambda: nn.Dropout(1.5), ValueError, "probability p is 1.5"),
-        (lambda: nn.CrossEntropyLoss("avg"), ValueError, "unknown reduction 'avg'.*known: mean"),
+        (lambda: nn.CrossEntropyLoss(reduction="avg"), ValueError, "unknown reduction 'avg'.*known: mean"),
         (lambda: nn.Sequential(nn.ReLU), TypeError, r"0 is ReLU.*class: write ReLU\(\)"),
         (lambda: nn.Sequential([nn.ReLU()]), TypeError, r"unpack it: Sequential\(\*layers\)"),
         (lambda: nn.Sequential(minidl.relu), TypeError, "0 is relu, not a Module"),

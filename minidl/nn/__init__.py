@@ -1,13 +1,13 @@
 """Layers, under PyTorch's names. Images are (N, H, W, C), weights (in, out)."""
 
 import difflib
+import importlib
 from typing import Any
 
 from . import functional, init
 from .layers import (
     BatchNorm2d,
     Conv2d,
-    CrossEntropyLoss,
     Dropout,
     Flatten,
     Linear,
@@ -18,10 +18,16 @@ from .layers import (
 from .module import Module, Parameter
 
 __all__ = [
-    "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten", "Linear", "MaxPool2d",
-    "Module", "Parameter", "ReLU", "Sequential", "functional", "init",
+    "BCELoss", "BCEWithLogitsLoss", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout",
+    "Flatten", "HuberLoss", "KLDivLoss", "L1Loss", "Linear", "MSELoss", "MaxPool2d", "Module",
+    "NLLLoss", "Parameter", "ReLU", "Sequential", "SmoothL1Loss", "functional", "init",
 ]  # fmt: skip
 
+# Imported when first used.
+_LOSSES = (
+    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "KLDivLoss", "L1Loss",
+    "MSELoss", "NLLLoss", "SmoothL1Loss",
+)  # fmt: skip
 # Names of other frameworks that no spelling check would find.
 _ELSEWHERE = {
     "Dense": "Linear",
@@ -31,6 +37,10 @@ _ELSEWHERE = {
     "MaxPooling2d": "MaxPool2d",
     "BatchNormalization": "BatchNorm2d",
     "BatchNorm1d": "BatchNorm2d, which takes (N, C) too",
+    "BinaryCrossentropy": "BCEWithLogitsLoss, which takes logits",
+    "CategoricalCrossentropy": "CrossEntropyLoss, which takes probabilities as targets, too",
+    "MeanSquaredError": "MSELoss",
+    "MeanAbsoluteError": "L1Loss",
     "SparseCategoricalCrossentropy": "CrossEntropyLoss",
     "Softmax": "CrossEntropyLoss, which takes logits and applies the softmax itself",
     "LogSoftmax": "functional.log_softmax",
@@ -38,6 +48,8 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LOSSES:
+        return getattr(importlib.import_module(".losses", __name__), name)
     folded = {known.lower(): known for known in __all__}
     near = difflib.get_close_matches(name.lower(), folded, 1, 0.7)
     guess = _ELSEWHERE.get(name) or (folded[near[0]] if near else "")

@@ -1,5 +1,6 @@
 """The ops, and the table that makes them Tensor's operators and methods."""
 
+import importlib
 from typing import Any
 
 from ..kernels import shapes
@@ -19,6 +20,23 @@ __all__ = [
     "maximum", "mean", "mul", "neg", "permute", "pow", "relu", "reshape", "sqrt", "sub", "sum",
     "take",
 ]  # fmt: skip
+
+
+_LATER = {
+    "distance": (
+        "binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div",
+        "l1_loss", "mse_loss", "smooth_l1_loss",
+    ),
+    "likelihood": ("cross_entropy_soft", "cross_entropy_weighted", "nll_loss"),
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Ops that few networks need: imported when first used."""
+    for family, names in _LATER.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{family}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _reversed(op: Any) -> Any:
