@@ -426,7 +426,11 @@ def test_cross_entropy_reductions(reduction, expected):
         (lambda: nn.MaxPool2d(2, stride=-1), ValueError, "MaxPool2d: stride is -1"),
         (lambda: nn.BatchNorm2d(3, momentum=None), ValueError, "momentum is None"),
         (lambda: nn.Dropout(1.5), ValueError, "probability p is 1.5"),
-        (lambda: nn.CrossEntropyLoss(reduction="avg"), ValueError, "unknown reduction 'avg'.*known: mean"),
+        (
+            lambda: nn.CrossEntropyLoss(reduction="avg"),
+            ValueError,
+            "unknown reduction 'avg'.*known: mean",
+        ),
         (lambda: nn.Sequential(nn.ReLU), TypeError, r"0 is ReLU.*class: write ReLU\(\)"),
         (lambda: nn.Sequential([nn.ReLU()]), TypeError, r"unpack it: Sequential\(\*layers\)"),
         (lambda: nn.Sequential(minidl.relu), TypeError, "0 is relu, not a Module"),

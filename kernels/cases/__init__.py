@@ -30,5 +30,6 @@ from .draw import Blank, Draw, Seeded, Values
 __all__ = [
     "CASES", "DEFINITION", "Blank", "Call", "Case", "Definition", "Draw", "Example", "Reject",
     "Seeded", "Values", "augment", "bind", "case", "distance", "draw_example", "elementwise",
-    "example", "gradients", "likelihood", "linear", "loss", "move", "norm", "optim", "random", "reduce", "window",
+    "example", "gradients", "likelihood", "linear", "loss", "move", "norm", "optim", "random",
+    "reduce", "window",
 ]  # fmt: skip

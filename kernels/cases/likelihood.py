@@ -28,7 +28,8 @@ def _labelled(d: Draw) -> Values:
     label = d.integers((n,), 0, c)
     if ignore == -100:
         label[d.integers((n,), 0, 3) == 0] = ignore
-    mean = bool(d.pick("mean", False, True)) and values["y"] == Blank(())
+    mean = d.pick("mean", False, True) and values["y"] == Blank(())
+    mean &= d.mode != "smooth" or bool((label != ignore).any())  # the mean of no rows is NaN
     return values | dict(label=label, total=Blank(()), ignore=ignore, mean=mean)
 
 
@@ -60,8 +61,8 @@ def _nll_grad(v: SimpleNamespace, run: Any) -> Any:
     specials=lambda v: ["x", "dy"],
     rejects=(
         bad("label 2 is out of range for 2 classes", zeros(1, 2), np.array([2])),
-        bad("label -100 is out of range for 2 classes (x (1, 2), label (1,)); ignore_index=-100 leaves",
-            zeros(1, 2), np.array([-100])),
+        bad("label -100 is out of range for 2 classes (x (1, 2), label (1,)); ignore_index=-100 "
+            "leaves such rows out", zeros(1, 2), np.array([-100])),
         bad("label is one-hot", zeros(3, 4), np.eye(4, dtype=np.int64)[:3]),
         bad("weight needs one number per class (x (1, 2), weight (3,))",
             zeros(1, 2), np.array([1]), zeros(3)),

@@ -25,12 +25,11 @@ from ._numba import blocks, cuda, device, jit  # noqa: F401  (for kernels of you
 from .linear import set_matmul  # noqa: F401
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 
-globals().update(
-    kernels_of(
-        augment, distance, elementwise, likelihood, linear, loss, move, norm, optim, random,
-        reduce, window,
-    )  # fmt: skip
-)
+_families = (
+    augment, distance, elementwise, likelihood, linear, loss, move, norm, optim, random, reduce,
+    window,
+)  # fmt: skip
+globals().update(kernels_of(*_families))
 
 
 def __getattr__(name: str) -> Any:

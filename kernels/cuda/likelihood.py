@@ -179,7 +179,9 @@ def cross_entropy_weighted(
 
 
 @jit
-def _cross_entropy_weighted_grad(dy, x, label, weight, lse, total, dx, ignore, smoothing, bits, add):
+def _cross_entropy_weighted_grad(
+    dy, x, label, weight, lse, total, dx, ignore, smoothing, bits, add
+):
     """blockDim.x threads share a row: they add its weighted target up, then fill dx."""
     part = cuda.shared.array(WARP, x.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y

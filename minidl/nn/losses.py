@@ -104,7 +104,9 @@ def _reduced(loss: Tensor, reduction: str) -> Tensor:
 class _Loss(Module):
     """A loss with a reduction: "mean", "sum" or "none"."""
 
-    reductions = REDUCTIONS
+    reductions: tuple[str, ...] = REDUCTIONS
+    weight: Tensor | None
+    pos_weight: Tensor | None
 
     def __init__(self, reduction: str = "mean"):
         check.known("reduction", reduction, self.reductions)

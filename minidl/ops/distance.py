@@ -125,9 +125,7 @@ def binary_cross_entropy_with_logits(k, x, target, pos_weight=None, *, reduction
     k.binary_cross_entropy_with_logits(x, target, pos_weight, y, scale)
 
     def grad_x(dy, dx, add):
-        return k.binary_cross_entropy_with_logits_grad_x(
-            dy, x, target, pos_weight, dx, scale, add
-        )
+        return k.binary_cross_entropy_with_logits_grad_x(dy, x, target, pos_weight, dx, scale, add)
 
     def grad_target(dy, dtarget, add):
         return k.binary_cross_entropy_with_logits_grad_target(

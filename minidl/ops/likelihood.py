@@ -70,7 +70,7 @@ def cross_entropy_weighted(
 
 @op
 def cross_entropy_soft(k, x, target, weight=None, *, label_smoothing=0.0, reduction="mean"):
-    """-sum of weight target log softmax(x): targets (N, C) are probabilities. The mean is over N."""
+    """-sum of weight target log softmax(x) for probabilities (N, C); the mean is over N."""
     name = "cross_entropy_soft"
     check.rank(name, "x", x, 2, "a batch of logits (N, C)")
     if target.shape != x.shape:
@@ -83,13 +83,9 @@ def cross_entropy_soft(k, x, target, weight=None, *, label_smoothing=0.0, reduct
     k.cross_entropy_soft(x, target, weight, y, lse, smoothing, scale)
 
     def grad_x(dy, dx, add):
-        return k.cross_entropy_soft_grad_x(
-            dy, x, target, weight, lse, dx, smoothing, scale, add
-        )
+        return k.cross_entropy_soft_grad_x(dy, x, target, weight, lse, dx, smoothing, scale, add)
 
     def grad_target(dy, dtarget, add):
-        return k.cross_entropy_soft_grad_target(
-            dy, x, weight, lse, dtarget, smoothing, scale, add
-        )
+        return k.cross_entropy_soft_grad_target(dy, x, weight, lse, dtarget, smoothing, scale, add)
 
     return y, (grad_x, grad_target, None)
