@@ -88,7 +88,6 @@ def _kl_slope_target(v: SimpleNamespace) -> Any:
 _SHAPES = (
     bad("target needs the shape of x; is an axis of 1 missing? (x (3, 1), target (3,))",
         zeros(3, 1), zeros(3)),
-    bad("unknown reduction 'avg'", zeros(3), zeros(3), reduction="avg"),
 )  # fmt: skip
 
 

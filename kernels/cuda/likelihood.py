@@ -15,6 +15,8 @@ from .layout import THREADS, WARP
 from .loss import join_row, largest_and_total, share_of, sum_losses, threads_of_rows
 from .move import dense
 
+MOST_THREADS = 512  # of a row: more of them could not have the 78 registers that float64 needs
+
 
 @device
 def share_of_row(label, weight, ignore, classes, zero):
@@ -170,7 +172,7 @@ def cross_entropy_weighted(
     """
     loss = y if y.ndim else memory.scratch(lse.shape, y.dtype)
     share = memory.scratch(lse.shape, y.dtype)
-    grid, block, bits = threads_of_rows(*x.shape)
+    grid, block, bits = threads_of_rows(*x.shape, MOST_THREADS)
     _cross_entropy_weighted[grid, block](
         x, label, _or_none(weight, x), loss, share, lse, ignore, float(smoothing), bits
     )
@@ -180,7 +182,7 @@ def cross_entropy_weighted(
 
 @jit
 def _cross_entropy_weighted_grad(
-    dy, x, label, weight, lse, total, dx, ignore, smoothing, bits, add
+    dy, x, label, weight, lse, total, dx, ignore, smoothing, even, bits, add
 ):
     """blockDim.x threads share a row: they add its weighted target up, then fill dx."""
     part = cuda.shared.array(WARP, x.dtype)
@@ -188,22 +190,21 @@ def _cross_entropy_weighted_grad(
     n = min(row, x.shape[0] - 1)
     real, correct = x.dtype.type, np.int64(label[n])
     mine = share_of_row(correct, weight, ignore, x.shape[1], real(0)) * (real(1) - smoothing)
-    rest, one = smoothing / real(x.shape[1]), real(1)
-    weights = one * real(x.shape[1])
+    spread = smoothing
     if weight.size and smoothing > 0:
-        weights = real(0)
+        spread = real(0)
         for k in range(share_of(x.shape[1], bits)):
-            weights += weight[cuda.threadIdx.x + (k << bits)]
-        weights = join_row(weights, part, False)
-    whole = rest * weights + mine
-    scale = dy[n if dy.size > 1 else 0] / total[0]
+            spread += weight[cuda.threadIdx.x + (k << bits)] * even
+        spread = join_row(spread, part, False)
+    whole = spread + mine
+    upper = dy[n if dy.size > 1 else 0] / total[0]
     if row == n:
         for k in range(share_of(x.shape[1], bits)):
             c = cuda.threadIdx.x + (k << bits)
-            q = rest * (weight[c] if weight.size else one)
+            q = even * weight[c] if weight.size else even
             if c == correct:
                 q += mine
-            value = (math.exp(x[n, c] - lse[n]) * whole - q) * scale
+            value = (math.exp(x[n, c] - lse[n]) * whole - q) * upper
             if correct == ignore:
                 value = real(0)
             dx[n, c] = plus(dx[n, c], value) if add else value
@@ -218,24 +219,28 @@ def cross_entropy_weighted_grad(
 
     q = smoothing w / C, and (1 - smoothing) w[label] more at the label.
     """
-    grid, block, bits = threads_of_rows(*x.shape)
+    grid, block, bits = threads_of_rows(*x.shape, MOST_THREADS)
     _cross_entropy_weighted_grad[grid, block](
         dy.reshape(-1), x, label, _or_none(weight, x), lse, total.reshape(1), dx,
-        ignore, float(smoothing), bits, add,
+        ignore, float(smoothing), smoothing / max(1, x.shape[1]), bits, add,
     )  # fmt: skip
     return dx
 
 
 @device
-def weighted(target, weight, n, c, smoothing):
+def weighted(target, weight, n, c, keep, even):
     """The smoothed probability of class c in row n, times the weight of the class."""
-    real = target.dtype.type
-    q = (real(1) - smoothing) * target[n, c] + smoothing / real(target.shape[1])
+    q = keep * target[n, c] + even
     return q * weight[c] if weight.size else q
 
 
+def _smoothed(smoothing: float, classes: int) -> tuple[float, float]:
+    """What is kept of a probability, and what every class is given."""
+    return 1.0 - smoothing, smoothing / max(1, classes)
+
+
 @jit
-def _cross_entropy_soft(x, target, weight, loss, lse, smoothing, scale, bits):
+def _cross_entropy_soft(x, target, weight, loss, lse, keep, even, scale, bits):
     """blockDim.x neighbouring threads share a row of logits and its probabilities."""
     part = cuda.shared.array(WARP, x.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
@@ -245,7 +250,7 @@ def _cross_entropy_soft(x, target, weight, loss, lse, smoothing, scale, bits):
     value = x.dtype.type(0)
     for k in range(share_of(x.shape[1], bits)):
         c = cuda.threadIdx.x + (k << bits)
-        value += weighted(target, weight, n, c, smoothing) * (both - x[n, c])
+        value += weighted(target, weight, n, c, keep, even) * (both - x[n, c])
     value = join_row(value, part, False)
     if row == n and cuda.threadIdx.x == 0:
         lse[n], loss[n] = both, value * scale
@@ -260,11 +265,11 @@ def cross_entropy_soft(
     x, target (N, C) logits and probabilities, weight w (C,) or None for 1 -> y (N,) or their sum
     (), lse (N,) = log(sum of exp x)
     """
-    grid, block, bits = threads_of_rows(*x.shape)
+    grid, block, bits = threads_of_rows(*x.shape, MOST_THREADS)
     loss = y if y.ndim else memory.scratch(lse.shape, y.dtype)
     each = float(scale) if y.ndim else 1.0
     _cross_entropy_soft[grid, block](
-        x, target, _or_none(weight, x), loss, lse, float(smoothing), each, bits
+        x, target, _or_none(weight, x), loss, lse, *_smoothed(smoothing, x.shape[1]), each, bits
     )
     if not y.ndim:
         _, block, bits = threads_of_rows(1, loss.size)
@@ -273,20 +278,21 @@ def cross_entropy_soft(
 
 
 @jit
-def _cross_entropy_soft_grad_x(dy, x, target, weight, lse, dx, smoothing, scale, bits, add):
+def _cross_entropy_soft_grad_x(dy, x, target, weight, lse, dx, keep, even, scale, bits, add):
     """blockDim.x threads share a row: they add its weighted target up, then fill dx."""
     part = cuda.shared.array(WARP, x.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, x.shape[0] - 1)
     whole = x.dtype.type(0)
     for k in range(share_of(x.shape[1], bits)):
-        whole += weighted(target, weight, n, cuda.threadIdx.x + (k << bits), smoothing)
+        whole += weighted(target, weight, n, cuda.threadIdx.x + (k << bits), keep, even)
     whole = join_row(whole, part, False)
+    upper = dy[n if dy.size > 1 else 0] * scale
     if row == n:
         for k in range(share_of(x.shape[1], bits)):
             c = cuda.threadIdx.x + (k << bits)
-            slope = math.exp(x[n, c] - lse[n]) * whole - weighted(target, weight, n, c, smoothing)
-            value = slope * (dy[n if dy.size > 1 else 0] * scale)
+            slope = math.exp(x[n, c] - lse[n]) * whole - weighted(target, weight, n, c, keep, even)
+            value = slope * upper
             dx[n, c] = plus(dx[n, c], value) if add else value
 
 
@@ -296,10 +302,10 @@ def cross_entropy_soft_grad_x(
     smoothing: float, scale: float, add: bool,
 ) -> Array:  # fmt: skip
     """dx = scale dy (softmax of x times (sum of q) - q)."""
-    grid, block, bits = threads_of_rows(*x.shape)
+    grid, block, bits = threads_of_rows(*x.shape, MOST_THREADS)
     _cross_entropy_soft_grad_x[grid, block](
         dy.reshape(-1), x, target, _or_none(weight, x), lse, dx,
-        float(smoothing), float(scale), bits, add,
+        *_smoothed(smoothing, x.shape[1]), float(scale), bits, add,
     )  # fmt: skip
     return dx
 

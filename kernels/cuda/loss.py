@@ -15,13 +15,15 @@ EACH = 4  # numbers of a long row that a thread takes before the row gets more t
 MOST_THREADS = 1024  # ... up to all that a block can have: they share rows of 50,000 classes
 
 
-def threads_of_rows(rows: int, length: int) -> tuple[int, tuple[int, int], int]:
+def threads_of_rows(
+    rows: int, length: int, most: int = MOST_THREADS
+) -> tuple[int, tuple[int, int], int]:
     """Grid and block (2**bits threads per row, rows) for rows of a length, and bits.
 
     A power of two: up to 32 threads of a row then lie in one warp, which takes two rows of 10
     classes at a time, and no thread divides to know its share.
     """
-    wanted = min(length, max(WARP, blocks(length, EACH)), MOST_THREADS)
+    wanted = min(length, max(WARP, blocks(length, EACH)), most)
     bits = max(0, wanted - 1).bit_length()
     deep = max(1, THREADS >> bits)
     return blocks(rows, deep), (1 << bits, deep), bits

@@ -1,7 +1,6 @@
 """Layers, under PyTorch's names. Images are (N, H, W, C), weights (in, out)."""
 
 import difflib
-import importlib
 from typing import Any
 
 from . import functional, init
@@ -49,7 +48,9 @@ _ELSEWHERE = {
 
 def __getattr__(name: str) -> Any:
     if name in _LOSSES:
-        return getattr(importlib.import_module(".losses", __name__), name)
+        from . import losses
+
+        return getattr(losses, name)
     folded = {known.lower(): known for known in __all__}
     near = difflib.get_close_matches(name.lower(), folded, 1, 0.7)
     guess = _ELSEWHERE.get(name) or (folded[near[0]] if near else "")

@@ -1,6 +1,5 @@
 """The ops under PyTorch's names and argument names. Images are (N, H, W, C), weights (in, out)."""
 
-import importlib
 from typing import Any
 
 from .. import check, ops
@@ -103,7 +102,8 @@ def cross_entropy(
     soft = target.ndim == 2 and getattr(target, "dtype", None) in ("float32", "float64")
     if weight is None and ignore_index is None and not label_smoothing and not soft:
         return ops.cross_entropy(input, target, reduction=reduction)
-    losses = importlib.import_module(".losses", __package__)
+    from . import losses  # when first used: few networks need more
+
     return losses.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
 
 
@@ -115,5 +115,7 @@ _LOSSES = (
 
 def __getattr__(name: str) -> Any:
     if name in _LOSSES:
-        return getattr(importlib.import_module(".losses", __package__), name)
+        from . import losses
+
+        return getattr(losses, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
