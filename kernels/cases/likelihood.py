@@ -14,7 +14,7 @@ _NONE = -(2**63)  # a label that no row has
 
 
 def _batch(d: Draw) -> Values:
-    n, c = d.batch(), d.size(1, 6, 40)
+    n, c = d.batch(), d.size(1, 6, 300)
     weight = d.pick("weight", None, (c,))
     if weight is not None:
         weight = d.array(weight, away=0.5, positive=True)
