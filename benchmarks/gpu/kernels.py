@@ -38,8 +38,10 @@ STATICS = {
     "add": False, "relu": True, "relation": "lt", "eps": 1e-5, "momentum": 0.9, "p": 0.5,
     "weight_decay": 0.0, "nesterov": False, "beta1": 0.9, "beta2": 0.999, "low": 0.0, "high": 1.0,
     "limit": 1.0, "rows": 100, "value": 0.0, "scale": 1.0, "n": 100, "seed": 1, "epoch": 0,
-    "flip": True, "stride": (1, 1), "size": (2, 2),
+    "delta": 1.0, "flip": True, "ignore": -100, "log_target": False, "mean": True,
+    "smoothing": 0.1, "stride": (1, 1), "size": (2, 2),
 }  # fmt: skip
+LOSSES = "binary_cross_entropy", "huber_loss", "kl_div", "l1_loss", "mse_loss"
 
 
 def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
@@ -86,6 +88,11 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         found |= {"add": (False,) * 3} if "grad" in kernel else {}
     elif kernel.endswith("_step_"):
         found = dict.fromkeys(("dp", "p", "m", "v"), flat) | {"lr": one, "t": Integers(one, 9)}
+    elif kernel.startswith(("cross_entropy_", "nll_loss")):
+        found = dict.fromkeys(("x", "dx", "target", "dtarget"), logits) | {"label": label}
+        found |= {"weight": channel, "lse": (rows,), "dy": (), "y": (), "total": ()}
+    elif kernel.startswith(LOSSES):
+        found = {"y": (), "dy": (), "pos_weight": channel}
     found |= {"key": Integers((2,), 9, "uint64"), "pad": padding} | own.get(kernel, {})
     return {name: found.get(name, STATICS.get(name, image)) for name in roles(DEFINITION[kernel])}
 
@@ -261,6 +268,17 @@ def torch_ops() -> dict[str, Callable[[Any], Any]]:
         "log_softmax": lambda t: torch.log_softmax(t.x, 1),
         "log_softmax_grad": lambda t: aten._log_softmax_backward_data(t.dy, t.y, 1, t.y.dtype),
         "cross_entropy": lambda t: F.cross_entropy(t.x, t.label, reduction="sum"),
+        "cross_entropy_weighted": lambda t: F.cross_entropy(
+            t.x, t.label, t.weight, label_smoothing=0.1
+        ),
+        "cross_entropy_soft": lambda t: F.cross_entropy(
+            t.x, t.target, t.weight, label_smoothing=0.1, reduction="sum"
+        ),
+        "nll_loss": lambda t: F.nll_loss(t.x, t.label, t.weight),
+        "mse_loss": lambda t: F.mse_loss(t.x, t.target, reduction="sum"),
+        "l1_loss": lambda t: F.l1_loss(t.x, t.target, reduction="sum"),
+        "huber_loss": lambda t: F.huber_loss(t.x, t.target, reduction="sum"),
+        "kl_div": lambda t: F.kl_div(t.x, t.target, reduction="sum"),
         "copy": lambda t: t.y.copy_(t.x),
         "fill": lambda t: t.y.fill_(0),
         "take": lambda t: torch.index_select(t.x, 0, t.index, out=t.y),

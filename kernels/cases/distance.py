@@ -125,7 +125,7 @@ def _huber(d: Draw) -> Values:
 )
 def _binary_cross_entropy(d: Draw) -> Values:
     shape, values = _size(d)
-    low = 0.125 if d.mode == "smooth" else 0  # and 0 and 1 themselves
+    low = 0.375 if d.mode == "smooth" else 0  # and 0 and 1 themselves
     x = low + (1 - 2 * low) * (d.integers(shape, 0, 65) / 64)
     target = d.integers(shape, 0, 5) / 4
     return dict(x=x.astype(d.dtype), target=target.astype(d.dtype)) | values
@@ -162,6 +162,6 @@ def _binary_cross_entropy_with_logits(d: Draw) -> Values:
 def _kl_div(d: Draw) -> Values:
     shape, values = _size(d)
     log_target = d.pick("log_target", False, True)
-    low = 1 if d.mode == "smooth" else 0  # 0 log 0 is 0, but has no slope
+    low = 2 if d.mode == "smooth" else 0  # 0 log 0 is 0, but has no slope
     target = d.array(shape) if log_target else (d.integers(shape, low, 5) / 4).astype(d.dtype)
     return dict(x=d.array(shape), target=target, log_target=log_target) | values
