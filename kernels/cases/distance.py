@@ -118,6 +118,7 @@ def _huber(d: Draw) -> Values:
 @case(
     "binary_cross_entropy",
     bound=_bounds(_bce, _bce_slope, lambda v: sum(_logs(v))),
+    specials=lambda v: ["x", "target"],  # log 0.5 - log(1 - 0.5) may be no 0: no infinite dy
     rejects=(
         *_SHAPES,
         bad("x has 3.0, which is no probability", zeros(2) + 3, zeros(2)),

@@ -8,7 +8,7 @@ import numpy as np
 from ..roles import Array
 from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
-from .loss import logits, specials
+from .loss import logits
 
 _NONE = -(2**63)  # a label that no row has
 
@@ -102,10 +102,15 @@ def _weighted_grad(v: SimpleNamespace, run: Any) -> Any:
     return np.where((v.label == v.ignore)[:, None], 0, slope * np.abs(v.dy / v.total)[..., None])
 
 
+def _inputs(v: Values) -> list[str]:
+    # no infinite dy: a slope that is 0 in one precision rounds to next to nothing in another
+    return ["x"]
+
+
 @case(
     "cross_entropy_weighted",
     bound={"cross_entropy_weighted": _weighted, "": _weighted_grad},
-    specials=specials,
+    specials=_inputs,
     op="cross_entropy_weighted",
     rejects=(
         bad("label 2 is out of range for 2 classes", zeros(1, 2), np.array([2])),
@@ -146,7 +151,7 @@ def _soft_grad_target(v: SimpleNamespace, run: Any) -> Any:
         "cross_entropy_soft_grad_x": _soft_grad_x,
         "cross_entropy_soft_grad_target": _soft_grad_target,
     },
-    specials=specials,
+    specials=_inputs,
     rejects=(
         bad("target needs the shape of x (x (2, 3), target (2, 4))", zeros(2, 3), zeros(2, 4)),
         bad("weight needs one number per class", zeros(1, 2), zeros(1, 2), zeros(3)),
