@@ -68,15 +68,18 @@ def rows(op: str, index: Array, x: Array) -> None:
         raise IndexError(f"{op}: row {bad} is out of range (x {x.shape})")
 
 
-def labels(op: str, label: Array, classes: int, x: Array) -> None:
-    """label (N,) lies in [0, classes), which is looked at on the CPU only."""
+def labels(op: str, label: Array, classes: int, x: Array, ignore: int | None = None) -> None:
+    """label (N,) lies in [0, classes) or is ignore, which is looked at on the CPU only."""
     if label.ndim == 2 and label.shape == x.shape:
         fail(op, "label is one-hot", "give the numbers of the classes: y.argmax(1)", label=label)
     if label.shape != x.shape[:1]:
         fail(op, "one label per row of x is needed", x=x, label=label)
     if _readable(label) and (label.min() < 0 or label.max() >= classes):
-        bad = label.min() if label.min() < 0 else label.max()
-        fail(op, f"label {bad} is out of range for {classes} classes", x=x, label=label)
+        wrong = label[((label < 0) | (label >= classes)) & (label != ignore)]
+        if wrong.size:
+            bad = wrong.min() if wrong.min() < 0 else wrong.max()
+            hint = f"ignore_index={bad} leaves such rows out" if bad < 0 and ignore is None else ""
+            fail(op, f"label {bad} is out of range for {classes} classes", hint, x=x, label=label)
 
 
 def known(what: str, name: Any, options: Iterable[str]) -> None:

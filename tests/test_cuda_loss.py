@@ -107,3 +107,92 @@ def test_a_loss_stays_in_registers_and_a_float32_one_in_float32(k):
                 assert (taken.stack, taken.spills, taken.divisions) == (0, 0, 0), (kernel, cc)
                 assert dtype == "float64" or taken.f64 == 0, (kernel, cc)
                 assert taken.registers * threads <= 65536, (kernel, cc)
+
+
+def all_of_likelihood(k, x, target, label, weight, dy):
+    """Every kernel of likelihood.py on one batch of logits."""
+    real, ignore = x.dtype, int(label[0])
+    each, lse, total = np.empty(len(x), real), np.empty(len(x), real), np.empty((), real)
+    found = {}
+    for name, w in ("plain", None), ("weighted", weight):
+        args = label, w
+        k.nll_loss(x, *args, each, total, ignore, False)
+        found[f"nll {name}"] = each.copy()
+        mean, _ = k.nll_loss(x, *args, np.empty((), real), total, ignore, True)
+        dx = k.nll_loss_grad(dy, *args, total, np.empty_like(x), ignore, False)
+        found |= {f"nll mean {name}": mean, f"nll dx {name}": dx}
+        for smoothing in (0.0, 0.1):
+            y, *saved = k.cross_entropy_weighted(
+                x, *args, np.empty((), real), lse, total, ignore, smoothing, True
+            )
+            dx = k.cross_entropy_weighted_grad(
+                dy, x, *args, *saved, np.empty_like(x), ignore, smoothing, False
+            )
+            found |= {f"y {name} {smoothing}": y, f"dx {name} {smoothing}": dx}
+        y, _ = k.cross_entropy_soft(x, target, w, np.empty((), real), lse, 0.1, 0.5)
+        dx = k.cross_entropy_soft_grad_x(dy, x, target, w, lse, np.empty_like(x), 0.1, 0.5, False)
+        dtarget = k.cross_entropy_soft_grad_target(dy, x, w, lse, np.empty_like(x), 0.1, 0.5, False)
+        found |= {f"soft {name}": y, f"soft dx {name}": dx, f"dtarget {name}": dtarget}
+    return found
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [10, 33, 1000, 4097])
+def test_weighted_rows_of_any_length_agree_with_the_definition(k, device, classes, dtype):
+    rng = np.random.default_rng(classes)
+    rows = 3 if classes > 99 else 9
+    x, dy = rng.normal(0, 3, (rows, classes)), rng.normal(size=rows)
+    target, weight = rng.dirichlet(np.ones(classes), rows), rng.uniform(0.5, 2, classes)
+    label = rng.integers(0, classes, rows)
+    floats = [a.astype(dtype) for a in (x, target, weight, dy)]
+    x, target, weight, dy = floats
+    mine = all_of_likelihood(k, x, target, label, weight, dy)
+    x64, target64, weight64, dy64 = (a.astype("float64") for a in floats)
+    want = all_of_likelihood(reference, x64, target64, label, weight64, dy64)
+    for name, a in mine.items():
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(a, want[name], rtol=100 * eps, atol=200 * eps, err_msg=name)
+    again = device.same_bits(
+        lambda *args: all_of_likelihood(k, *args).values(), x, target, label, weight, dy
+    )
+    assert [a.tobytes() for a in again] == [a.tobytes() for a in mine.values()]
+
+
+def test_a_wrong_label_is_nan_in_its_row_of_a_weighted_loss(k):
+    x = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)
+    label, weight = np.array([1, -100, 40]), np.ones(40, np.float32)
+    each, lse, total = np.empty(3, np.float32), np.empty(3, np.float32), np.empty((), np.float32)
+    k.cross_entropy_weighted(x, label, weight, each, lse, total, -100, 0.1, False)
+    assert np.isnan(each).tolist() == [False, False, True] and each[1] == 0
+    dx = k.cross_entropy_weighted_grad(
+        each[:1].reshape(()), x, label, weight, lse, total, np.empty_like(x), -100, 0.1, False
+    )
+    assert np.isnan(dx).all(axis=1).tolist() == [False, False, True] and not dx[1].any()
+    k.nll_loss(x, label, weight, each, total, -100, False)
+    assert np.isnan(each).tolist() == [False, False, True]
+    dx = k.nll_loss_grad(lse[:1].reshape(()), label, weight, total, np.empty_like(x), -100, False)
+    assert np.isnan(dx).all(axis=1).tolist() == [False, False, True] and not dx[1].any()
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wide_blocks_of_the_weighted_losses_find_registers(k, dtype):
+    from minidl.kernels.cuda import cubin
+    from minidl.kernels.cuda._numba import recording
+
+    x, label = np.ones((2, 5000), dtype), np.array([0, 1])
+    with recording() as launches:
+        all_of_likelihood(k, x, x.copy(), label, x[0].copy(), x[:, 0].copy())
+    for kernel, signature, threads in {launch[:3] for launch in launches}:
+        for cc in ((7, 5), (8, 0), (9, 0)):
+            taken = cubin.compiled(kernel, signature, cc).resources
+            assert (taken.stack, taken.spills, taken.divisions) == (0, 0, 0), (kernel, cc)
+            assert dtype == "float64" or taken.f64 == 0, (kernel, cc)
+            assert taken.registers * threads <= 65536, (kernel, cc)
+
+
+def test_the_sum_of_many_numbers_has_a_fixed_order(k, device):
+    for n in (0, 1, 255, 2049, 70001):
+        x = np.random.default_rng(n).normal(size=n).astype(np.float32)
+        y = device.same_bits(k.mse_loss, x, x * 0, np.empty((), np.float32), 0.5)
+        np.testing.assert_allclose(y, 0.5 * (x.astype("float64") ** 2).sum(), rtol=1e-5)

@@ -414,7 +414,7 @@ def test_flatten_linear_and_pool_shapes():
 def test_cross_entropy_reductions(reduction, expected):
     first, second = -np.log(np.expm1([1.0, 2.0]))  # log(1 + exp(-z)) = 1 and 2
     x = Tensor(np.array([[first, 0.0], [0.0, second]]))
-    loss = nn.CrossEntropyLoss(reduction)(x, Tensor(np.array([0, 1])))
+    loss = nn.CrossEntropyLoss(reduction=reduction)(x, Tensor(np.array([0, 1])))
     np.testing.assert_allclose(loss.numpy(), expected)
 
 
@@ -430,7 +430,11 @@ def test_cross_entropy_reductions(reduction, expected):
         (lambda: nn.MaxPool2d(2, stride=-1), ValueError, "MaxPool2d: stride is -1"),
         (lambda: nn.BatchNorm2d(3, momentum=None), ValueError, "momentum is None"),
         (lambda: nn.Dropout(1.5), ValueError, "probability p is 1.5"),
-        (lambda: nn.CrossEntropyLoss("avg"), ValueError, "unknown reduction 'avg'.*known: mean"),
+        (
+            lambda: nn.CrossEntropyLoss(reduction="avg"),
+            ValueError,
+            "unknown reduction 'avg'.*known: mean",
+        ),
         (lambda: nn.Sequential(nn.ReLU), TypeError, r"0 is ReLU.*class: write ReLU\(\)"),
         (lambda: nn.Sequential([nn.ReLU()]), TypeError, r"unpack it: Sequential\(\*layers\)"),
         (lambda: nn.Sequential(minidl.relu), TypeError, "0 is relu, not a Module"),
@@ -484,7 +488,9 @@ def test_a_wrong_name_gets_the_right_one(name, right):
 
 
 def test_a_name_like_no_other_gets_the_list():
-    with pytest.raises(AttributeError, match=r"no 'zzz'; it has BatchNorm2d, Conv2d"):
+    with pytest.raises(
+        AttributeError, match=r"no 'zzz'; it has BCELoss, BCEWithLogitsLoss, BatchNorm2d"
+    ):
         nn.zzz  # noqa: B018
     assert not hasattr(nn, "__path_to_nothing__")
 
@@ -569,3 +575,89 @@ def test_an_activation_is_a_layer(layer, function):
 def test_an_unknown_approximation_is_refused_by_the_layer():
     with pytest.raises(ValueError, match="'tan'; did you mean 'tanh'"):
         nn.GELU("tan")
+
+
+# --- losses
+
+F = nn.functional
+PAIR = np.array([1.0, 4.0]), np.array([0.0, 1.0])  # differences of 1 and 3
+
+
+@pytest.mark.parametrize(
+    "loss, each",
+    [
+        (nn.MSELoss, [1, 9]),
+        (nn.L1Loss, [1, 3]),
+        (lambda reduction: nn.HuberLoss(reduction, delta=2.0), [0.5, 2 * (3 - 1)]),
+        (lambda reduction: nn.SmoothL1Loss(reduction, beta=2.0), [0.25, 3 - 1]),
+        (lambda reduction: nn.SmoothL1Loss(reduction, beta=0.0), [1, 3]),
+        (lambda reduction: nn.KLDivLoss(reduction), [0, -4]),
+    ],
+)
+def test_a_loss_of_each_number_their_sum_and_their_mean(loss, each):
+    x, target = map(Tensor, PAIR)
+    np.testing.assert_allclose(loss(reduction="none")(x, target).numpy(), each)
+    assert loss(reduction="sum")(x, target).item() == pytest.approx(sum(each))
+    assert loss(reduction="mean")(x, target).item() == pytest.approx(sum(each) / 2)
+
+
+def test_batchmean_is_the_divergence():
+    x, target = Tensor(np.log([[0.5, 0.5], [0.5, 0.5]])), Tensor(np.array([[1.0, 0], [0.5, 0.5]]))
+    assert F.kl_div(x, target, "batchmean").item() == pytest.approx(math.log(2) / 2)
+    assert nn.KLDivLoss("batchmean")(x, target).item() == pytest.approx(math.log(2) / 2)
+
+
+def test_weights_of_binary_losses():
+    x, target = Tensor(np.zeros((2, 2))), Tensor(np.array([[1.0, 0], [1, 0]]))
+    weight, twice = Tensor(np.array([[1.0, 1], [3, 3]])), Tensor(np.array([2.0, 5]))
+    log2 = math.log(2)
+    assert nn.BCELoss(weight)(x + 0.5, target).item() == pytest.approx(2 * log2)
+    loss = nn.BCEWithLogitsLoss(weight, "none", twice)(x, target)
+    np.testing.assert_allclose(loss.numpy() / log2, [[2, 1], [6, 3]])
+    assert nn.BCEWithLogitsLoss(pos_weight=twice)(x, target).item() == pytest.approx(1.5 * log2)
+    assert set(nn.BCEWithLogitsLoss(weight, pos_weight=twice).state_dict()) == {
+        "weight", "pos_weight"
+    }  # fmt: skip
+    assert not list(nn.BCELoss(weight).parameters())
+
+
+def test_cross_entropy_takes_weights_smoothing_ignored_labels_and_probabilities():
+    x, label = Tensor(np.log([[1.0, 3], [1, 1]])), Tensor(np.array([0, -100]))
+    log = [math.log(4), math.log(4 / 3)]
+    plain = nn.CrossEntropyLoss(ignore_index=-100)(x, label)
+    assert plain.item() == pytest.approx(log[0])
+    weighted = nn.CrossEntropyLoss(Tensor(np.array([2.0, 1])), -100, "sum")(x, label)
+    assert weighted.item() == pytest.approx(2 * log[0])
+    smooth = F.cross_entropy(x, label, ignore_index=-100, label_smoothing=0.5)
+    assert smooth.item() == pytest.approx(0.75 * log[0] + 0.25 * log[1])
+    soft = F.cross_entropy(x, Tensor(np.array([[0.75, 0.25], [1, 0]])), reduction="none")
+    np.testing.assert_allclose(soft.numpy(), [smooth.item(), math.log(2)])
+    same = F.nll_loss(F.log_softmax(x), label, ignore_index=-100)
+    assert same.item() == pytest.approx(plain.item())
+    assert nn.NLLLoss(ignore_index=-100)(F.log_softmax(x), label).item() == same.item()
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda x: F.mse_loss(x, x[:, :1]), r"target needs the shape of x \(x \(2, 3\), target"),
+        (lambda x: F.mse_loss(x, x.reshape(6)), "is an axis of 1 missing"),
+        (lambda x: F.mse_loss(x, x, reduction="avg"), "unknown reduction 'avg'"),
+        (lambda x: F.kl_div(x, x, reduction="avg"), "unknown reduction 'avg'"),
+        (lambda x: F.binary_cross_entropy(x + 2, x), "x has 3.0, which is no probability; of log"),
+        (lambda x: F.smooth_l1_loss(x, x, beta=-1), "beta is -1, but must be at least 0"),
+        (lambda x: F.cross_entropy(x, x, ignore_index=1), "probabilities have no ignore_index"),
+        (lambda x: nn.MSELoss("avg"), "unknown reduction 'avg'"),
+        (lambda x: nn.MSELoss("batchmean"), "unknown reduction 'batchmean'"),
+    ],
+)
+def test_losses_say_what_is_wrong(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(Tensor(np.ones((2, 3))))
+
+
+def test_a_loss_that_is_not_there():
+    with pytest.raises(AttributeError, match="has no attribute 'poisson_loss'"):
+        F.poisson_loss  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'poisson_loss'"):
+        minidl.ops.poisson_loss  # noqa: B018

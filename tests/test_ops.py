@@ -35,6 +35,15 @@ def statics(*names):
     return lambda v: {name: v[name] for name in names}
 
 
+def reduced(v):
+    return dict(reduction="none" if v["y"].shape else "sum")
+
+
+def ignoring(v):
+    mean = dict(reduction="mean") if v["mean"] else reduced(v)
+    return mean | dict(ignore_index=v["ignore"])
+
+
 # op -> its inputs, and its static arguments from the kernel's
 WIRING = {
     **{
@@ -55,8 +64,19 @@ WIRING = {
     "max_pool2d": ("x", lambda v: window(v) | dict(size=v["size"])),
     "batch_norm": ("x w b", lambda v: dict(training=True, eps=v["eps"])),
     "take": ("x index", nothing),
-    "cross_entropy": ("x label", lambda v: dict(reduction="none" if v["y"].shape else "sum")),
-}
+    "cross_entropy": ("x label", reduced),
+    **{name: ("x target", reduced) for name in ("mse_loss", "l1_loss", "binary_cross_entropy")},
+    "huber_loss": ("x target", lambda v: reduced(v) | dict(delta=v["delta"])),
+    "binary_cross_entropy_with_logits": ("x target", reduced),
+    "kl_div": ("x target", lambda v: reduced(v) | dict(log_target=v["log_target"])),
+    "nll_loss": ("x label", ignoring),
+    "cross_entropy_weighted": (
+        "x label", lambda v: ignoring(v) | dict(label_smoothing=v["smoothing"])
+    ),
+    "cross_entropy_soft": (
+        "x target", lambda v: reduced(v) | dict(label_smoothing=v["smoothing"])
+    ),
+}  # fmt: skip
 DIFFERENTIABLE = set(WIRING) | {"batch_norm_eval", "dropout"}
 
 

@@ -412,6 +412,141 @@ def test_cross_entropy_of_logits_that_would_overflow():
     )
 
 
+def each_and_slope(name, x, target, *settings):
+    """A loss of each number, and its slopes with respect to x."""
+    x, target = arrays(x, target)
+    y = getattr(k, name)(x, target, np.empty(x.shape), *settings, 1.0)
+    grad = getattr(k, f"{name}_grad")
+    return y, grad(np.ones(x.shape), x, target, np.empty(x.shape), *settings, 1.0, False)
+
+
+def test_distances_and_their_slopes():
+    x, target = [1, -1, 3, INF, NAN, INF], [1, 0, 1, 0, 0, INF]
+    y, dx = each_and_slope("mse_loss", x, target)
+    same(y, [0, 1, 4, INF, NAN, NAN])
+    same(dx, [0, -2, 4, INF, NAN, NAN])
+    y, dx = each_and_slope("l1_loss", x, target)
+    same(y, [0, 1, 2, INF, NAN, NAN])
+    same(dx, [0, -1, 1, 1, NAN, NAN])  # 0 where they are equal
+    y, dx = each_and_slope("huber_loss", x, target, 1.0)
+    same(y, [0, 0.5, 1.5, INF, NAN, NAN])  # 0.5 is 1**2 / 2 and 1 (1 - 1 / 2): they meet there
+    same(dx, [0, -1, 1, 1, NAN, NAN])
+
+
+def test_a_loss_is_scaled_summed_and_differentiated():
+    x, target = arrays([[1, 2], [3, 4]], [[0, 0], [0, 0]])
+    same(k.mse_loss(x, target, np.empty(()), 0.25), 7.5)
+    same(k.mse_loss(x, target, np.empty((2, 2)), 0.25), [[0.25, 1], [2.25, 4]])
+    dx = k.mse_loss_grad(np.array(2.0), x, target, np.ones((2, 2)), 0.25, True)
+    same(dx, [[2, 3], [4, 5]])
+    none = np.empty((0, 2))
+    same(k.mse_loss(none, none, np.empty(()), 1.0), 0)
+    same(k.mse_loss(none, none, np.empty(()), NAN), NAN)  # the mean of nothing
+
+
+def test_binary_cross_entropy_is_finite_at_0_and_1():
+    x, target = arrays([0, 1, 0, 1, 0.5, NAN], [1, 0, 0, 1, 0.5, 1])
+    same(k.binary_cross_entropy(x, target, np.empty(6), 1.0), [100, 100, 0, 0, math.log(2), NAN])
+    dx = k.binary_cross_entropy_grad_x(np.ones(6), x, target, np.empty(6), 1.0, False)
+    same(dx, [-1e12, 1e12, 0, 0, 0, NAN])
+    dtarget = k.binary_cross_entropy_grad_target(np.ones(2), x[:2], np.empty(2), 1.0, False)
+    same(dtarget, [100, -100])
+
+
+def test_binary_cross_entropy_of_logits_of_any_size():
+    x, target = arrays([1e4, 1e4, -1e4, -1e4, 0, INF, INF], [0, 1, 0, 1, 0.5, 0, 1])
+    y = k.binary_cross_entropy_with_logits(x, target, None, np.empty(7), 1.0)
+    same(y, [1e4, 0, 0, 1e4, math.log(2), INF, NAN])  # 0 times inf, as in PyTorch
+    dx = k.binary_cross_entropy_with_logits_grad_x(
+        np.ones(7), x, target, None, np.empty(7), 1.0, False
+    )
+    same(dx, [1, 0, 0, -1, 0, 1, 0])
+    # log(1 + exp -40): -40 + (40 + log ...) would have lost all its digits
+    tiny = k.binary_cross_entropy_with_logits(np.array(-40.0), np.array(0.0), None, np.empty(()), 1)
+    np.testing.assert_allclose(tiny, math.exp(-40), rtol=1e-12)
+    twice = np.array([1.0, 3.0])  # pos_weight, one for each column
+    x, target = np.zeros((2, 2)), np.array([[1.0, 1], [0, 1]])
+    y = k.binary_cross_entropy_with_logits(x, target, twice, np.empty((2, 2)), 1.0)
+    np.testing.assert_allclose(y / math.log(2), [[1, 3], [1, 3]])
+
+
+def test_the_divergence_of_two_distributions():
+    x, target = np.log([0.5, 0.25, 0.25]), np.array([0.25, 0.75, 0])
+    want = [0.25 * math.log(0.5), 0.75 * math.log(3), 0]
+    np.testing.assert_allclose(k.kl_div(x, target, np.empty(3), False, 1.0), want)
+    got = k.kl_div(x[:2], np.log(target[:2]), np.empty(()), True, 1.0)
+    np.testing.assert_allclose(got, sum(want))
+    same(k.kl_div_grad_x(np.ones(3), target, np.empty(3), False, 2.0, False), [-0.5, -1.5, 0])
+    impossible = k.kl_div(np.array([-INF, -INF]), np.array([0.5, 0]), np.empty(2), False, 1.0)
+    same(impossible, [INF, NAN])  # 0 times inf, as in PyTorch
+
+
+NO_LABEL = -(2**63)
+
+
+def test_nll_with_weights_and_rows_left_out():
+    x = np.array([[-1.0, -2], [-3, -4], [NAN, NAN]])
+    label, weight = np.array([0, 1, -1]), np.array([1.0, 3])
+    y, total = k.nll_loss(x, label, weight, np.empty(3), np.empty(()), -1, False)
+    same(y, [1, 12, 0])
+    same(total, 1)
+    y, total = k.nll_loss(x, label, weight, np.empty(()), np.empty(()), -1, True)
+    same(y, 13 / 4)
+    same(total, 4)
+    dx = k.nll_loss_grad(np.array(2.0), label, weight, total, np.ones((3, 2)), -1, True)
+    same(dx, [[0.5, 1], [1, -0.5], [1, 1]])
+    y, _ = k.nll_loss(x[:2], label[:2], None, np.empty(()), np.empty(()), NO_LABEL, True)
+    same(y, 2.5)
+
+
+def test_cross_entropy_with_weights_smoothing_and_rows_left_out():
+    x = np.log([[1.0, 3], [1, 1], [1, 1]])
+    label, weight = np.array([0, 1, 7]), np.array([2.0, 1])
+    blanks = np.empty(3), np.empty(())
+    y, lse, total = k.cross_entropy_weighted(x, label, weight, np.empty(3), *blanks, 7, 0.0, False)
+    np.testing.assert_allclose(y, [2 * math.log(4), math.log(2), 0])
+    mean, lse, total = k.cross_entropy_weighted(
+        x, label, weight, np.empty(()), *blanks, 7, 0.0, True
+    )
+    np.testing.assert_allclose(mean, 5 * math.log(2) / 3)
+    dx = k.cross_entropy_weighted_grad(
+        np.array(3.0), x, label, weight, lse, total, np.empty((3, 2)), 7, 0.0, False
+    )
+    np.testing.assert_allclose(dx, [[-1.5, 1.5], [0.5, -0.5], [0, 0]])
+    y, _, _ = k.cross_entropy_weighted(x, label, None, np.empty(3), *blanks, 7, 0.5, False)
+    smooth = 0.75 * math.log(4) + 0.25 * math.log(4 / 3)  # the label is 0.75, the other 0.25
+    np.testing.assert_allclose(y, [smooth, math.log(2), 0])
+
+
+def test_when_all_labels_are_ignored_the_mean_is_nan_and_the_gradient_0():
+    x, label = np.ones((2, 3)), np.full(2, -100)
+    y, total = k.nll_loss(x, label, None, np.empty(()), np.empty(()), -100, True)
+    same(y, NAN)
+    same(k.nll_loss_grad(np.ones(()), label, None, total, np.ones((2, 3)), -100, False), 0 * x)
+    y, lse, total = k.cross_entropy_weighted(
+        x, label, None, np.empty(()), np.empty(2), np.empty(()), -100, 0.1, True
+    )
+    same(y, NAN)
+    dx = k.cross_entropy_weighted_grad(
+        np.ones(()), x, label, None, lse, total, np.ones((2, 3)), -100, 0.1, False
+    )
+    same(dx, 0 * x)
+
+
+def test_cross_entropy_of_probabilities():
+    x, target = np.log([[1.0, 3], [1, 1]]), np.array([[0.5, 0.5], [1, 0]])
+    y, lse = k.cross_entropy_soft(x, target, None, np.empty(2), np.empty(2), 0.0, 1.0)
+    want = 0.5 * math.log(4) + 0.5 * math.log(4 / 3)
+    np.testing.assert_allclose(y, [want, math.log(2)])
+    y, lse = k.cross_entropy_soft(x, target, None, np.empty(()), lse, 0.0, 0.5)
+    np.testing.assert_allclose(y, (want + math.log(2)) / 2)
+    one = np.array(1.0)
+    dx = k.cross_entropy_soft_grad_x(one, x, target, None, lse, np.empty((2, 2)), 0.0, 1.0, False)
+    np.testing.assert_allclose(dx, [[-0.25, 0.25], [-0.5, 0.5]])
+    dtarget = k.cross_entropy_soft_grad_target(one, x, None, lse, np.empty((2, 2)), 0.5, 1.0, False)
+    np.testing.assert_allclose(dtarget[1], [math.log(2) / 2] * 2)
+
+
 def test_logits_of_minus_inf_are_impossible_classes():
     x = np.array([[-INF, 0.0, 0.0]])
     y = k.log_softmax(x, np.empty((1, 3)))

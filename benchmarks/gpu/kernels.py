@@ -40,8 +40,10 @@ STATICS = {
     "limit": 1.0, "rows": 100, "value": 0.0, "scale": 1.0, "n": 100, "seed": 1, "epoch": 0,
     "flip": True, "stride": (1, 1), "size": (2, 2), "decoupled": False, "alpha": 0.99,
     "initial": 0.0, "lr_decay": 0.0, "negative_slope": 0.01, "approximate": "none", "beta": 1.0,
-    "threshold": 20.0,
+    "threshold": 20.0, "delta": 1.0, "ignore": -100, "log_target": False, "mean": True,
+    "smoothing": 0.1,
 }  # fmt: skip
+LOSSES = "binary_cross_entropy", "huber_loss", "kl_div", "l1_loss", "mse_loss"
 
 
 def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
@@ -88,6 +90,11 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         found |= {"add": (False,) * 3} if "grad" in kernel else {}
     elif kernel.endswith("_step_"):
         found = dict.fromkeys(("dp", "p", "m", "v", "b"), flat) | {"lr": one, "t": Integers(one, 9)}
+    elif kernel.startswith(("cross_entropy_", "nll_loss")):
+        found = dict.fromkeys(("x", "dx", "target", "dtarget"), logits) | {"label": label}
+        found |= {"weight": channel, "lse": (rows,), "dy": (), "y": (), "total": ()}
+    elif kernel.startswith(LOSSES):
+        found = {"y": (), "dy": (), "pos_weight": channel}
     found |= {"cond": Integers(image, 2, "bool")}
     found |= {"key": Integers((2,), 9, "uint64"), "pad": padding} | own.get(kernel, {})
     return {name: found.get(name, STATICS.get(name, image)) for name in roles(DEFINITION[kernel])}
@@ -264,6 +271,17 @@ def torch_ops() -> dict[str, Callable[[Any], Any]]:
         "log_softmax": lambda t: torch.log_softmax(t.x, 1),
         "log_softmax_grad": lambda t: aten._log_softmax_backward_data(t.dy, t.y, 1, t.y.dtype),
         "cross_entropy": lambda t: F.cross_entropy(t.x, t.label, reduction="sum"),
+        "cross_entropy_weighted": lambda t: F.cross_entropy(
+            t.x, t.label, t.weight, label_smoothing=0.1
+        ),
+        "cross_entropy_soft": lambda t: F.cross_entropy(
+            t.x, t.target, t.weight, label_smoothing=0.1, reduction="sum"
+        ),
+        "nll_loss": lambda t: F.nll_loss(t.x, t.label, t.weight),
+        "mse_loss": lambda t: F.mse_loss(t.x, t.target, reduction="sum"),
+        "l1_loss": lambda t: F.l1_loss(t.x, t.target, reduction="sum"),
+        "huber_loss": lambda t: F.huber_loss(t.x, t.target, reduction="sum"),
+        "kl_div": lambda t: F.kl_div(t.x, t.target, reduction="sum"),
         "copy": lambda t: t.y.copy_(t.x),
         "fill": lambda t: t.y.fill_(0),
         "take": lambda t: torch.index_select(t.x, 0, t.index, out=t.y),

@@ -9,13 +9,27 @@ they find x, w, arg, dy ... by parameter name, and their output dx is the gradie
 The files are the families of kernels, as in `reference/`.
 """
 
-from . import augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
+from . import (
+    augment,
+    distance,
+    elementwise,
+    likelihood,
+    linear,
+    loss,
+    move,
+    norm,
+    optim,
+    random,
+    reduce,
+    window,
+)
 from .calls import DEFINITION, Call, Definition, Example, bind, draw_example, gradients
 from .case import CASES, Case, Reject, case, example
 from .draw import Blank, Draw, Seeded, Values
 
 __all__ = [
     "CASES", "DEFINITION", "Blank", "Call", "Case", "Definition", "Draw", "Example", "Reject",
-    "Seeded", "Values", "augment", "bind", "case", "draw_example", "elementwise", "example",
-    "gradients", "linear", "loss", "move", "norm", "optim", "random", "reduce", "window",
+    "Seeded", "Values", "augment", "bind", "case", "distance", "draw_example", "elementwise",
+    "example", "gradients", "likelihood", "linear", "loss", "move", "norm", "optim", "random",
+    "reduce", "window",
 ]  # fmt: skip

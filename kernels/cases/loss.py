@@ -10,12 +10,12 @@ from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
 
 
-def _logits(d: Draw, shape: tuple[int, ...]) -> Array:
+def logits(d: Draw, shape: tuple[int, ...]) -> Array:
     large = d.mode != "smooth" and d.pick("", False, True)  # exp of these overflows
     return d.array(shape) * (200 if large else 1)
 
 
-def _specials(v: Values) -> list[str]:
+def specials(v: Values) -> list[str]:
     # exp(-200) is 0 in float32 alone, and then 0 times an infinite dy is NaN there alone
     return ["x"] if np.abs(v["x"]).max(initial=0) > 80 else ["x", "dy"]
 
@@ -34,12 +34,12 @@ def _log_softmax_grad(v: SimpleNamespace, run: Any) -> Any:
 @case(
     "log_softmax",
     bound={"log_softmax": _log_softmax, "": _log_softmax_grad},
-    specials=_specials,
+    specials=specials,
     rejects=(bad("axis 1 is out of range for 1 dimensions", zeros(3), axis=1),),
 )
 def _log_softmax_case(d: Draw) -> Values:
     shape = (*d.shape(0, 2), d.size(1, 6, 300))
-    return dict(x=_logits(d, shape), y=Blank(shape))
+    return dict(x=logits(d, shape), y=Blank(shape))
 
 
 def _cross_entropy(v: SimpleNamespace, run: Any) -> dict[str, Array]:
@@ -60,7 +60,7 @@ def _cross_entropy_grad(v: SimpleNamespace, run: Any) -> Any:
 @case(
     "cross_entropy",
     bound={"cross_entropy": _cross_entropy, "": _cross_entropy_grad},
-    specials=_specials,
+    specials=specials,
     rejects=(
         bad("label 2 is out of range for 2 classes (x (1, 2), label (1,))",
             zeros(1, 2), np.array([2])),
@@ -73,4 +73,4 @@ def _cross_entropy_case(d: Draw) -> Values:
     n, c = d.batch(), d.size(1, 6, 300)
     y = Blank(d.pick("y", (), (n,)))
     label, scale = d.integers((n,), 0, c), d.pick("scale", 1.0, 1 / max(n, 1), 0.3)
-    return dict(x=_logits(d, (n, c)), label=label, y=y, lse=Blank((n,)), scale=scale)
+    return dict(x=logits(d, (n, c)), label=label, y=y, lse=Blank((n,)), scale=scale)

@@ -7,12 +7,28 @@ an error that names the file to edit, never a silent fallback.
 from typing import Any
 
 from ..roles import kernels_of
-from . import augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
+from . import (
+    augment,
+    distance,
+    elementwise,
+    likelihood,
+    linear,
+    loss,
+    move,
+    norm,
+    optim,
+    random,
+    reduce,
+    window,
+)
 from ._numba import blocks, cuda, device, jit  # noqa: F401  (for kernels of your own)
 from .linear import set_matmul  # noqa: F401
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 
-_families = augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
+_families = (
+    augment, distance, elementwise, likelihood, linear, loss, move, norm, optim, random, reduce,
+    window,
+)  # fmt: skip
 globals().update(kernels_of(*_families))
 
 

@@ -15,26 +15,28 @@ EACH = 4  # numbers of a long row that a thread takes before the row gets more t
 MOST_THREADS = 1024  # ... up to all that a block can have: they share rows of 50,000 classes
 
 
-def _threads_of_rows(rows: int, length: int) -> tuple[int, tuple[int, int], int]:
+def threads_of_rows(
+    rows: int, length: int, most: int = MOST_THREADS
+) -> tuple[int, tuple[int, int], int]:
     """Grid and block (2**bits threads per row, rows) for rows of a length, and bits.
 
     A power of two: up to 32 threads of a row then lie in one warp, which takes two rows of 10
     classes at a time, and no thread divides to know its share.
     """
-    wanted = min(length, max(WARP, blocks(length, EACH)), MOST_THREADS)
+    wanted = min(length, max(WARP, blocks(length, EACH)), most)
     bits = max(0, wanted - 1).bit_length()
     deep = max(1, THREADS >> bits)
     return blocks(rows, deep), (1 << bits, deep), bits
 
 
 @device
-def _share(length, bits):
+def share_of(length, bits):
     """How many numbers of a row this thread takes: every 2**bits-th, from threadIdx.x on."""
     return (length - cuda.threadIdx.x + (1 << bits) - 1) >> bits
 
 
 @device
-def _joined(value, part, largest):
+def join_row(value, part, largest):
     """The sum of a row's threads, or the largest of them, in each of these threads.
 
     Their order is fixed by their number: a butterfly in each warp, then one across the warps.
@@ -60,20 +62,20 @@ def _joined(value, part, largest):
 
 
 @device
-def _largest_and_total(x, n, part, bits):
+def largest_and_total(x, n, part, bits):
     """The largest number of row n, 0 where it is infinite, and the sum of exp(x - that)."""
     top = x.dtype.type(-math.inf)
-    for k in range(_share(x.shape[1], bits)):
+    for k in range(share_of(x.shape[1], bits)):
         c = cuda.threadIdx.x + (k << bits)
         top = max(top, x[n, c])
-    top = _joined(top, part, True)
+    top = join_row(top, part, True)
     total = x.dtype.type(0)
     if not math.isfinite(top):  # inf - inf would make NaN of a loss that is inf
         top = total
-    for k in range(_share(x.shape[1], bits)):
+    for k in range(share_of(x.shape[1], bits)):
         c = cuda.threadIdx.x + (k << bits)
         total += math.exp(x[n, c] - top)
-    return top, _joined(total, part, False)
+    return top, join_row(total, part, False)
 
 
 @jit
@@ -82,10 +84,10 @@ def _log_softmax(x, y, bits):
     part = cuda.shared.array(WARP, x.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, x.shape[0] - 1)  # past the end, too: a shuffle needs every lane of its warp
-    top, total = _largest_and_total(x, n, part, bits)
+    top, total = largest_and_total(x, n, part, bits)
     total = math.log(total)
     if row == n:
-        for k in range(_share(x.shape[1], bits)):
+        for k in range(share_of(x.shape[1], bits)):
             c = cuda.threadIdx.x + (k << bits)
             y[n, c] = x[n, c] - top - total
 
@@ -94,7 +96,7 @@ def _log_softmax(x, y, bits):
 def log_softmax(x: Array, y: Out) -> Array:
     """y = x - log(sum of exp x) along the last axis."""
     rows = math.prod(x.shape[:-1]), x.shape[-1]
-    grid, block, bits = _threads_of_rows(*rows)
+    grid, block, bits = threads_of_rows(*rows)
     _log_softmax[grid, block](x.reshape(rows), y.reshape(rows), bits)
     return y
 
@@ -106,12 +108,12 @@ def _log_softmax_grad(dy, y, dx, bits, add):
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, dy.shape[0] - 1)
     total = dy.dtype.type(0)
-    for k in range(_share(dy.shape[1], bits)):
+    for k in range(share_of(dy.shape[1], bits)):
         c = cuda.threadIdx.x + (k << bits)
         total += dy[n, c]
-    total = _joined(total, part, False)
+    total = join_row(total, part, False)
     if row == n:
-        for k in range(_share(dy.shape[1], bits)):
+        for k in range(share_of(dy.shape[1], bits)):
             c = cuda.threadIdx.x + (k << bits)
             value = dy[n, c] - math.exp(y[n, c]) * total
             dx[n, c] = plus(dx[n, c], value) if add else value
@@ -121,7 +123,7 @@ def _log_softmax_grad(dy, y, dx, bits, add):
 def log_softmax_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy - exp(y) (sum of dy along the last axis)."""
     rows = math.prod(dy.shape[:-1]), dy.shape[-1]
-    grid, block, bits = _threads_of_rows(*rows)
+    grid, block, bits = threads_of_rows(*rows)
     _log_softmax_grad[grid, block](dy.reshape(rows), y.reshape(rows), dx.reshape(rows), bits, add)
     return dx
 
@@ -132,7 +134,7 @@ def _cross_entropy(x, label, loss, lse, scale, bits):
     part = cuda.shared.array(WARP, x.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, x.shape[0] - 1)
-    top, total = _largest_and_total(x, n, part, bits)
+    top, total = largest_and_total(x, n, part, bits)
     if row == n and cuda.threadIdx.x == 0:
         lse[n] = math.log(total) + top
         c = np.int64(label[n])
@@ -141,13 +143,13 @@ def _cross_entropy(x, label, loss, lse, scale, bits):
 
 
 @jit
-def _sum_losses(loss, y, scale, bits):
+def sum_losses(loss, y, scale, bits):
     """One block adds up all losses; its rows of threads, where it has many, all do the same."""
     part = cuda.shared.array(WARP, loss.dtype)
     total = loss.dtype.type(0)
-    for k in range(_share(loss.size, bits)):
+    for k in range(share_of(loss.size, bits)):
         total += loss[cuda.threadIdx.x + (k << bits)]
-    total = _joined(total, part, False)
+    total = join_row(total, part, False)
     if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
         y[0] = total * scale
 
@@ -158,14 +160,14 @@ def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tup
 
     x (N, C) logits, label (N,) integers in [0, C) -> y (N,) or (), lse (N,) = log(sum of exp x)
     """
-    grid, block, bits = _threads_of_rows(*x.shape)
+    grid, block, bits = threads_of_rows(*x.shape)
     if y.ndim:
         _cross_entropy[grid, block](x, label, y, lse, float(scale), bits)
     else:
         loss = memory.scratch((x.shape[0],), y.dtype)
         _cross_entropy[grid, block](x, label, loss, lse, 1.0, bits)
-        _, block, bits = _threads_of_rows(1, loss.size)
-        _sum_losses[1, block](loss, y.reshape(1), float(scale), bits)
+        _, block, bits = threads_of_rows(1, loss.size)
+        sum_losses[1, block](loss, y.reshape(1), float(scale), bits)
     return y, lse
 
 

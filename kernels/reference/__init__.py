@@ -1,9 +1,11 @@
 """The definition of every kernel, in plain NumPy, for any float dtype.
 
-It is also the CPU's own version of each kernel that `cpu/` does not write better.
+It is also the CPU's own version of each kernel that `cpu/` does not write better. Families that few
+networks need are loaded when the first of their kernels is asked for.
 """
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import Any
 
 from ..roles import kernels_of
 from . import augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
@@ -12,6 +14,18 @@ from .memory import contiguous, empty, empty_image, empty_like, memory_order, sc
 _families = augment, elementwise, linear, loss, move, norm, optim, random, reduce, window
 globals().update(kernels_of(*_families))
 
-if TYPE_CHECKING:
+_LATER = "distance", "likelihood"
 
-    def __getattr__(name: str) -> Any: ...
+
+def complete() -> None:
+    """Load what is not loaded yet."""
+    later = (importlib.import_module(f".{family}", __name__) for family in _LATER)
+    globals().update(kernels_of(*later))
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_") and name not in _LATER:
+        complete()
+        if name in globals():
+            return globals()[name]
+    raise AttributeError(f"there is no kernel {name!r} in {__name__}")

@@ -9,7 +9,7 @@ from .elementwise import quiet, store
 @quiet
 def log_softmax(x: Array, y: Out) -> Array:
     """y = x - log(sum of exp x) along the last axis."""
-    shifted = x - _largest(x)
+    shifted = x - largest(x)
     return store(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), y, False)
 
 
@@ -25,7 +25,7 @@ def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tup
 
     x (N, C) logits, label (N,) integers in [0, C) -> y (N,) or (), lse (N,) = log(sum of exp x)
     """
-    top = _largest(x)
+    top = largest(x)
     lse[...] = np.log(np.exp(x - top).sum(axis=-1)) + top[:, 0]
     loss = lse - x[np.arange(len(x)), label]
     y[...] = (loss if y.ndim else loss.sum()) * y.dtype.type(scale)
@@ -42,7 +42,7 @@ def cross_entropy_grad(
     return store(slope * (dy[..., None] * dy.dtype.type(scale)), dx, add)
 
 
-def _largest(x: Array) -> Array:
+def largest(x: Array) -> Array:
     """Largest number of each row, 0 where it is infinite or the row is empty."""
     top = x.max(axis=-1, keepdims=True, initial=-np.inf)
     return np.where(np.isfinite(top), top, x.dtype.type(0))

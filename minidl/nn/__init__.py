@@ -8,7 +8,6 @@ from . import functional, init
 from .layers import (
     BatchNorm2d,
     Conv2d,
-    CrossEntropyLoss,
     Dropout,
     Flatten,
     Linear,
@@ -19,14 +18,22 @@ from .layers import (
 from .module import Module, Parameter
 
 __all__ = [
-    "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "ELU", "Flatten", "GELU",
-    "LeakyReLU", "Linear", "MaxPool2d", "Module", "Parameter", "ReLU", "ReLU6", "Sequential",
-    "SiLU", "Sigmoid", "Softplus", "Tanh", "functional", "init",
+    "BCELoss", "BCEWithLogitsLoss", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "ELU",
+    "Flatten", "GELU", "HuberLoss", "KLDivLoss", "L1Loss", "LeakyReLU", "Linear", "MSELoss",
+    "MaxPool2d", "Module", "NLLLoss", "Parameter", "ReLU", "ReLU6", "Sequential", "SiLU",
+    "Sigmoid", "SmoothL1Loss", "Softplus", "Tanh", "functional", "init",
 ]  # fmt: skip
 
+# Imported when first used: name and file.
 _LATER = dict.fromkeys(
     ("ELU", "GELU", "LeakyReLU", "ReLU6", "Sigmoid", "SiLU", "Softplus", "Tanh"), "activation"
-)
+) | dict.fromkeys(
+    (
+        "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "KLDivLoss", "L1Loss",
+        "MSELoss", "NLLLoss", "SmoothL1Loss",
+    ),
+    "losses",
+)  # fmt: skip
 # Names of other frameworks that no spelling check would find.
 _ELSEWHERE = {
     "Dense": "Linear",
@@ -36,6 +43,10 @@ _ELSEWHERE = {
     "MaxPooling2d": "MaxPool2d",
     "BatchNormalization": "BatchNorm2d",
     "BatchNorm1d": "BatchNorm2d, which takes (N, C) too",
+    "BinaryCrossentropy": "BCEWithLogitsLoss, which takes logits",
+    "CategoricalCrossentropy": "CrossEntropyLoss, which takes probabilities as targets, too",
+    "MeanSquaredError": "MSELoss",
+    "MeanAbsoluteError": "L1Loss",
     "SparseCategoricalCrossentropy": "CrossEntropyLoss",
     "Softmax": "CrossEntropyLoss, which takes logits and applies the softmax itself",
     "LogSoftmax": "functional.log_softmax",

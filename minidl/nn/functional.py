@@ -117,6 +117,36 @@ def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
     return ops.log_softmax(input, axis=dim)
 
 
-def cross_entropy(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """-log softmax(input)[target] of logits (N, C) and class numbers (N,)."""
-    return ops.cross_entropy(input, target, reduction=reduction)
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-log softmax(input)[target] of logits (N, C) and class numbers (N,), or probabilities (N, C).
+
+    Rows whose target is ignore_index do not count. It is unset here, not -100, so that a wrong
+    label is an error; the mean divides by the weights of the rows that count.
+    """
+    soft = target.ndim == 2 and getattr(target, "dtype", None) in ("float32", "float64")
+    if weight is None and ignore_index is None and not label_smoothing and not soft:
+        return ops.cross_entropy(input, target, reduction=reduction)
+    from . import losses  # when first used: few networks need more
+
+    return losses.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
+
+
+_LOSSES = (
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss",
+    "mse_loss", "nll_loss", "smooth_l1_loss",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LOSSES:
+        from . import losses
+
+        return getattr(losses, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

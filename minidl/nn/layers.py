@@ -278,18 +278,3 @@ class Flatten(Module):
     def extra_repr(self) -> str:
         """As in PyTorch."""
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
-
-
-class CrossEntropyLoss(Module):
-    """-log softmax(input)[target] of logits (N, C) and class numbers (N,).
-
-    It takes logits: no softmax before it. reduction: "mean", "sum" or "none".
-    """
-
-    def __init__(self, reduction: str = "mean"):
-        check.known("reduction", reduction, ("mean", "sum", "none"))
-        self.reduction = reduction
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """input (N, C), target (N,) integers -> (), or (N,) for "none"."""
-        return F.cross_entropy(input, target, self.reduction)

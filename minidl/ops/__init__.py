@@ -42,15 +42,23 @@ __all__ = [
 ]  # fmt: skip
 
 
-_LATER = dict.fromkeys(("elu", "gelu", "leaky_relu", "relu6", "silu", "softplus"), "activation")
+_LATER = {
+    "activation": ("elu", "gelu", "leaky_relu", "relu6", "silu", "softplus"),
+    "distance": (
+        "binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div",
+        "l1_loss", "mse_loss", "smooth_l1_loss",
+    ),
+    "likelihood": ("cross_entropy_soft", "cross_entropy_weighted", "nll_loss"),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Ops that few networks need, from files that are loaded when they are asked for."""
-    if name not in _LATER:
-        raise AttributeError(f"minidl.ops has no {name!r}", name=name)
-    globals()[name] = op = getattr(import_module(f".{_LATER[name]}", __name__), name)
-    return op
+    for family, names in _LATER.items():
+        if name in names:
+            globals()[name] = op = getattr(import_module(f".{family}", __name__), name)
+            return op
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
 
 
 def _reversed(op: Any) -> Any:

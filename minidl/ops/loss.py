@@ -18,6 +18,12 @@ def log_softmax(k, x, *, axis=-1):
     return y, (grad_x,)
 
 
+def scale_of(reduction, count):
+    """What losses are multiplied by before they are added up, or not. The mean of none is NaN."""
+    check.known("reduction", reduction, ("mean", "sum", "none"))
+    return 1.0 if reduction != "mean" else 1 / count if count else float("nan")
+
+
 @op(integer=("label",))
 def cross_entropy(k, x, label, *, reduction="mean"):
     """-log softmax(x)[label]: softmax and negative log likelihood in one.
@@ -27,11 +33,7 @@ def cross_entropy(k, x, label, *, reduction="mean"):
     """
     check.rank("cross_entropy", "x", x, 2, "a batch of logits (N, C)")
     check.labels("cross_entropy", label, x.shape[1], x)
-    check.known("reduction", reduction, ("mean", "sum", "none"))
-    rows = len(x)
-    scale = 1 / rows if reduction == "mean" and rows else 1.0
-    if reduction == "mean" and not rows:
-        scale = float("nan")
+    rows, scale = len(x), scale_of(reduction, len(x))
     y = k.empty((rows,) if reduction == "none" else (), x.dtype)
     lse = k.empty((rows,), x.dtype)
     k.cross_entropy(x, label, y, lse, scale)
