@@ -264,8 +264,11 @@ def test_the_variance_of_numbers_far_from_zero(k):
 # What they compile to
 
 SIGNATURES = {
-    "_add_up": "f3 f1 f3 i f b b",
-    "_max": "f3 i3 f3 i3 i",
+    "_add_up": "f3 f2 f3 i f b b",
+    "_root": "f1",
+    "_var_grad": "f3 f2 f2 f3 f i b",
+    "_std_grad": "f3 f2 f2 f2 f3 f i b",
+    "_max": "f3 i3 f3 i3 i b",
     "_max_grad": "f2 i2 f3 i b",
     "_normalise": "f2 f1 f1 f1 f1 f2 i f b",
     "_add_slopes": "f2 f2 f1 f1 f3 i f",

@@ -23,6 +23,10 @@ def reduction(v):
     return dict(axis=reduced_axes(v), keepdims=True)
 
 
+def spread(v):
+    return reduction(v) | dict(correction=v["correction"])
+
+
 def window(v):
     return dict(stride=v["stride"], padding=v["pad"])
 
@@ -34,8 +38,12 @@ def nothing(v):
 # op -> its inputs, and its static arguments from the kernel's
 WIRING = {
     **{name: ("a b", nothing) for name in ("add", "sub", "mul", "div", "pow", "maximum", "matmul")},
-    **{name: ("x", nothing) for name in ("neg", "exp", "log", "sqrt", "relu", "log_softmax")},
-    **{name: ("x", reduction) for name in ("sum", "mean", "max")},
+    **{
+        name: ("x", nothing)
+        for name in ("neg", "exp", "log", "sqrt", "relu", "softmax", "log_softmax")
+    },
+    **{name: ("x", reduction) for name in ("sum", "mean", "max", "min")},
+    **{name: ("x", spread) for name in ("var", "std")},
     "linear": ("x w b", nothing),
     "conv2d": ("x w b", window),
     "max_pool2d": ("x", lambda v: window(v) | dict(size=v["size"])),
@@ -204,6 +212,18 @@ def test_log_softmax_along_any_axis():
         t = Tensor(x, True)
         (F.log_softmax(t, dim=axis) * Tensor(x)).sum().backward()
         expected = x - np.exp(y) * x.sum(axis=axis, keepdims=True)
+        np.testing.assert_allclose(t.grad, expected, atol=1e-12)
+
+
+def test_softmax_along_any_axis():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4))
+    for axis in (0, 1, 2, -1):
+        t = Tensor(x, True)
+        y = F.softmax(t, dim=axis)
+        np.testing.assert_allclose(y.detach(), np.exp(F.log_softmax(Tensor(x), dim=axis).numpy()))
+        (y * Tensor(x)).sum().backward()
+        p = y.detach().numpy()
+        expected = p * (x - (p * x).sum(axis=axis, keepdims=True))
         np.testing.assert_allclose(t.grad, expected, atol=1e-12)
 
 

@@ -128,6 +128,45 @@ def test_the_first_maximum_wins_and_the_first_nan_before_all():
     )
 
 
+def test_the_first_minimum_wins_and_the_first_nan_before_all():
+    x = np.array([[3.0, 1, 1], [NAN, -9, NAN], [INF, INF, INF]])
+    y, arg = k.min(x, np.empty((3, 1)), np.empty((3, 1), np.int64))
+    same(y, [[1], [NAN], [INF]])
+    same(arg, [[1], [0], [0]])
+    same(
+        k.max_grad(np.array([[5.0], [6], [7]]), arg, np.empty((3, 3)), False),
+        [[0, 5, 0], [6, 0, 0], [7, 0, 0]],
+    )
+
+
+def test_the_variance_and_its_root():
+    x = np.array([[1.0, 3, 5, 7], [2, 2, 2, 2]])
+    blank = np.empty((2, 1))
+    y, mean = k.var(x, blank, blank.copy(), 1)
+    same(y, [[20 / 3], [0]])
+    same(mean, [[4], [2]])
+    same(k.var(x, blank, mean, 0)[0], [[5], [0]])
+    dy = np.array([[3.0], [3]])
+    same(k.var_grad(dy, x, mean, np.ones((2, 4)), 1, True), [[-5, -1, 3, 7], [1, 1, 1, 1]])
+    y, mean = k.std(x, blank, mean, 0)
+    same(y, [[5**0.5], [0]])
+    got = k.std_grad(dy, x, np.array([[2.0], [0]]), mean, np.empty((2, 4)), 1, False)
+    same(got, [[-1.5, -0.5, 0.5, 1.5], [0, 0, 0, 0]])  # the slope at 0 is 0
+
+
+def test_the_variance_of_one_value_or_of_none():
+    one, none, y, mean = np.array([[2.0]]), np.empty((1, 0)), np.empty((1, 1)), np.empty((1, 1))
+    same(k.var(one, y, mean, 0)[0], [[0]])
+    for x in (one, none):
+        for correction in (1, 2):
+            same(k.var(x, y, mean, correction)[0], [[NAN]])
+            same(k.std(x, y, mean, correction)[0], [[NAN]])
+    same(k.var(none, y, mean, 0)[0], [[NAN]])
+    same(k.var(np.array([[1.0, 3]]), y, mean, 2)[0], [[INF]])
+    same(k.var(np.array([[1.0, INF]]), y, mean, 1)[0], [[NAN]])
+    same(k.var_grad(np.ones((1, 1)), one, one, np.empty((1, 1)), 1, False), [[NAN]])
+
+
 def test_the_place_of_a_maximum_counts_the_reduced_elements_in_c_order():
     x = np.zeros((2, 3, 2))
     x[1, 0, 1] = x[0, 2, 0] = 1
@@ -332,6 +371,19 @@ def test_cross_entropy_of_logits_that_would_overflow():
     )
 
 
+def test_softmax_of_logits_that_would_overflow():
+    x = np.array([[1e4, 1e4, -1e4], [0, math.log(3), -INF]])
+    y = k.softmax(x, np.empty((2, 3)))
+    np.testing.assert_allclose(y, [[0.5, 0.5, 0], [0.25, 0.75, 0]])
+    dx = k.softmax_grad(np.array([[1.0, 0, 9], [4, 0, 9]]), y, np.ones((2, 3)), True)
+    np.testing.assert_allclose(dx, [[1.25, 0.75, 1], [1.75, 0.25, 1]])
+    same(
+        k.softmax(np.array([[INF, 0.0], [NAN, 0], [-INF, -INF]]), np.empty((3, 2))), [[NAN] * 2] * 3
+    )
+    same(k.softmax(np.array([[7.0]]), np.empty((1, 1))), [[1]])
+    same(k.softmax(np.empty((2, 0)), np.empty((2, 0))), np.empty((2, 0)))
+
+
 def test_logits_of_minus_inf_are_impossible_classes():
     x = np.array([[-INF, 0.0, 0.0]])
     y = k.log_softmax(x, np.empty((1, 3)))
@@ -406,6 +458,17 @@ def in_groups(combine):
     return reduced
 
 
+def sum_of_squares(root):
+    def reduced(x, y, mean, correction):
+        def one(group):
+            value = statistics.pvariance(group) * len(group) / (len(group) - correction)
+            return math.sqrt(value) if root else value
+
+        return in_groups(one)(x, y)
+
+    return reduced
+
+
 def einsum_linear(x, w, b, y, relu):
     value = np.einsum("ri,io->ro", x, w) + (0 if b is None else b)
     return np.where(value < 0, 0, value) if relu else value
@@ -438,7 +501,11 @@ OTHER_WORDS = {
     "sum": in_groups(math.fsum),
     "mean": in_groups(statistics.fmean),
     "max": in_groups(max),
+    "min": in_groups(min),
+    "var": sum_of_squares(root=False),
+    "std": sum_of_squares(root=True),
     "batch_norm": batch_norm_by_var,
+    "softmax": lambda x, y: np.exp(x - np.logaddexp.reduce(x, axis=-1, keepdims=True)),
     "log_softmax": lambda x, y: x - np.logaddexp.reduce(x, axis=-1, keepdims=True),
     "cross_entropy": cross_entropy_by_logaddexp,
     "adam_step_": textbook_adam,

@@ -66,7 +66,8 @@ def batch_norm(
     columns, (count, channels) = rows.reshape(1, *rows.shape), rows.shape
     add_up_middle(columns, mean.reshape(1, channels), False, count)
     # in two passes: E[x^2] - mean^2 cancels
-    add_up_middle(columns, var.reshape(1, channels), False, count, centre=mean, squares=True)
+    centre = mean.reshape(1, channels)
+    add_up_middle(columns, var.reshape(1, channels), False, count, centre, squares=True)
     batch_norm_eval(x, w, b, mean, var, y, eps, relu)
     return y, mean, var
 

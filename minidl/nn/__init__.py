@@ -14,12 +14,13 @@ from .layers import (
     MaxPool2d,
     ReLU,
     Sequential,
+    Softmax,
 )
 from .module import Module, Parameter
 
 __all__ = [
     "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten", "Linear", "MaxPool2d",
-    "Module", "Parameter", "ReLU", "Sequential", "functional", "init",
+    "Module", "Parameter", "ReLU", "Sequential", "Softmax", "functional", "init",
 ]  # fmt: skip
 
 # Names of other frameworks that no spelling check would find.
@@ -32,7 +33,6 @@ _ELSEWHERE = {
     "BatchNormalization": "BatchNorm2d",
     "BatchNorm1d": "BatchNorm2d, which takes (N, C) too",
     "SparseCategoricalCrossentropy": "CrossEntropyLoss",
-    "Softmax": "CrossEntropyLoss, which takes logits and applies the softmax itself",
     "LogSoftmax": "functional.log_softmax",
 }
 

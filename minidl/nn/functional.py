@@ -9,7 +9,7 @@ from ..tensor import Tensor
 
 __all__ = [
     "batch_norm", "conv2d", "cross_entropy", "dropout", "exp", "flatten", "linear", "log",
-    "log_softmax", "max_pool2d", "relu", "sqrt",
+    "log_softmax", "max_pool2d", "relu", "softmax", "sqrt",
 ]  # fmt: skip
 
 
@@ -79,6 +79,11 @@ def dropout(
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The axes from start_dim to end_dim made one."""
     return input.flatten(start_dim, end_dim)
+
+
+def softmax(input: Tensor, dim: int = -1) -> Tensor:
+    """exp x / sum of exp x along dim."""
+    return ops.softmax(input, axis=dim)
 
 
 def log_softmax(input: Tensor, dim: int = -1) -> Tensor:

@@ -240,6 +240,25 @@ class ReLU(Module):
         return y.size
 
 
+class Softmax(Module):
+    """exp x / sum of exp x along dim. Losses take logits: no Softmax before them."""
+
+    def __init__(self, dim: int = -1):
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x -> the same shape."""
+        return F.softmax(x, self.dim)
+
+    def flops(self, x: Tensor, y: Tensor) -> int:
+        """A difference, exp, a sum, a quotient and a comparison each."""
+        return 5 * y.size
+
+    def extra_repr(self) -> str:
+        """As in PyTorch."""
+        return f"dim={self.dim}"
+
+
 class Dropout(Module):
     """In training, zero each element with probability p and scale the rest by 1 / (1 - p)."""
 

@@ -6,18 +6,18 @@ from ..kernels import shapes
 from ..tensor import Tensor
 from .elementwise import add, compare, div, exp, log, maximum, mul, neg, pow, relu, sqrt, sub
 from .linear import linear, matmul
-from .loss import cross_entropy, log_softmax
+from .loss import cross_entropy, log_softmax, softmax
 from .norm import batch_norm
 from .random import dropout
-from .reduce import argmax, max, mean, sum
+from .reduce import argmax, argmin, max, mean, min, std, sum, var
 from .shape import astype, getitem, permute, reshape, take
 from .window import conv2d, max_pool2d
 
 __all__ = [
-    "add", "argmax", "astype", "batch_norm", "compare", "conv2d", "cross_entropy", "div",
+    "add", "argmax", "argmin", "astype", "batch_norm", "compare", "conv2d", "cross_entropy", "div",
     "dropout", "exp", "getitem", "linear", "log", "log_softmax", "matmul", "max", "max_pool2d",
-    "maximum", "mean", "mul", "neg", "permute", "pow", "relu", "reshape", "sqrt", "sub", "sum",
-    "take",
+    "maximum", "mean", "min", "mul", "neg", "permute", "pow", "relu", "reshape", "softmax", "sqrt",
+    "std", "sub", "sum", "take", "var",
 ]  # fmt: skip
 
 
@@ -37,9 +37,10 @@ def _reduction(op: Any) -> Any:
         *,
         dim: Any = None,
         keepdim: bool = False,
+        **static: Any,
     ) -> Tensor:
         axis = dim if axis is None else axis  # PyTorch's names are welcome
-        return op(self, axis=axis, keepdims=keepdims or keepdim)
+        return op(self, axis=axis, keepdims=keepdims or keepdim, **static)
 
     method.__doc__, method.__name__ = op.__doc__, op.__name__
     return method
@@ -101,10 +102,16 @@ _METHODS = {
     "log": log,
     "sqrt": sqrt,
     "relu": relu,
+    "softmax": lambda self, dim=-1: softmax(self, axis=dim),
+    "log_softmax": lambda self, dim=-1: log_softmax(self, axis=dim),
     "sum": _reduction(sum),
     "mean": _reduction(mean),
+    "var": _reduction(var),
+    "std": _reduction(std),
     "max": _reduction(max),
+    "min": _reduction(min),
     "argmax": _reduction(argmax),
+    "argmin": _reduction(argmin),
     "reshape": lambda self, *shape: reshape(self, shape=_shape_of(shape)),
     "view": lambda self, *shape: reshape(self, shape=_shape_of(shape)),
     "permute": lambda self, *axes: permute(self, axes=_shape_of(axes)),
