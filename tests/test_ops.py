@@ -31,6 +31,10 @@ def window(v):
     return dict(stride=v["stride"], padding=v["pad"])
 
 
+def features(v):
+    return dict(normalized_shape=v["x"].shape[len(v["mean"].shape) :], eps=v["eps"])
+
+
 def nothing(v):
     return {}
 
@@ -48,6 +52,7 @@ WIRING = {
     "conv2d": ("x w b", window),
     "max_pool2d": ("x", lambda v: window(v) | dict(size=v["size"])),
     "batch_norm": ("x w b", lambda v: dict(training=True, eps=v["eps"])),
+    "layer_norm": ("x w b", features),
     "take": ("x index", nothing),
     "cross_entropy": ("x label", lambda v: dict(reduction="none" if v["y"].shape else "sum")),
 }

@@ -270,6 +270,27 @@ def test_running_statistics_follow_the_unbiased_variance():
     assert (running_mean[0], running_var[0]) == (1, 1 + 0.25 * (6.25 - 1))
 
 
+def test_layer_norm_of_rows_of_two_axes():
+    x = np.array([[[1.0, 3], [5, 7]], [[2, 2], [2, 2]]])
+    w, b = np.array([[2.0, 2], [3, 3]]), np.full((2, 2), 10.0)
+    y, mean, rstd = k.layer_norm(x, w, b, *like(x, x[0, 0], x[0, 0]), 4.0)
+    same(mean, [4, 2])
+    same(rstd, [1 / 3, 1 / 2])
+    np.testing.assert_allclose(y, [[[8, 10 - 2 / 3], [11, 13]], [[10, 10], [10, 10]]])
+    one = k.layer_norm(np.array([[7.0]]), None, None, *like(w[:1, :1], w[0, :1], w[0, :1]), 0.25)
+    assert [a.item() for a in one] == [0, 7, 2]
+
+
+def test_the_gradient_of_layer_norm_has_no_part_along_1_and_x():
+    x, dy = arrays([[1, 3, 5, 7]], [[1, 0, 0, 0]])
+    dx, dw, db, w = np.empty((1, 4)), np.empty(4), np.ones(4), np.full(4, 2.0)
+    mean, rstd = np.array([4.0]), np.array([5**-0.5])
+    k.layer_norm_grad(dy, x, w, mean, rstd, dx, dw, db, (False, False, True))
+    np.testing.assert_allclose(dx * math.sqrt(5), [[0.6, -0.8, -0.2, 0.4]], atol=1e-15)
+    np.testing.assert_allclose(dw, [-3 / math.sqrt(5), 0, 0, 0])
+    same(db, [2, 1, 1, 1])
+
+
 # Random numbers
 
 
@@ -481,6 +502,12 @@ def batch_norm_by_var(x, w, b, y, mean, var, eps, relu):
     return np.where(value < 0, 0, value) if relu else value
 
 
+def layer_norm_by_var(x, w, b, y, mean, rstd, eps):
+    rows = x.reshape(math.prod(mean.shape), -1)
+    z = [(row - row.mean()) * (row.var() + eps) ** -0.5 for row in rows]
+    return np.reshape(z, x.shape) * (1 if w is None else w) + (0 if b is None else b)
+
+
 def cross_entropy_by_logaddexp(x, label, y, lse, scale):
     picked = [float(row[at]) for row, at in zip(x, label)]
     each = scale * (np.logaddexp.reduce(x, axis=-1) - picked)
@@ -505,6 +532,7 @@ OTHER_WORDS = {
     "var": sum_of_squares(root=False),
     "std": sum_of_squares(root=True),
     "batch_norm": batch_norm_by_var,
+    "layer_norm": layer_norm_by_var,
     "softmax": lambda x, y: np.exp(x - np.logaddexp.reduce(x, axis=-1, keepdims=True)),
     "log_softmax": lambda x, y: x - np.logaddexp.reduce(x, axis=-1, keepdims=True),
     "cross_entropy": cross_entropy_by_logaddexp,

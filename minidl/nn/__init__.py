@@ -10,6 +10,7 @@ from .layers import (
     CrossEntropyLoss,
     Dropout,
     Flatten,
+    LayerNorm,
     Linear,
     MaxPool2d,
     ReLU,
@@ -19,8 +20,8 @@ from .layers import (
 from .module import Module, Parameter
 
 __all__ = [
-    "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten", "Linear", "MaxPool2d",
-    "Module", "Parameter", "ReLU", "Sequential", "Softmax", "functional", "init",
+    "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten", "LayerNorm", "Linear",
+    "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "Softmax", "functional", "init",
 ]  # fmt: skip
 
 # Names of other frameworks that no spelling check would find.
@@ -31,6 +32,7 @@ _ELSEWHERE = {
     "MaxPooling2D": "MaxPool2d",
     "MaxPooling2d": "MaxPool2d",
     "BatchNormalization": "BatchNorm2d",
+    "LayerNormalization": "LayerNorm",
     "BatchNorm1d": "BatchNorm2d, which takes (N, C) too",
     "SparseCategoricalCrossentropy": "CrossEntropyLoss",
     "LogSoftmax": "functional.log_softmax",

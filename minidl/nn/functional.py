@@ -8,8 +8,8 @@ from ..random import Generator, default_generator
 from ..tensor import Tensor
 
 __all__ = [
-    "batch_norm", "conv2d", "cross_entropy", "dropout", "exp", "flatten", "linear", "log",
-    "log_softmax", "max_pool2d", "relu", "softmax", "sqrt",
+    "batch_norm", "conv2d", "cross_entropy", "dropout", "exp", "flatten", "layer_norm", "linear",
+    "log", "log_softmax", "max_pool2d", "relu", "softmax", "sqrt",
 ]  # fmt: skip
 
 
@@ -62,6 +62,18 @@ def batch_norm(
     for t in statistics if training else ():
         t.changed()
     return y
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each row of input (..., *normalized_shape) over its last axes."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+    return ops.layer_norm(input, weight, bias, normalized_shape=shape, eps=eps)
 
 
 def dropout(

@@ -7,7 +7,7 @@ from ..tensor import Tensor
 from .elementwise import add, compare, div, exp, log, maximum, mul, neg, pow, relu, sqrt, sub
 from .linear import linear, matmul
 from .loss import cross_entropy, log_softmax, softmax
-from .norm import batch_norm
+from .norm import batch_norm, layer_norm
 from .random import dropout
 from .reduce import argmax, argmin, max, mean, min, std, sum, var
 from .shape import astype, getitem, permute, reshape, take
@@ -15,9 +15,9 @@ from .window import conv2d, max_pool2d
 
 __all__ = [
     "add", "argmax", "argmin", "astype", "batch_norm", "compare", "conv2d", "cross_entropy", "div",
-    "dropout", "exp", "getitem", "linear", "log", "log_softmax", "matmul", "max", "max_pool2d",
-    "maximum", "mean", "min", "mul", "neg", "permute", "pow", "relu", "reshape", "softmax", "sqrt",
-    "std", "sub", "sum", "take", "var",
+    "dropout", "exp", "getitem", "layer_norm", "linear", "log", "log_softmax", "matmul", "max",
+    "max_pool2d", "maximum", "mean", "min", "mul", "neg", "permute", "pow", "relu", "reshape",
+    "softmax", "sqrt", "std", "sub", "sum", "take", "var",
 ]  # fmt: skip
 
 
