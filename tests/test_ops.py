@@ -232,6 +232,24 @@ def test_softmax_along_any_axis():
         np.testing.assert_allclose(t.grad, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((3,), (5, 3, 4)), ((5, 2, 3), (3,)),
+     ((2, 1, 4, 3), (5, 3, 2)), ((3,), (2, 5, 3, 1))],
+)  # fmt: skip
+def test_matmul_takes_vectors_and_stacks_as_numpy_does(a, b):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(a), rng.standard_normal(b)
+    s, t = Tensor(a, True), Tensor(b, True)
+    y = s @ t
+    np.testing.assert_allclose(y.detach(), a @ b)
+    dy = rng.standard_normal(y.shape)
+    y.backward(Tensor(dy))
+    h = rng.standard_normal(a.shape), rng.standard_normal(b.shape)  # bilinear: slopes are exact
+    np.testing.assert_allclose((s.grad.numpy() * h[0]).sum(), (dy * (h[0] @ b)).sum())
+    np.testing.assert_allclose((t.grad.numpy() * h[1]).sum(), (dy * (a @ h[1])).sum())
+
+
 def test_linear_takes_any_number_of_leading_axes():
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((2, 3, 4)), rng.standard_normal((4, 5))

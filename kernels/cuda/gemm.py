@@ -31,7 +31,7 @@ from ..roles import Array
 from . import memory
 from ._numba import Kernel, blocks, cuda, jit, linked
 from .intrinsics import aligned, ld4, mma_m16n8k8_tf32, plus, round_tf32, st4
-from .layout import ENOUGH_BLOCKS, THREADS, WARP
+from .layout import ENOUGH_BLOCKS, MOST_BLOCKS, THREADS, WARP
 from .move import copy
 
 
@@ -62,11 +62,13 @@ def _tiled(tile, wide):
     size, step = tile.rows, tile.step
     each, pitch, vectors = size // SIDE, size + PAD, size * step // 4 // THREADS
 
-    def kernel(a, b, bias, y, chunk, a_by_k, b_by_k, relu, add):
+    def kernel(stack_a, stack_b, bias, y, batch, chunk, a_by_k, b_by_k, relu, add):
         """A thread computes 4 x 4 elements of a tile of 64, four times as many of one of 128.
 
-        y (tasks, M, N): block (i, j, t) sums over the t-th `chunk` of k. a_by_k: a lies (K, M).
+        stack_a (batch or 1, M, K), y (tasks * batch, M, N): block (i, j, t * batch + s) multiplies
+        the s-th matrices, and sums over the t-th `chunk` of k. a_by_k: they lie (K, M).
         """
+        task, a, b = of_stacks(stack_a, stack_b, batch)
         left = cuda.shared.array((2, step, pitch), a.dtype, 16)
         right = cuda.shared.array((2, step, pitch), a.dtype, 16)
         next_a = cuda.local.array((vectors, 4), a.dtype)
@@ -79,7 +81,7 @@ def _tiled(tile, wide):
                 sums[i, j] = a.dtype.type(0)
         row, column = cuda.blockIdx.x * size, cuda.blockIdx.y * size
         down, along = cuda.threadIdx.x // SIDE * 4, cuda.threadIdx.x % SIDE * 4
-        start = cuda.blockIdx.z * chunk
+        start = task * chunk
         stop = min(start + chunk, a.shape[0] if a_by_k else a.shape[1])
         load_piece(a, start, row, a_by_k, wide, left, next_a)
         load_piece(b, start, column, b_by_k, wide, right, next_b)
@@ -109,6 +111,14 @@ def _tiled(tile, wide):
 _tiled_128_wide = _tiled(LARGE, True)
 _tiled_64_wide = _tiled(SMALL, True)
 _tiled_64 = _tiled(SMALL, False)
+
+
+@linked
+def of_stacks(stack_a, stack_b, batch):
+    """The number of the task of this block, and its two matrices."""
+    task, s = cuda.blockIdx.z // batch, cuda.blockIdx.z % batch
+    a = stack_a[s if stack_a.shape[0] > 1 else 0]
+    return task, a, stack_b[s if stack_b.shape[0] > 1 else 0]
 
 
 @linked
@@ -234,8 +244,9 @@ def _tensor(tile, wide):
     pitch_a, pitch_b = rows + PAD_TENSOR, columns + PAD_TENSOR
     vectors_a, vectors_b = rows * step // 4 // THREADS, columns * step // 4 // THREADS
 
-    def kernel(a, b, bias, y, chunk, a_by_k, b_by_k, relu, add):
+    def kernel(stack_a, stack_b, bias, y, batch, chunk, a_by_k, b_by_k, relu, add):
         """A warp computes 32 x 32 elements of a tile of 128 x 64. The arguments: see `_tiled`."""
+        task, a, b = of_stacks(stack_a, stack_b, batch)
         left = cuda.shared.array((2, step, pitch_a), a.dtype, 16)
         right = cuda.shared.array((2, step, pitch_b), a.dtype, 16)
         next_a = cuda.local.array((vectors_a, 4), a.dtype)
@@ -247,7 +258,7 @@ def _tensor(tile, wide):
         row, column = cuda.blockIdx.x * rows, cuda.blockIdx.y * columns
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         down, along, g, t = warp // 2 * 32, warp % 2 * 32, lane // 4, lane % 4
-        start = cuda.blockIdx.z * chunk
+        start = task * chunk
         stop = min(start + chunk, a.shape[0] if a_by_k else a.shape[1])
         load_piece(a, start, row, a_by_k, wide, left, next_a)
         load_piece(b, start, column, b_by_k, wide, right, next_b)
@@ -329,15 +340,17 @@ def _join(partial, bias, y, relu, add):
         y[r, c] = plus(y[r, c], total) if add else total
 
 
-def plan(m: int, n: int, k: int, large: bool, tensor: bool) -> tuple[Tile, int, int]:
+def plan(
+    m: int, n: int, k: int, large: bool, tensor: bool, batch: int = 1
+) -> tuple[Tile, int, int]:
     """The tile, how many blocks share the sums of one, and how many terms each of these takes.
 
     By the shape alone, so that the same product has the same bits wherever its matrices lie.
     """
-    if large and not tensor and blocks(m, 128) * blocks(n, 128) >= ENOUGH_LARGE:
+    if large and not tensor and batch * blocks(m, 128) * blocks(n, 128) >= ENOUGH_LARGE:
         return LARGE, 1, k
     tile = TENSOR if tensor else SMALL
-    tiles = max(1, blocks(m, tile.rows) * blocks(n, tile.columns))
+    tiles = max(1, batch * blocks(m, tile.rows) * blocks(n, tile.columns))
     tasks = max(1, min(ENOUGH_BLOCKS // tiles, k // SHORTEST))
     chunk = max(1, blocks(blocks(k, tasks), tile.step)) * tile.step
     return tile, max(1, blocks(k, chunk)), chunk
@@ -357,29 +370,41 @@ def gemm(
 ) -> Array:
     """y (M, N) = a (M, K) b (K, N) + bias (N,), by our own kernels.
 
+    Or stacks of matrices in one launch, y (B, M, N): a and b have B matrices, or one for all.
     relu: 0 where that is below. add: to what is in y. tf32: of float32 rounded to TF32, on tensor
     cores. Matrices in any strides; transposed ones are read as they lie.
     """
     if not y.flags.c_contiguous:
         whole = gemm(a, b, bias, memory.scratch(y.shape, y.dtype), relu, False, tf32)
         return copy(whole, y, add)
-    (m, k), n = a.shape, b.shape[1]
-    tile, tasks, chunk = plan(m, n, k, y.dtype == "float32", tf32)
+    if y.ndim == 3 and len(y) > MOST_BLOCKS:
+        for first in range(0, len(y), MOST_BLOCKS):
+            part = slice(first, first + MOST_BLOCKS)
+            parts = (x[part] if len(x) > 1 else x for x in (a, b))
+            gemm(*parts, bias, y[part], relu, add, tf32)
+        return y
+    batch = y.shape[0] if y.ndim == 3 else 1
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    tile, tasks, chunk = plan(m, n, k, y.dtype == "float32", tf32, batch)
     a, a_by_k = _as_it_lies(a)
     b, b_by_n = _as_it_lies(b)
     none = memory.scratch((0,), y.dtype)
     bias = none if bias is None else memory.contiguous(bias)
-    whole = y.reshape(1, m, n)
-    parts = whole if tasks == 1 else memory.scratch((tasks, m, n), y.dtype)
-    wide = aligned(a, b, parts) and a.shape[1] % 4 == b.shape[1] % 4 == n % 4 == 0
+    whole = y.reshape(batch, m, n)
+    parts = whole if tasks == 1 else memory.scratch((tasks * batch, m, n), y.dtype)
+    wide = aligned(a, b, parts) and a.shape[2] % 4 == b.shape[2] % 4 == n % 4 == 0
     tile, kernel = _kernel(tile, wide)
-    grid = blocks(m, tile.rows), blocks(n, tile.columns), tasks
+    grid = blocks(m, tile.rows), blocks(n, tile.columns), tasks * batch
     launch = kernel[grid, THREADS]
+    how = batch, chunk, a_by_k, not b_by_n
     if tasks == 1:
-        launch(a, b, bias, whole, chunk, a_by_k, not b_by_n, relu, add)
+        launch(a, b, bias, whole, *how, relu, add)
         return y
-    launch(a, b, none, parts, chunk, a_by_k, not b_by_n, False, False)
-    _join[blocks(m * n, THREADS), THREADS](parts, bias, y, relu, add)
+    launch(a, b, none, parts, *how, False, False)
+    rows = batch * m
+    _join[blocks(rows * n, THREADS), THREADS](
+        parts.reshape(tasks, rows, n), bias, y.reshape(rows, n), relu, add
+    )
     return y
 
 
@@ -394,9 +419,11 @@ def bias_and_relu(y: Array, bias: Array | None, relu: bool) -> Array:
 
 
 def _as_it_lies(x: Array) -> tuple[Array, bool]:
-    """x, or its transpose and True, as a contiguous array; a copy where it is neither."""
-    if x.flags.c_contiguous:
-        return x, False
-    if x.T.flags.c_contiguous:
-        return x.T, True
-    return memory.contiguous(x), False
+    """x as a contiguous stack (B, M, K), or as one of transposes (B, K, M) and True.
+
+    A copy where it is neither.
+    """
+    turned = x.swapaxes(-1, -2)
+    by_k = turned.flags.c_contiguous and not x.flags.c_contiguous
+    x = turned if by_k else memory.contiguous(x)
+    return (x if x.ndim == 3 else x.reshape(1, *x.shape)), by_k
