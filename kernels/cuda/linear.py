@@ -111,7 +111,12 @@ def _product(a: Array, b: Array, bias: Array | None, y: Array, relu: bool, add: 
     tf32 = tf32 and y.dtype == "float32"
     emulated = isinstance(y, np.ndarray)
     work = a.shape[-2] * a.shape[-1] * b.shape[-1]
-    if choice == "kernel" or (choice == "auto" and (emulated or work < WORTH_CUBLAS)):
+    ours = choice == "kernel" or (choice == "auto" and (emulated or work < WORTH_CUBLAS))
+    if y.ndim == 3 and (tf32 or not ours):  # these take a matrix at a time
+        for i in range(len(y)):
+            _product(a[i % len(a)], b[i % len(b)], bias, y[i], relu, add)
+        return y
+    if ours:
         return gemm(a, b, bias, y, relu, add, tf32)
     if emulated:
         raise RuntimeError(
@@ -120,11 +125,7 @@ def _product(a: Array, b: Array, bias: Array | None, y: Array, relu: bool, add: 
         )
     if work == 0:  # cuBLAS refuses matrices without elements
         return gemm(a, b, bias, y, relu, add)
-    if y.ndim == 2:
-        return _cublas(a, b, bias, y, relu, add, tf32)
-    for i in range(len(y)):  # matrices that are worth it are worth a launch each
-        _cublas(a[i % len(a)], b[i % len(b)], bias, y[i], relu, add, tf32)
-    return y
+    return _cublas(a, b, bias, y, relu, add, tf32)
 
 
 def _cublas(
