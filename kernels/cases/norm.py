@@ -42,7 +42,7 @@ def _batch_norm_grad(v: SimpleNamespace, run: Any) -> dict[str, Array]:
     return {name: (8 + rows) * a for name, a in (("dx", dx), ("dw", dw), ("db", db))}
 
 
-def _batch_norm_specials(v: Values) -> list[str]:
+def _norm_specials(v: Values) -> list[str]:
     # What w multiplies may be 0 in theory and a rounding error in practice: times inf, NaN or inf.
     return [name for name in v if name != "w"]
 
@@ -60,7 +60,7 @@ def _normalised(d: Draw, batch: int) -> Values:
 @case(
     "batch_norm",
     bound={"batch_norm": _batch_norm, "": _batch_norm_grad},
-    specials=_batch_norm_specials,
+    specials=_norm_specials,
     rejects=(
         bad("training needs more than one value per channel", zeros(1, 3), training=True),
         bad("w needs one number per channel", zeros(4, 3), zeros(4), training=True),
@@ -115,6 +115,7 @@ def _layer_norm_grad(v: SimpleNamespace, run: Any) -> dict[str, Array]:
 @case(
     "layer_norm",
     bound={"layer_norm": _layer_norm, "": _layer_norm_grad},
+    specials=_norm_specials,
     rejects=(
         bad("does not end in normalized_shape (4,)", zeros(4, 3), normalized_shape=(4,)),
         bad("normalized_shape has no axes", zeros(4, 3), normalized_shape=()),
