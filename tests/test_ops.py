@@ -56,7 +56,7 @@ WIRING = {
     "take": ("x index", nothing),
     "cross_entropy": ("x label", lambda v: dict(reduction="none" if v["y"].shape else "sum")),
 }
-DIFFERENTIABLE = set(WIRING) | {"batch_norm_eval", "dropout"}
+DIFFERENTIABLE = set(WIRING) | {"batch_norm_eval", "bmm", "dropout"}
 
 
 def test_every_case_with_gradients_is_wired_here():

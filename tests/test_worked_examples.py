@@ -191,12 +191,12 @@ def test_a_dense_layer():
 
 def test_stacks_of_matrices_broadcast_and_their_gradients_are_summed_back():
     a, b = arrays([[[1, 2]], [[3, 4]]], [[10, 1], [0, 1]])
-    same(k.matmul(a, b, np.empty((2, 1, 2))), [[[10, 3]], [[30, 7]]])
+    same(k.bmm(a, b, np.empty((2, 1, 2))), [[[10, 3]], [[30, 7]]])
     dy = np.array([[[1.0, 0]], [[0, 1]]])
-    same(k.matmul_grad_a(dy, b, np.empty_like(a), False), [[[10, 0]], [[1, 1]]])
-    same(k.matmul_grad_b(dy, a, np.ones((2, 2)), True), [[2, 4], [3, 5]])
-    same(k.matmul(a[:0], b, np.empty((0, 1, 2))), np.empty((0, 1, 2)))
-    same(k.matmul_grad_b(dy[:0], a[:0], np.ones((2, 2)), False), np.zeros((2, 2)))
+    same(k.bmm_grad_a(dy, b, np.empty_like(a), False), [[[10, 0]], [[1, 1]]])
+    same(k.bmm_grad_b(dy, a, np.ones((2, 2)), True), [[2, 4], [3, 5]])
+    same(k.bmm(a[:0], b, np.empty((0, 1, 2))), np.empty((0, 1, 2)))
+    same(k.bmm_grad_b(dy[:0], a[:0], np.ones((2, 2)), False), np.zeros((2, 2)))
 
 
 SAME, VALID = padding("same", (3, 3), (2, 2), (1, 1)), ((0, 0), (0, 0))
@@ -533,7 +533,8 @@ def textbook_adam(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay):
 OTHER_WORDS = {
     "conv2d": loops_conv2d,
     "max_pool2d": loops_max_pool2d,
-    "matmul": lambda a, b, y: np.einsum("...mk,...kn->...mn", a, b),
+    "matmul": lambda a, b, y: np.einsum("mk,kn->mn", a, b),
+    "bmm": lambda a, b, y: np.einsum("...mk,...kn->...mn", a, b),
     "linear": einsum_linear,
     "sum": in_groups(math.fsum),
     "mean": in_groups(statistics.fmean),

@@ -38,7 +38,7 @@ STATICS = {
     "add": False, "relu": True, "relation": "lt", "eps": 1e-5, "momentum": 0.9, "p": 0.5,
     "weight_decay": 0.0, "nesterov": False, "beta1": 0.9, "beta2": 0.999, "low": 0.0, "high": 1.0,
     "limit": 1.0, "rows": 100, "value": 0.0, "scale": 1.0, "n": 100, "seed": 1, "epoch": 0,
-    "flip": True, "stride": (1, 1), "size": (2, 2),
+    "flip": True, "correction": 1, "stride": (1, 1), "size": (2, 2),
 }  # fmt: skip
 
 
@@ -63,6 +63,13 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         "sum": dict(y=(1, 1, 1, c)), "mean": dict(y=(1, 1, 1, c)),
         "sum_grad": dict(dy=(1, 1, 1, c)), "mean_grad": dict(dy=(1, 1, 1, c)),
         "max": dict(x=logits, y=(rows, 1), arg=Integers((rows, 1), c)),
+        "min": dict(x=logits, y=(rows, 1), arg=Integers((rows, 1), c)),
+        "var": dict(y=(1, 1, 1, c), mean=(1, 1, 1, c)),
+        "var_grad": dict(dy=(1, 1, 1, c), mean=(1, 1, 1, c)),
+        "std": dict(y=(1, 1, 1, c), mean=(1, 1, 1, c)),
+        "std_grad": dict(dy=(1, 1, 1, c), y=(1, 1, 1, c), mean=(1, 1, 1, c)),
+        "softmax": dict(x=logits, y=logits),
+        "softmax_grad": dict(dy=logits, y=logits, dx=logits),
         "max_grad": dict(dy=(rows, 1), arg=Integers((rows, 1), c), dx=logits),
         "max_pool2d": dict(y=small, arg=Integers(small, 4, "int32"), stride=(2, 2)),
         "max_pool2d_grad": dict(dy=small, arg=Integers(small, 4, "int32"), stride=(2, 2)),
@@ -78,6 +85,13 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if kernel.startswith(("matmul", "linear")):
         found = dict.fromkeys(("a", "b", "y", "dy", "da", "db", "x", "w", "dx", "dw"), square)
+    elif kernel.startswith("bmm"):
+        found = dict.fromkeys(("a", "b", "y", "dy", "da", "db"), (n, m // 16, m // 16))
+    elif kernel.startswith("layer_norm"):
+        found = dict.fromkeys(("x", "y", "dx", "dy"), logits)
+        found |= dict.fromkeys(("w", "b", "dw", "db"), channel)
+        found |= dict(mean=(rows,), rstd=(rows,))
+        found |= {"add": (False,) * 3} if "grad" in kernel else {}
     elif kernel.startswith("conv2d"):
         found = dict.fromkeys(("w", "dw"), (3, 3, c, c)) | {"b": channel}
     elif kernel.startswith("batch_norm"):

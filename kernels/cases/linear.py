@@ -21,10 +21,17 @@ _STACKS = (
     ),
 )
 def _matmul(d: Draw) -> Values:
-    stack_a, stack_b = d.pick("", ((), ()), *_STACKS)
     m, k, n = d.batch(), d.size(0, 7, 70), d.size(1, 7, 40)
     if d.pick("", False, True):  # kernels may read such rows four numbers at a time
         k, n = k - k % 4, n + -n % 4
+    return dict(a=d.array((m, k)), b=d.array((k, n)), y=Blank((m, n)))
+
+
+@case("bmm", blas=True, op="matmul")
+def _bmm(d: Draw) -> Values:
+    stack_a, stack_b = d.pick("", *_STACKS)
+    v = _matmul(d)
+    (m, k), (_, n) = v["a"].shape, v["b"].shape
     y = Blank((*shapes.broadcast(stack_a, stack_b), m, n))
     return dict(a=d.array((*stack_a, m, k)), b=d.array((*stack_b, k, n)), y=y)
 

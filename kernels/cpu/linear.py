@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 
-from .. import reference
 from ..roles import Array, Out
 from ._threads import share, single_blas
 from .memory import settle, target
@@ -14,21 +13,17 @@ _PART = 1 << 22  # multiplications worth a helper: about 50 us
 
 
 def matmul(a: Array, b: Array, y: Out) -> Array:
-    """y (..., M, N) = a (..., M, K) b (..., K, N); the leading axes broadcast."""
-    return _product(a, b, y) if y.ndim == 2 else np.matmul(a, b, out=y)
+    """y (M, N) = a (M, K) b (K, N)."""
+    return _product(a, b, y)
 
 
 def matmul_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
-    """da (..., M, K) = dy (..., M, N) b' (..., N, K), summed where a was broadcast."""
-    if dy.ndim > 2:
-        return reference.matmul_grad_a(dy, b, da, add)
+    """da (M, K) = dy (M, N) b' (N, K)."""
     return _filled(dy, b.T, da, add)
 
 
 def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
-    """db (..., K, N) = a' (..., K, M) dy (..., M, N), summed where b was broadcast."""
-    if dy.ndim > 2:
-        return reference.matmul_grad_b(dy, a, db, add)
+    """db (K, N) = a' (K, M) dy (M, N)."""
     return _filled(a.T, dy, db, add)
 
 

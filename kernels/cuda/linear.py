@@ -25,16 +25,31 @@ def set_matmul(choice: str, tf32: bool) -> None:
 
 
 def matmul(a: Array, b: Array, y: Out) -> Array:
+    """y (M, N) = a (M, K) b (K, N)."""
+    return _product(a, b, None, y, False, False)
+
+
+def matmul_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
+    """da (M, K) = dy (M, N) b' (N, K)."""
+    return _product(dy, b.T, None, da, False, add)
+
+
+def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
+    """db (K, N) = a' (K, M) dy (M, N)."""
+    return _product(a.T, dy, None, db, False, add)
+
+
+def bmm(a: Array, b: Array, y: Out) -> Array:
     """y (..., M, N) = a (..., M, K) b (..., K, N); the leading axes broadcast."""
     return _stacks(a, b, y, False)
 
 
-def matmul_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
+def bmm_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
     """da (..., M, K) = dy (..., M, N) b' (..., N, K), summed where a was broadcast."""
     return _summed(dy, b.swapaxes(-1, -2), da, add)
 
 
-def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
+def bmm_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     """db (..., K, N) = a' (..., K, M) dy (..., M, N), summed where b was broadcast."""
     return _summed(a.swapaxes(-1, -2), dy, db, add)
 

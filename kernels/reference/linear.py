@@ -7,16 +7,31 @@ from .elementwise import store
 
 
 def matmul(a: Array, b: Array, y: Out) -> Array:
-    """y (..., M, N) = a (..., M, K) b (..., K, N); the leading axes broadcast."""
+    """y (M, N) = a (M, K) b (K, N)."""
     return store(a @ b, y, False)
 
 
 def matmul_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
+    """da (M, K) = dy (M, N) b' (N, K)."""
+    return store(dy @ b.T, da, add)
+
+
+def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
+    """db (K, N) = a' (K, M) dy (M, N)."""
+    return store(a.T @ dy, db, add)
+
+
+def bmm(a: Array, b: Array, y: Out) -> Array:
+    """y (..., M, N) = a (..., M, K) b (..., K, N); the leading axes broadcast."""
+    return store(a @ b, y, False)
+
+
+def bmm_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
     """da (..., M, K) = dy (..., M, N) b' (..., N, K), summed where a was broadcast."""
     return store(dy @ b.swapaxes(-1, -2), da, add)
 
 
-def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
+def bmm_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     """db (..., K, N) = a' (..., K, M) dy (..., M, N), summed where b was broadcast."""
     return store(a.swapaxes(-1, -2) @ dy, db, add)
 

@@ -38,14 +38,20 @@ def matmul(k, a, b):
         check.fail("matmul", "the stacks of matrices do not broadcast", a=a, b=b)
     wide = *stack, left.shape[-2], right.shape[-1]
     shape = stack + wide[len(stack) :][a.ndim == 1 : 2 - (b.ndim == 1)]
-    y = k.matmul(left, right, k.empty(wide, a.dtype))
+    flat = left.ndim == right.ndim == 2
+    product, slope_a, slope_b = (
+        (k.matmul, k.matmul_grad_a, k.matmul_grad_b)
+        if flat
+        else (k.bmm, k.bmm_grad_a, k.bmm_grad_b)
+    )
+    y = product(left, right, k.empty(wide, a.dtype))
 
     def grad_a(dy, da, add):
-        k.matmul_grad_a(dy.reshape(wide), right, da.reshape(left.shape), add)
+        slope_a(dy.reshape(wide), right, da.reshape(left.shape), add)
         return da
 
     def grad_b(dy, db, add):
-        k.matmul_grad_b(dy.reshape(wide), left, db.reshape(right.shape), add)
+        slope_b(dy.reshape(wide), left, db.reshape(right.shape), add)
         return db
 
     return y.reshape(shape), (grad_a, grad_b)
