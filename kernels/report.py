@@ -120,6 +120,7 @@ def _run_more(dtype: str) -> None:
     for m, k in (2048, 64), (64, 4096), (7, 7):
         for tf32 in (False, True)[: 1 + (dtype == "float32")]:
             gemm(x(m, k), x(k, m), None, x(m, m), False, False, tf32)
+    gemm(x(3, 8, 8), x(3, 8, 8), None, x(3, 8, 8), False, False)
     same, pad = (1, 1), ((1, 1), (1, 1))
     for side, c, f in itertools.product((8, 64), (1, 8, 32), (16, 32, 64)):
         image, w, y = x(16, side, side, c), x(3, 3, c, f), x(16, side, side, f)

@@ -58,7 +58,7 @@ KERNELS = {
     "cuda.gpu": ({"cupy"}, {"cuda"}),
     "report": ({"numpy", "numba"}, {"", "roles", "cases", "cuda"}),
     "cuda.distance": (set(), {"roles", "reference", "cuda"}),  # the bounds of its logs
-    "cuda.linear": ({"numpy", "cupy"}, {"roles", "cuda"}),
+    "cuda.linear": ({"numpy", "cupy"}, {"roles", "shapes", "cuda"}),
     "cuda.intrinsics": ({"numba", "llvmlite"}, {"roles", "cuda"}),
     "cuda.emulator": ({"numpy", "numba", "llvmlite"}, {"roles", "cuda"}),
     "cases": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "testing"}),

@@ -264,13 +264,19 @@ def test_the_variance_of_numbers_far_from_zero(k):
 # What they compile to
 
 SIGNATURES = {
-    "_add_up": "f3 f1 f3 i f b b",
-    "_max": "f3 i3 f3 i3 i",
+    "_add_up": "f3 f2 f3 i f b b",
+    "_root": "f1",
+    "_var_grad": "f3 f2 f2 f3 f i b",
+    "_std_grad": "f3 f2 f2 f2 f3 f i b",
+    "_max": "f3 i3 f3 i3 i b",
     "_max_grad": "f2 i2 f3 i b",
     "_normalise": "f2 f1 f1 f1 f1 f2 i f b",
-    "_add_slopes": "f2 f2 f1 f1 f3 i f",
+    "_add_slopes": "f2 f2 f1 f1 f f3 i",
     "_slopes": "f2 f2 f1 f1 f1 f2 f2 i f b",
     "_affine_slopes": "f2 f1 f1 b b",
+    "_layer_norm": "f2 f1 f1 f2 f1 f1 f i",
+    "_layer_norm_slopes": "f2 f2 f1 f1 f1 f2 i b",
+    "_add_layer_slopes": "f2 f2 f1 f1 f3 i",
     "_track": "f1 f1 f1 f1 f f",
 }
 

@@ -209,6 +209,20 @@ def test_the_plan_covers_every_sum():
             assert tasks == 1 or chunk % tile.step == 0
 
 
+@pytest.mark.parametrize("n", [4, 5])
+def test_a_stack_of_products_is_one_launch_or_one_for_each_full_grid(run, monkeypatch, n):
+    a, b, y = draw(5, 3, 300), draw(5, 300, n), np.empty((5, 3, n), "f")
+    expected = run(gemm.gemm, (a, b, None), y, False, False)
+    wide, scale = a.astype("d") @ b.astype("d"), abs(a).astype("d") @ abs(b).astype("d")
+    close(expected, wide, scale, 300)
+    turned = np.ascontiguousarray(b.swapaxes(1, 2)).swapaxes(1, 2)
+    assert run(gemm.gemm, (a, turned, None), y, False, False).tobytes() == expected.tobytes()
+    one = run(gemm.gemm, (a[:1], b, None), y, False, False)
+    close(one, a[:1].astype("d") @ b.astype("d"), scale.max(), 300)
+    monkeypatch.setattr(gemm, "MOST_BLOCKS", 2)
+    close(run(gemm.gemm, (a, b, None), y, False, False), wide, scale, 300)
+
+
 def test_relu_keeps_nan(run):
     a, b = np.array([[np.nan], [-1], [2]], "f"), np.ones((1, 2), "f")
     y = run(kernels.linear, (a, b, None), np.empty((3, 2), "f"), True)

@@ -202,6 +202,59 @@ def added_before_the_last_operation(x, y, add):
 # Matrix products
 
 
+@mutant("var")
+def always_the_biased_variance(x, y, mean, correction):
+    return right.var(x, y, mean, 0)
+
+
+@mutant("var")
+def mean_of_squares_minus_square_of_mean(x, y, mean, correction):
+    right.var(x, y, mean, correction)
+    squares = right.mean(np.square(x), np.empty_like(y))
+    n = x.size / max(y.size, 1)
+    y[...] = (squares - mean * mean) * y.dtype.type(n / max(n - correction, 1))
+    return y, mean
+
+
+@mutant("std_grad")
+def the_slope_of_a_root_at_0_is_infinite(dy, x, y, mean, dx, correction, add):
+    return right.var_grad(dy / (y + y), x, mean, dx, correction, add)
+
+
+@mutant("min")
+def last_minimum_wins(x, y, arg):
+    right.min(x, y, arg)
+    arg[...] = last_maximum_wins(-x, np.empty_like(y), np.empty_like(arg))[1]
+    return y, arg
+
+
+@mutant("softmax")
+def the_largest_is_not_subtracted(x, y):
+    power = np.exp(x)
+    return put(power / power.sum(axis=-1, keepdims=True), y)
+
+
+@mutant("softmax_grad")
+def as_if_of_log_softmax(dy, y, dx, add):
+    return put(dy - y * dy.sum(axis=-1, keepdims=True), dx, add)
+
+
+@mutant("layer_norm")
+def rows_share_their_statistics(x, w, b, y, mean, rstd, eps):
+    right.layer_norm(x, w, b, y, mean, rstd, eps)
+    mean[...] = mean.sum() / max(mean.size, 1)
+    return y, mean, rstd
+
+
+@mutant("layer_norm_grad")
+def the_mean_is_a_constant(dy, x, w, mean, rstd, dx, dw, db, add):
+    right.layer_norm_grad(dy, x, w, mean, rstd, dx, dw, db, add)
+    if dx is not None and not add[0]:
+        wide = rstd.reshape(*rstd.shape, *(1 for _ in x.shape[rstd.ndim :]))
+        put((dy if w is None else dy * w) * wide, dx)
+    return dx, dw, db
+
+
 @mutant("matmul")
 def last_product_left_out(a, b, y):
     return right.matmul(a[:, :-1], b[:-1], y)

@@ -479,7 +479,7 @@ def test_sequential_takes_names():
         ("Conv2D", "Conv2d"), ("Dense", "Linear"), ("MaxPooling2D", "MaxPool2d"),
         ("MaxPooling2d", "MaxPool2d"), ("Relu", "ReLU"), ("BatchNormalization", "BatchNorm2d"),
         ("BatchNorm2D", "BatchNorm2d"), ("Sequental", "Sequential"), ("DropOut", "Dropout"),
-        ("Softmax", "CrossEntropyLoss"), ("Model", "Module"),
+        ("Model", "Module"),
     ],
 )  # fmt: skip
 def test_a_wrong_name_gets_the_right_one(name, right):
@@ -661,3 +661,26 @@ def test_a_loss_that_is_not_there():
         F.poisson_loss  # noqa: B018
     with pytest.raises(AttributeError, match="has no attribute 'poisson_loss'"):
         minidl.ops.poisson_loss  # noqa: B018
+
+
+def test_layer_norm_is_over_the_last_axes_and_the_same_in_evaluation():
+    x = Tensor(np.array([[[1, 3], [5, 7]], [[2, 2], [2, 2]]], np.float32))
+    layer = nn.LayerNorm((2, 2), eps=4.0)
+    assert repr(layer) == "LayerNorm((2, 2), eps=4.0, elementwise_affine=True)"
+    assert [(n, p.shape) for n, p in layer.named_parameters()] == [
+        ("weight", (2, 2)), ("bias", (2, 2)),
+    ]  # fmt: skip
+    expected = [[[-1, -1 / 3], [1 / 3, 1]], [[0, 0], [0, 0]]]
+    np.testing.assert_allclose(layer(x).detach(), expected, rtol=1e-6)
+    np.testing.assert_array_equal(layer.eval()(x).detach(), layer.train()(x).detach())
+    assert nn.LayerNorm(3, bias=False).bias is None
+    assert list(nn.LayerNorm(3, elementwise_affine=False).parameters()) == []
+    with pytest.raises(ValueError, match="normalized_shape is 0, but must be at least 1"):
+        nn.LayerNorm(0)
+
+
+def test_softmax_is_along_its_dim():
+    x = Tensor(np.log(np.array([[1, 3], [1, 1]], np.float32)))
+    np.testing.assert_allclose(nn.Softmax()(x), [[0.25, 0.75], [0.5, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(nn.Softmax(dim=0)(x), [[0.5, 0.75], [0.5, 0.25]], rtol=1e-6)
+    assert repr(nn.Softmax(dim=0)) == "Softmax(dim=0)"

@@ -23,8 +23,16 @@ def reduction(v):
     return dict(axis=reduced_axes(v), keepdims=True)
 
 
+def spread(v):
+    return reduction(v) | dict(correction=v["correction"])
+
+
 def window(v):
     return dict(stride=v["stride"], padding=v["pad"])
+
+
+def features(v):
+    return dict(normalized_shape=v["x"].shape[len(v["mean"].shape) :], eps=v["eps"])
 
 
 def nothing(v):
@@ -50,7 +58,10 @@ WIRING = {
         name: ("a b", nothing)
         for name in ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "matmul")
     },
-    **{name: ("x", nothing) for name in ("neg", "exp", "log", "sqrt", "relu", "log_softmax")},
+    **{
+        name: ("x", nothing)
+        for name in ("neg", "exp", "log", "sqrt", "relu", "softmax", "log_softmax")
+    },
     **{name: ("x", nothing) for name in ("abs", "relu6", "sigmoid", "tanh", "silu")},
     "where": ("cond a b", nothing),
     "clip": ("x", lambda v: dict(min=v["low"], max=v["high"])),
@@ -58,11 +69,13 @@ WIRING = {
     "elu": ("x", statics("alpha")),
     "gelu": ("x", statics("approximate")),
     "softplus": ("x", statics("beta", "threshold")),
-    **{name: ("x", reduction) for name in ("sum", "mean", "max")},
+    **{name: ("x", reduction) for name in ("sum", "mean", "max", "min")},
+    **{name: ("x", spread) for name in ("var", "std")},
     "linear": ("x w b", nothing),
     "conv2d": ("x w b", window),
     "max_pool2d": ("x", lambda v: window(v) | dict(size=v["size"])),
     "batch_norm": ("x w b", lambda v: dict(training=True, eps=v["eps"])),
+    "layer_norm": ("x w b", features),
     "take": ("x index", nothing),
     "cross_entropy": ("x label", reduced),
     **{name: ("x target", reduced) for name in ("mse_loss", "l1_loss", "binary_cross_entropy")},
@@ -77,7 +90,7 @@ WIRING = {
         "x target", lambda v: reduced(v) | dict(label_smoothing=v["smoothing"])
     ),
 }  # fmt: skip
-DIFFERENTIABLE = set(WIRING) | {"batch_norm_eval", "dropout"}
+DIFFERENTIABLE = set(WIRING) | {"batch_norm_eval", "bmm", "dropout"}
 
 
 def test_every_case_with_gradients_is_wired_here():
@@ -239,6 +252,36 @@ def test_log_softmax_along_any_axis():
         (F.log_softmax(t, dim=axis) * Tensor(x)).sum().backward()
         expected = x - np.exp(y) * x.sum(axis=axis, keepdims=True)
         np.testing.assert_allclose(t.grad, expected, atol=1e-12)
+
+
+def test_softmax_along_any_axis():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4))
+    for axis in (0, 1, 2, -1):
+        t = Tensor(x, True)
+        y = F.softmax(t, dim=axis)
+        np.testing.assert_allclose(y.detach(), np.exp(F.log_softmax(Tensor(x), dim=axis).numpy()))
+        (y * Tensor(x)).sum().backward()
+        p = y.detach().numpy()
+        expected = p * (x - (p * x).sum(axis=axis, keepdims=True))
+        np.testing.assert_allclose(t.grad, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((3,), (5, 3, 4)), ((5, 2, 3), (3,)),
+     ((2, 1, 4, 3), (5, 3, 2)), ((3,), (2, 5, 3, 1))],
+)  # fmt: skip
+def test_matmul_takes_vectors_and_stacks_as_numpy_does(a, b):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(a), rng.standard_normal(b)
+    s, t = Tensor(a, True), Tensor(b, True)
+    y = s @ t
+    np.testing.assert_allclose(y.detach(), a @ b)
+    dy = rng.standard_normal(y.shape)
+    y.backward(Tensor(dy))
+    h = rng.standard_normal(a.shape), rng.standard_normal(b.shape)  # bilinear: slopes are exact
+    np.testing.assert_allclose((s.grad.numpy() * h[0]).sum(), (dy * (h[0] @ b)).sum())
+    np.testing.assert_allclose((t.grad.numpy() * h[1]).sum(), (dy * (a @ h[1])).sum())
 
 
 def test_linear_takes_any_number_of_leading_axes():

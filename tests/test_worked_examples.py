@@ -208,6 +208,45 @@ def test_the_first_maximum_wins_and_the_first_nan_before_all():
     )
 
 
+def test_the_first_minimum_wins_and_the_first_nan_before_all():
+    x = np.array([[3.0, 1, 1], [NAN, -9, NAN], [INF, INF, INF]])
+    y, arg = k.min(x, np.empty((3, 1)), np.empty((3, 1), np.int64))
+    same(y, [[1], [NAN], [INF]])
+    same(arg, [[1], [0], [0]])
+    same(
+        k.max_grad(np.array([[5.0], [6], [7]]), arg, np.empty((3, 3)), False),
+        [[0, 5, 0], [6, 0, 0], [7, 0, 0]],
+    )
+
+
+def test_the_variance_and_its_root():
+    x = np.array([[1.0, 3, 5, 7], [2, 2, 2, 2]])
+    blank = np.empty((2, 1))
+    y, mean = k.var(x, blank, blank.copy(), 1)
+    same(y, [[20 / 3], [0]])
+    same(mean, [[4], [2]])
+    same(k.var(x, blank, mean, 0)[0], [[5], [0]])
+    dy = np.array([[3.0], [3]])
+    same(k.var_grad(dy, x, mean, np.ones((2, 4)), 1, True), [[-5, -1, 3, 7], [1, 1, 1, 1]])
+    y, mean = k.std(x, blank, mean, 0)
+    same(y, [[5**0.5], [0]])
+    got = k.std_grad(dy, x, np.array([[2.0], [0]]), mean, np.empty((2, 4)), 1, False)
+    same(got, [[-1.5, -0.5, 0.5, 1.5], [0, 0, 0, 0]])  # the slope at 0 is 0
+
+
+def test_the_variance_of_one_value_or_of_none():
+    one, none, y, mean = np.array([[2.0]]), np.empty((1, 0)), np.empty((1, 1)), np.empty((1, 1))
+    same(k.var(one, y, mean, 0)[0], [[0]])
+    for x in (one, none):
+        for correction in (1, 2):
+            same(k.var(x, y, mean, correction)[0], [[NAN]])
+            same(k.std(x, y, mean, correction)[0], [[NAN]])
+    same(k.var(none, y, mean, 0)[0], [[NAN]])
+    same(k.var(np.array([[1.0, 3]]), y, mean, 2)[0], [[INF]])
+    same(k.var(np.array([[1.0, INF]]), y, mean, 1)[0], [[NAN]])
+    same(k.var_grad(np.ones((1, 1)), one, one, np.empty((1, 1)), 1, False), [[NAN]])
+
+
 def test_the_place_of_a_maximum_counts_the_reduced_elements_in_c_order():
     x = np.zeros((2, 3, 2))
     x[1, 0, 1] = x[0, 2, 0] = 1
@@ -228,6 +267,16 @@ def test_a_dense_layer():
     same(k.linear_grad_x(dy, w, np.empty((1, 2)), False), [[-99, 12]])
     same(k.linear_grad_w(dy, x, np.ones((2, 3)), True), [[2, 11, 101], [3, 21, 201]])
     same(k.matmul(np.empty((2, 0)), np.empty((0, 1)), np.full((2, 1), 7.0)), [[0], [0]])
+
+
+def test_stacks_of_matrices_broadcast_and_their_gradients_are_summed_back():
+    a, b = arrays([[[1, 2]], [[3, 4]]], [[10, 1], [0, 1]])
+    same(k.bmm(a, b, np.empty((2, 1, 2))), [[[10, 3]], [[30, 7]]])
+    dy = np.array([[[1.0, 0]], [[0, 1]]])
+    same(k.bmm_grad_a(dy, b, np.empty_like(a), False), [[[10, 0]], [[1, 1]]])
+    same(k.bmm_grad_b(dy, a, np.ones((2, 2)), True), [[2, 4], [3, 5]])
+    same(k.bmm(a[:0], b, np.empty((0, 1, 2))), np.empty((0, 1, 2)))
+    same(k.bmm_grad_b(dy[:0], a[:0], np.ones((2, 2)), False), np.zeros((2, 2)))
 
 
 SAME, VALID = padding("same", (3, 3), (2, 2), (1, 1)), ((0, 0), (0, 0))
@@ -309,6 +358,27 @@ def test_running_statistics_follow_the_unbiased_variance():
     mean, var, running_mean, running_var = arrays([4], [5], [0], [1])
     k.batch_norm_track_(mean, var, running_mean, running_var, 0.25, 5)
     assert (running_mean[0], running_var[0]) == (1, 1 + 0.25 * (6.25 - 1))
+
+
+def test_layer_norm_of_rows_of_two_axes():
+    x = np.array([[[1.0, 3], [5, 7]], [[2, 2], [2, 2]]])
+    w, b = np.array([[2.0, 2], [3, 3]]), np.full((2, 2), 10.0)
+    y, mean, rstd = k.layer_norm(x, w, b, *like(x, x[0, 0], x[0, 0]), 4.0)
+    same(mean, [4, 2])
+    same(rstd, [1 / 3, 1 / 2])
+    np.testing.assert_allclose(y, [[[8, 10 - 2 / 3], [11, 13]], [[10, 10], [10, 10]]])
+    one = k.layer_norm(np.array([[7.0]]), None, None, *like(w[:1, :1], w[0, :1], w[0, :1]), 0.25)
+    assert [a.item() for a in one] == [0, 7, 2]
+
+
+def test_the_gradient_of_layer_norm_has_no_part_along_1_and_x():
+    x, dy = arrays([[1, 3, 5, 7]], [[1, 0, 0, 0]])
+    dx, dw, db, w = np.empty((1, 4)), np.empty(4), np.ones(4), np.full(4, 2.0)
+    mean, rstd = np.array([4.0]), np.array([5**-0.5])
+    k.layer_norm_grad(dy, x, w, mean, rstd, dx, dw, db, (False, False, True))
+    np.testing.assert_allclose(dx * math.sqrt(5), [[0.6, -0.8, -0.2, 0.4]], atol=1e-15)
+    np.testing.assert_allclose(dw, [-3 / math.sqrt(5), 0, 0, 0])
+    same(db, [2, 1, 1, 1])
 
 
 # Random numbers
@@ -547,6 +617,19 @@ def test_cross_entropy_of_probabilities():
     np.testing.assert_allclose(dtarget[1], [math.log(2) / 2] * 2)
 
 
+def test_softmax_of_logits_that_would_overflow():
+    x = np.array([[1e4, 1e4, -1e4], [0, math.log(3), -INF]])
+    y = k.softmax(x, np.empty((2, 3)))
+    np.testing.assert_allclose(y, [[0.5, 0.5, 0], [0.25, 0.75, 0]])
+    dx = k.softmax_grad(np.array([[1.0, 0, 9], [4, 0, 9]]), y, np.ones((2, 3)), True)
+    np.testing.assert_allclose(dx, [[1.25, 0.75, 1], [1.75, 0.25, 1]])
+    same(
+        k.softmax(np.array([[INF, 0.0], [NAN, 0], [-INF, -INF]]), np.empty((3, 2))), [[NAN] * 2] * 3
+    )
+    same(k.softmax(np.array([[7.0]]), np.empty((1, 1))), [[1]])
+    same(k.softmax(np.empty((2, 0)), np.empty((2, 0))), np.empty((2, 0)))
+
+
 def test_logits_of_minus_inf_are_impossible_classes():
     x = np.array([[-INF, 0.0, 0.0]])
     y = k.log_softmax(x, np.empty((1, 3)))
@@ -667,6 +750,17 @@ def in_groups(combine):
     return reduced
 
 
+def sum_of_squares(root):
+    def reduced(x, y, mean, correction):
+        def one(group):
+            value = statistics.pvariance(group) * len(group) / (len(group) - correction)
+            return math.sqrt(value) if root else value
+
+        return in_groups(one)(x, y)
+
+    return reduced
+
+
 def einsum_linear(x, w, b, y, relu):
     value = np.einsum("ri,io->ro", x, w) + (0 if b is None else b)
     return np.where(value < 0, 0, value) if relu else value
@@ -677,6 +771,12 @@ def batch_norm_by_var(x, w, b, y, mean, var, eps, relu):
     z = (rows - rows.mean(0)) * (rows.var(0) + eps) ** -0.5
     value = z * (1 if w is None else w) + (0 if b is None else b)
     return np.where(value < 0, 0, value) if relu else value
+
+
+def layer_norm_by_var(x, w, b, y, mean, rstd, eps):
+    rows = x.reshape(math.prod(mean.shape), -1)
+    z = [(row - row.mean()) * (row.var() + eps) ** -0.5 for row in rows]
+    return np.reshape(z, x.shape) * (1 if w is None else w) + (0 if b is None else b)
 
 
 def cross_entropy_by_logaddexp(x, label, y, lse, scale):
@@ -710,11 +810,17 @@ OTHER_WORDS = {
     "conv2d": loops_conv2d,
     "max_pool2d": loops_max_pool2d,
     "matmul": lambda a, b, y: np.einsum("mk,kn->mn", a, b),
+    "bmm": lambda a, b, y: np.einsum("...mk,...kn->...mn", a, b),
     "linear": einsum_linear,
     "sum": in_groups(math.fsum),
     "mean": in_groups(statistics.fmean),
     "max": in_groups(max),
+    "min": in_groups(min),
+    "var": sum_of_squares(root=False),
+    "std": sum_of_squares(root=True),
     "batch_norm": batch_norm_by_var,
+    "layer_norm": layer_norm_by_var,
+    "softmax": lambda x, y: np.exp(x - np.logaddexp.reduce(x, axis=-1, keepdims=True)),
     "log_softmax": lambda x, y: x - np.logaddexp.reduce(x, axis=-1, keepdims=True),
     "cross_entropy": cross_entropy_by_logaddexp,
     "adam_step_": textbook_adam,

@@ -41,7 +41,7 @@ STATICS = {
     "flip": True, "stride": (1, 1), "size": (2, 2), "decoupled": False, "alpha": 0.99,
     "initial": 0.0, "lr_decay": 0.0, "negative_slope": 0.01, "approximate": "none", "beta": 1.0,
     "threshold": 20.0, "delta": 1.0, "ignore": -100, "log_target": False, "mean": True,
-    "smoothing": 0.1,
+    "smoothing": 0.1, "correction": 1,
 }  # fmt: skip
 LOSSES = "binary_cross_entropy", "huber_loss", "kl_div", "l1_loss", "mse_loss"
 
@@ -67,6 +67,13 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         "sum": dict(y=(1, 1, 1, c)), "mean": dict(y=(1, 1, 1, c)),
         "sum_grad": dict(dy=(1, 1, 1, c)), "mean_grad": dict(dy=(1, 1, 1, c)),
         "max": dict(x=logits, y=(rows, 1), arg=Integers((rows, 1), c)),
+        "min": dict(x=logits, y=(rows, 1), arg=Integers((rows, 1), c)),
+        "var": dict(y=(1, 1, 1, c), mean=(1, 1, 1, c)),
+        "var_grad": dict(dy=(1, 1, 1, c), mean=(1, 1, 1, c)),
+        "std": dict(y=(1, 1, 1, c), mean=(1, 1, 1, c)),
+        "std_grad": dict(dy=(1, 1, 1, c), y=(1, 1, 1, c), mean=(1, 1, 1, c)),
+        "softmax": dict(x=logits, y=logits),
+        "softmax_grad": dict(dy=logits, y=logits, dx=logits),
         "max_grad": dict(dy=(rows, 1), arg=Integers((rows, 1), c), dx=logits),
         "max_pool2d": dict(y=small, arg=Integers(small, 4, "int32"), stride=(2, 2)),
         "max_pool2d_grad": dict(dy=small, arg=Integers(small, 4, "int32"), stride=(2, 2)),
@@ -82,6 +89,13 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if kernel.startswith(("matmul", "linear")):
         found = dict.fromkeys(("a", "b", "y", "dy", "da", "db", "x", "w", "dx", "dw"), square)
+    elif kernel.startswith("bmm"):
+        found = dict.fromkeys(("a", "b", "y", "dy", "da", "db"), (n, m // 16, m // 16))
+    elif kernel.startswith("layer_norm"):
+        found = dict.fromkeys(("x", "y", "dx", "dy"), logits)
+        found |= dict.fromkeys(("w", "b", "dw", "db"), channel)
+        found |= dict(mean=(rows,), rstd=(rows,))
+        found |= {"add": (False,) * 3} if "grad" in kernel else {}
     elif kernel.startswith("conv2d"):
         found = dict.fromkeys(("w", "dw"), (3, 3, c, c)) | {"b": channel}
     elif kernel.startswith("batch_norm"):

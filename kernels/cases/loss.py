@@ -1,4 +1,4 @@
-"""Cases of losses."""
+"""Cases of softmax and losses."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +40,28 @@ def _log_softmax_grad(v: SimpleNamespace, run: Any) -> Any:
 def _log_softmax_case(d: Draw) -> Values:
     shape = (*d.shape(0, 2), d.size(1, 6, 300))
     return dict(x=logits(d, shape), y=Blank(shape))
+
+
+def _softmax(v: SimpleNamespace, run: Any) -> Any:
+    # exp takes the rounding of x - top as a relative error; the sum of n terms is one more
+    gap = np.abs(v.x - v.x.max(axis=-1, keepdims=True, initial=-np.inf))
+    wide = v.y * (gap + (gap * v.y).sum(axis=-1, keepdims=True))
+    return (8 + v.x.shape[-1]) * v.y + 4 * wide
+
+
+def _softmax_grad(v: SimpleNamespace, run: Any) -> Any:
+    total = np.abs(v.dy * v.y).sum(axis=-1, keepdims=True)
+    return (8 + v.dy.shape[-1]) * v.y * (np.abs(v.dy) + total)
+
+
+@case(
+    "softmax",
+    bound={"softmax": _softmax, "": _softmax_grad},
+    specials=specials,
+    rejects=(bad("axis 1 is out of range for 1 dimensions", zeros(3), axis=1),),
+)
+def _softmax_case(d: Draw) -> Values:
+    return _log_softmax_case(d)
 
 
 def _cross_entropy(v: SimpleNamespace, run: Any) -> dict[str, Array]:

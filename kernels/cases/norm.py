@@ -1,4 +1,4 @@
-"""Cases of batch normalisation."""
+"""Cases of normalisation."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -42,7 +42,7 @@ def _batch_norm_grad(v: SimpleNamespace, run: Any) -> dict[str, Array]:
     return {name: (8 + rows) * a for name, a in (("dx", dx), ("dw", dw), ("db", db))}
 
 
-def _batch_norm_specials(v: Values) -> list[str]:
+def _norm_specials(v: Values) -> list[str]:
     # What w multiplies may be 0 in theory and a rounding error in practice: times inf, NaN or inf.
     return [name for name in v if name != "w"]
 
@@ -60,7 +60,7 @@ def _normalised(d: Draw, batch: int) -> Values:
 @case(
     "batch_norm",
     bound={"batch_norm": _batch_norm, "": _batch_norm_grad},
-    specials=_batch_norm_specials,
+    specials=_norm_specials,
     rejects=(
         bad("training needs more than one value per channel", zeros(1, 3), training=True),
         bad("w needs one number per channel", zeros(4, 3), zeros(4), training=True),
@@ -82,6 +82,54 @@ def _batch_norm_eval_case(d: Draw) -> Values:
     v = _normalised(d, d.batch())
     channels = v["x"].shape[-1:]
     return v | dict(mean=d.array(channels), var=d.array(channels, positive=True))
+
+
+def _layer_norm(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    # as batch_norm, row by row; rstd^2 times half the error of var is a relative error of rstd
+    over = tuple(range(v.mean.ndim, v.x.ndim))
+    n = 8 + v.x.size / max(v.mean.size, 1)
+    middle, rstd = (a.reshape(*a.shape, *(1 for _ in over)) for a in (v.mean, v.rstd))
+    mean = np.abs(v.x).mean(axis=over, keepdims=True)
+    a, d = np.abs(v.x) + mean, np.abs(v.x - middle)
+    var = (2 * d * a + n * run.eps * a * a + d * d).mean(axis=over, keepdims=True)
+    relative = 1 + rstd**2 * var / 2
+    y = np.abs(1 if v.w is None else v.w) * rstd * (a + d * relative)
+    y = n * (y + np.abs(0 if v.b is None else v.b))
+    flat = {"mean": mean, "rstd": rstd * relative}
+    return {"y": y} | {name: n * np.reshape(e, v.mean.shape) for name, e in flat.items()}
+
+
+def _layer_norm_grad(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    # the formula on magnitudes, where x - mean may again be taken apart
+    over, rows = tuple(range(v.mean.ndim, v.x.ndim)), tuple(range(v.mean.ndim))
+    n = v.x.size / max(v.mean.size, 1)
+    middle, rstd = (a.reshape(*a.shape, *(1 for _ in over)) for a in (v.mean, v.rstd))
+    dy, z = np.abs(v.dy), (np.abs(v.x) + np.abs(middle)) * rstd
+    g = dy * np.abs(1 if v.w is None else v.w)
+    lean = (g * z).mean(axis=over, keepdims=True)
+    dx = rstd * (g + g.mean(axis=over, keepdims=True) + z * lean)
+    sums = {"dw": (dy * z).sum(axis=rows), "db": dy.sum(axis=rows)}
+    return {"dx": (8 + n) * dx} | {name: (8 + v.mean.size) * a for name, a in sums.items()}
+
+
+@case(
+    "layer_norm",
+    bound={"layer_norm": _layer_norm, "": _layer_norm_grad},
+    specials=_norm_specials,
+    rejects=(
+        bad("does not end in normalized_shape (4,)", zeros(4, 3), normalized_shape=(4,)),
+        bad("normalized_shape has no axes", zeros(4, 3), normalized_shape=()),
+        bad("there is no mean of nothing", zeros(4, 0), normalized_shape=(0,)),
+        bad("w needs one number per feature", zeros(4, 3), zeros(4), normalized_shape=(3,)),
+    ),
+)
+def _layer_norm_case(d: Draw) -> Values:
+    rows, features = d.shape(0, 2), (d.size(1, 6, 70), *(d.pick("", (), (3,))))
+    shape = (*rows, *features)
+    x = d.array(shape, distinct=True)
+    w, b = (d.pick(name, None, True) and d.array(features) for name in "wb")
+    blanks = {name: Blank(rows) for name in ("mean", "rstd")}
+    return dict(x=x, w=w, b=b, y=Blank(shape), eps=d.pick("eps", 1e-5, 0.125)) | blanks
 
 
 def _track(v: SimpleNamespace, run: Any) -> dict[str, Array]:

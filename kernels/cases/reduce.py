@@ -1,10 +1,11 @@
-"""Cases of sums, means and maxima."""
+"""Cases of sums, means, variances, maxima and minima."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from .. import shapes
 from .bounds import exact, magnitudes
 from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
@@ -31,6 +32,46 @@ def _reduction(d: Draw) -> Values:
     return dict(x=d.array(shape), y=Blank(kept))
 
 
+def _spread(v: SimpleNamespace, run: Any) -> dict[str, Any]:
+    # Let a = |x| + mean |x|. The mean of n numbers errs by n eps mean |x|, so d = |x - mean| by
+    # n eps a, and the variance by the mean of 2 d (n eps a) + (n eps a)^2, and n eps times itself,
+    # each scaled by n / (n - correction) as it is. A root: dy^2 = 2 y dy, and dy <= sqrt(dy^2).
+    n = v.x.size / max(v.y.size, 1)
+    over = tuple(a for a, size in enumerate(v.x.shape) if v.y.shape[a] == 1 != size)
+    mean = np.abs(v.x).sum(axis=over, keepdims=True) / n
+    a, d = np.abs(v.x) + mean, np.abs(v.x - v.mean)
+    terms = 8 + n
+    wide = (2 * d * a + terms * run.eps * a * a).sum(axis=over, keepdims=True)
+    freedom = np.float64(max(0.0, n - v.correction))
+    if run.name == "var":
+        return {"mean": terms * mean, "y": terms * (wide / freedom + v.y)}
+    square = terms * (wide / freedom + v.y * v.y)
+    safe = np.where(v.y > 0, v.y, 1)
+    relative = np.where(v.y > 0, square / safe, np.inf)
+    return {"mean": terms * mean, "y": np.minimum(relative, np.sqrt(square / run.eps)) + 8 * v.y}
+
+
+def _spread_grad(v: SimpleNamespace, run: Any) -> Any:
+    # x - mean may cancel
+    dx = np.abs(v.dy) * (np.abs(v.x) + np.abs(v.mean))
+    freedom = np.float64(max(0.0, v.x.size / max(v.dy.size, 1) - v.correction))
+    if run.name == "std_grad":
+        return np.where(v.y == 0, 0, 8 * dx / (v.y * freedom))
+    return 16 * dx / freedom
+
+
+@case("var", bound={"var": _spread, "": _spread_grad}, rejects=(_AXIS,))
+@case("std", bound={"std": _spread, "": _spread_grad}, rejects=(_AXIS,))
+def _variance(d: Draw) -> Values:
+    shape, kept = _reduced(d)
+    correction = d.pick("correction", 1, 0, 2)
+    if d.mode == "smooth" and shapes.count(shape) <= correction * shapes.count(kept):
+        correction = 0  # the variance of one value is no number
+    blanks = {name: Blank(kept) for name in ("y", "mean")}
+    return dict(x=d.array(shape, distinct=True), correction=correction) | blanks
+
+
+@case("min", grads=("max_grad",), bound=exact, rejects=(_AXIS, bad("no minimum", zeros(0, 3))))
 @case("max", bound=exact, rejects=(_AXIS, bad("no maximum of nothing", zeros(0, 3))))
 def _max(d: Draw) -> Values:
     shape, kept = _reduced(d)

@@ -31,7 +31,7 @@ from ..roles import Array
 from . import memory
 from ._numba import Kernel, blocks, cuda, jit, linked
 from .intrinsics import aligned, ld4, mma_m16n8k8_tf32, plus, round_tf32, st4
-from .layout import ENOUGH_BLOCKS, THREADS, WARP
+from .layout import ENOUGH_BLOCKS, MOST_BLOCKS, THREADS, WARP
 from .move import copy
 
 
@@ -54,19 +54,35 @@ PAD = 4  # what is stored across the rows falls into different banks
 PAD_TENSOR = 8  # so does what the lanes of a warp read of four rows
 
 
-def _tiled(tile, wide):
+@linked
+def only_ones(a, b, y, chunk):
+    """The two matrices, and the first term of this block's sums."""
+    return a, b, cuda.blockIdx.z * chunk
+
+
+@linked
+def ones_of_stacks(a, b, y, chunk):
+    """The two matrices that this block multiplies, and the first term of its sums."""
+    size = max(a.shape[0], b.shape[0])
+    task, s = cuda.blockIdx.z // size, cuda.blockIdx.z % size
+    return a[s if a.shape[0] > 1 else 0], b[s if b.shape[0] > 1 else 0], task * chunk
+
+
+def _tiled(tile, wide, stacks=False):
     """The kernel for tiles that are squares of 64 or 128.
 
     wide: all that is read and written in fours is aligned and of lengths divisible by 4.
     """
-    size, step = tile.rows, tile.step
+    size, step, matrices = tile.rows, tile.step, ones_of_stacks if stacks else only_ones
     each, pitch, vectors = size // SIDE, size + PAD, size * step // 4 // THREADS
 
-    def kernel(a, b, bias, y, chunk, a_by_k, b_by_k, relu, add):
+    def kernel(all_a, all_b, bias, y, chunk, a_by_k, b_by_k, relu, add):
         """A thread computes 4 x 4 elements of a tile of 64, four times as many of one of 128.
 
-        y (tasks, M, N): block (i, j, t) sums over the t-th `chunk` of k. a_by_k: a lies (K, M).
+        y (tasks, M, N): block (i, j, t) sums over the t-th `chunk` of k. a_by_k: a lies (K, M). Or
+        of stacks, a (S or 1, M, K), y (tasks * S, M, N): block (i, j, t * S + s) has the s-th ones.
         """
+        a, b, start = matrices(all_a, all_b, y, chunk)
         left = cuda.shared.array((2, step, pitch), a.dtype, 16)
         right = cuda.shared.array((2, step, pitch), a.dtype, 16)
         next_a = cuda.local.array((vectors, 4), a.dtype)
@@ -79,7 +95,6 @@ def _tiled(tile, wide):
                 sums[i, j] = a.dtype.type(0)
         row, column = cuda.blockIdx.x * size, cuda.blockIdx.y * size
         down, along = cuda.threadIdx.x // SIDE * 4, cuda.threadIdx.x % SIDE * 4
-        start = cuda.blockIdx.z * chunk
         stop = min(start + chunk, a.shape[0] if a_by_k else a.shape[1])
         load_piece(a, start, row, a_by_k, wide, left, next_a)
         load_piece(b, start, column, b_by_k, wide, right, next_b)
@@ -102,13 +117,19 @@ def _tiled(tile, wide):
         add_bias(sums, bias, column + along, 4, 4 * SIDE, relu)
         write_sums(sums, y, cuda.blockIdx.z, row + down, column + along, wide, add)
 
-    kernel.__name__ = kernel.__qualname__ = f"_tiled_{size}{'_wide' * wide}"
-    return jit(kernel)
+    return jit(_named(kernel, f"_tiled_{size}{'_wide' * wide}{'_stacks' * stacks}"))
+
+
+def _named(kernel, name):
+    kernel.__name__ = kernel.__qualname__ = name
+    return kernel
 
 
 _tiled_128_wide = _tiled(LARGE, True)
 _tiled_64_wide = _tiled(SMALL, True)
 _tiled_64 = _tiled(SMALL, False)
+_tiled_64_wide_stacks = _tiled(SMALL, True, stacks=True)
+_tiled_64_stacks = _tiled(SMALL, False, stacks=True)
 
 
 @linked
@@ -268,8 +289,7 @@ def _tensor(tile, wide):
         add_bias(sums, bias, column, 2, 8, relu)
         write_tensor(sums, y, cuda.blockIdx.z, row, column, add)
 
-    kernel.__name__ = kernel.__qualname__ = f"_tensor{'_wide' if wide else '_any'}"
-    return jit(kernel, min_cc=(8, 0))
+    return jit(_named(kernel, f"_tensor{'_wide' if wide else '_any'}"), min_cc=(8, 0))
 
 
 _tensor_wide = _tensor(TENSOR, True)
@@ -329,22 +349,25 @@ def _join(partial, bias, y, relu, add):
         y[r, c] = plus(y[r, c], total) if add else total
 
 
-def plan(m: int, n: int, k: int, large: bool, tensor: bool) -> tuple[Tile, int, int]:
+def plan(m: int, n: int, k: int, large: bool, tensor: bool, size: int = 1) -> tuple[Tile, int, int]:
     """The tile, how many blocks share the sums of one, and how many terms each of these takes.
 
+    size: of a stack of such products.
     By the shape alone, so that the same product has the same bits wherever its matrices lie.
     """
     if large and not tensor and blocks(m, 128) * blocks(n, 128) >= ENOUGH_LARGE:
         return LARGE, 1, k
     tile = TENSOR if tensor else SMALL
-    tiles = max(1, blocks(m, tile.rows) * blocks(n, tile.columns))
+    tiles = max(1, size * blocks(m, tile.rows) * blocks(n, tile.columns))
     tasks = max(1, min(ENOUGH_BLOCKS // tiles, k // SHORTEST))
     chunk = max(1, blocks(blocks(k, tasks), tile.step)) * tile.step
     return tile, max(1, blocks(k, chunk)), chunk
 
 
-def _kernel(tile: Tile, wide: bool) -> tuple[Tile, Kernel]:
+def _kernel(tile: Tile, wide: bool, stacks: bool) -> tuple[Tile, Kernel]:
     """The kernel for a tile, and the tile that it really has."""
+    if stacks:
+        return SMALL, _tiled_64_wide_stacks if wide else _tiled_64_stacks
     if tile is TENSOR:
         return tile, _tensor_wide if wide else _tensor_any
     if wide:
@@ -359,27 +382,39 @@ def gemm(
 
     relu: 0 where that is below. add: to what is in y. tf32: of float32 rounded to TF32, on tensor
     cores. Matrices in any strides; transposed ones are read as they lie.
+
+    Or stacks of matrices in one launch, y (S, M, N): a and b have S of them, or one for all. Their
+    kernels are others, which take more registers: 128 where those for two matrices take 103.
     """
     if not y.flags.c_contiguous:
         whole = gemm(a, b, bias, memory.scratch(y.shape, y.dtype), relu, False, tf32)
         return copy(whole, y, add)
-    (m, k), n = a.shape, b.shape[1]
-    tile, tasks, chunk = plan(m, n, k, y.dtype == "float32", tf32)
+    if y.ndim == 3 and len(y) > MOST_BLOCKS:
+        for first in range(0, len(y), MOST_BLOCKS):
+            part = slice(first, first + MOST_BLOCKS)
+            some_a, some_b = (x[part] if len(x) > 1 else x for x in (a, b))
+            gemm(some_a, some_b, bias, y[part], relu, add)
+        return y
+    stacks = y.ndim == 3
+    size = len(y) if stacks else 1
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    large = y.dtype == "float32" and not stacks
+    tile, tasks, chunk = plan(m, n, k, large, tf32, size)
     a, a_by_k = _as_it_lies(a)
     b, b_by_n = _as_it_lies(b)
     none = memory.scratch((0,), y.dtype)
     bias = none if bias is None else memory.contiguous(bias)
-    whole = y.reshape(1, m, n)
-    parts = whole if tasks == 1 else memory.scratch((tasks, m, n), y.dtype)
-    wide = aligned(a, b, parts) and a.shape[1] % 4 == b.shape[1] % 4 == n % 4 == 0
-    tile, kernel = _kernel(tile, wide)
-    grid = blocks(m, tile.rows), blocks(n, tile.columns), tasks
-    launch = kernel[grid, THREADS]
+    whole = y.reshape(size, m, n)
+    parts = whole if tasks == 1 else memory.scratch((tasks * size, m, n), y.dtype)
+    wide = aligned(a, b, parts) and a.shape[-1] % 4 == b.shape[-1] % 4 == n % 4 == 0
+    tile, kernel = _kernel(tile, wide, stacks)
+    launch = kernel[(blocks(m, tile.rows), blocks(n, tile.columns), tasks * size), THREADS]
     if tasks == 1:
         launch(a, b, bias, whole, chunk, a_by_k, not b_by_n, relu, add)
         return y
     launch(a, b, none, parts, chunk, a_by_k, not b_by_n, False, False)
-    _join[blocks(m * n, THREADS), THREADS](parts, bias, y, relu, add)
+    parts, whole = parts.reshape(tasks, size * m, n), y.reshape(size * m, n)
+    _join[blocks(y.size, THREADS), THREADS](parts, bias, whole, relu, add)
     return y
 
 
@@ -394,9 +429,10 @@ def bias_and_relu(y: Array, bias: Array | None, relu: bool) -> Array:
 
 
 def _as_it_lies(x: Array) -> tuple[Array, bool]:
-    """x, or its transpose and True, as a contiguous array; a copy where it is neither."""
+    """x, or its transpose (of each matrix) and True, as a contiguous array; else a copy."""
     if x.flags.c_contiguous:
         return x, False
-    if x.T.flags.c_contiguous:
-        return x.T, True
+    turned = x.swapaxes(-1, -2)
+    if turned.flags.c_contiguous:
+        return turned, True
     return memory.contiguous(x), False

@@ -1,4 +1,4 @@
-"""Losses on logits. The largest logit is subtracted first, so that exp never overflows."""
+"""Softmax and losses. The largest logit is subtracted first, so that exp never overflows."""
 
 import math
 
@@ -62,20 +62,32 @@ def join_row(value, part, largest):
 
 
 @device
-def largest_and_total(x, n, part, bits):
-    """The largest number of row n, 0 where it is infinite, and the sum of exp(x - that)."""
+def top_of(x, n, part, bits):
+    """The largest number of row n."""
     top = x.dtype.type(-math.inf)
     for k in range(share_of(x.shape[1], bits)):
         c = cuda.threadIdx.x + (k << bits)
         top = max(top, x[n, c])
-    top = join_row(top, part, True)
+    return join_row(top, part, True)
+
+
+@device
+def total_of(x, n, top, part, bits):
+    """The sum of exp(x - top) over row n."""
     total = x.dtype.type(0)
-    if not math.isfinite(top):  # inf - inf would make NaN of a loss that is inf
-        top = total
     for k in range(share_of(x.shape[1], bits)):
         c = cuda.threadIdx.x + (k << bits)
         total += math.exp(x[n, c] - top)
-    return top, join_row(total, part, False)
+    return join_row(total, part, False)
+
+
+@device
+def largest_and_total(x, n, part, bits):
+    """The largest number of row n, 0 where it is infinite, and the sum of exp(x - that)."""
+    top = top_of(x, n, part, bits)
+    if not math.isfinite(top):  # inf - inf would make NaN of a loss that is inf
+        top = x.dtype.type(0)
+    return top, total_of(x, n, top, part, bits)
 
 
 @jit
@@ -125,6 +137,56 @@ def log_softmax_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     rows = math.prod(dy.shape[:-1]), dy.shape[-1]
     grid, block, bits = threads_of_rows(*rows)
     _log_softmax_grad[grid, block](dy.reshape(rows), y.reshape(rows), dx.reshape(rows), bits, add)
+    return dx
+
+
+@jit
+def _softmax(x, y, bits):
+    """blockDim.x neighbouring threads share a row, as in _log_softmax."""
+    part = cuda.shared.array(WARP, x.dtype)
+    row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+    n = min(row, x.shape[0] - 1)
+    top = top_of(x, n, part, bits)
+    total = total_of(x, n, top, part, bits)
+    if row == n:
+        for k in range(share_of(x.shape[1], bits)):
+            c = cuda.threadIdx.x + (k << bits)
+            y[n, c] = math.exp(x[n, c] - top) / total
+
+
+@dense
+def softmax(x: Array, y: Out) -> Array:
+    """y = exp x / sum of exp x along the last axis; NaN in rows whose largest x is infinite."""
+    rows = math.prod(x.shape[:-1]), x.shape[-1]
+    grid, block, bits = threads_of_rows(*rows)
+    _softmax[grid, block](x.reshape(rows), y.reshape(rows), bits)
+    return y
+
+
+@jit
+def _softmax_grad(dy, y, dx, bits, add):
+    """blockDim.x neighbouring threads share a row: they add dy y up, then fill dx."""
+    part = cuda.shared.array(WARP, dy.dtype)
+    row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+    n = min(row, dy.shape[0] - 1)
+    total = dy.dtype.type(0)
+    for k in range(share_of(dy.shape[1], bits)):
+        c = cuda.threadIdx.x + (k << bits)
+        total += dy[n, c] * y[n, c]
+    total = join_row(total, part, False)
+    if row == n:
+        for k in range(share_of(dy.shape[1], bits)):
+            c = cuda.threadIdx.x + (k << bits)
+            value = y[n, c] * (dy[n, c] - total)
+            dx[n, c] = plus(dx[n, c], value) if add else value
+
+
+@dense
+def softmax_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
+    """dx = y (dy - sum of dy y along the last axis)."""
+    rows = math.prod(dy.shape[:-1]), dy.shape[-1]
+    grid, block, bits = threads_of_rows(*rows)
+    _softmax_grad[grid, block](dy.reshape(rows), y.reshape(rows), dx.reshape(rows), bits, add)
     return dx
 
 

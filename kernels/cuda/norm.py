@@ -1,7 +1,8 @@
-"""Batch normalisation over every axis but the last, in passes over rows of channels.
+"""Normalisation: of each channel over the batch, or of each row over its features.
 
-In each kernel a thread stays with one channel, whose numbers it works out once, and walks down
-rows; its neighbours take the neighbouring channels, and where those are few the next rows.
+In each kernel of batch_norm a thread stays with one channel, whose numbers it works out once, and
+walks down rows; its neighbours take the neighbouring channels, and where those are few the next
+rows. In those of layer_norm neighbouring threads share a row.
 """
 
 import math
@@ -13,6 +14,7 @@ from . import memory
 from ._numba import blocks, cuda, jit
 from .intrinsics import plus
 from .layout import ENOUGH_LIGHT, THREADS, WARP, power_of_two
+from .loss import join_row, share_of, threads_of_rows
 from .move import dense
 from .reduce import add_tasks, add_up_middle, box, join_rows, steps_of, tasks_of
 
@@ -66,7 +68,8 @@ def batch_norm(
     columns, (count, channels) = rows.reshape(1, *rows.shape), rows.shape
     add_up_middle(columns, mean.reshape(1, channels), False, count)
     # in two passes: E[x^2] - mean^2 cancels
-    add_up_middle(columns, var.reshape(1, channels), False, count, centre=mean, squares=True)
+    centre = mean.reshape(1, channels)
+    add_up_middle(columns, var.reshape(1, channels), False, count, centre, squares=True)
     batch_norm_eval(x, w, b, mean, var, y, eps, relu)
     return y, mean, var
 
@@ -104,7 +107,7 @@ def _walk(rows: int, channels: int) -> tuple[Any, Any, int]:
 
 
 @jit
-def _add_slopes(dy, x, mean, var, partial, chunk, eps):
+def _add_slopes(dy, x, mean, var, eps, partial, chunk):
     """A thread adds up dy, and dy z, of every blockDim.y-th of `chunk` rows of one channel.
 
     dy, x (R, C) -> partial (2, tasks, C), with z = (x - mean) / sqrt(var + eps): both sums in one
@@ -213,19 +216,23 @@ def batch_norm_eval_grad(
 
 def _sums(dy, x, mean, var, dw, db, eps, add) -> Array:
     """The sums (2, C) of dy and of dy z, in dw and db too where these are wanted."""
-    dy, x = _rows(dy), _rows(x)
+    none = memory.scratch((0,), x.dtype)
+    outs = [none if a is None else a for a in (dw, db)]
+    return _sum_slopes(_add_slopes, _rows(dy), _rows(x), (mean, var, float(eps)), outs, add)
+
+
+def _sum_slopes(kernel, dy, x, given, outs, add) -> Array:
+    """The sums (2, C) over the rows of dy (R, C) and of dy z, by a kernel; and in outs = dw, db."""
     rows, channels = x.shape
     block = box(1, rows, channels)
     tasks, chunk = tasks_of((1, rows, channels), block)
     partial = memory.scratch((2, tasks, channels), x.dtype)
     sums = partial.reshape(2, channels) if tasks == 1 else memory.scratch((2, channels), x.dtype)
     grid = blocks(channels, block[0]), tasks
-    _add_slopes[grid, block](dy, x, mean, var, partial, chunk, float(eps))
+    kernel[grid, block](dy, x, *given, partial, chunk)
     if tasks > 1:
         add_tasks(partial, sums, False)
-    if dw is not None or db is not None:
-        none = memory.scratch((0,), x.dtype)
-        outs = (none if a is None else a for a in (dw, db))
+    if outs[0].size or outs[1].size:
         _affine_slopes[blocks(channels, THREADS), THREADS](sums, *outs, *add[1:])
     return sums
 
@@ -265,3 +272,128 @@ def batch_norm_track_(
         mean, var, running_mean, running_var, float(momentum), rows / (rows - 1)
     )
     return running_mean, running_var
+
+
+@jit
+def _layer_norm(x, w, b, y, mean, rstd, eps, bits):
+    """blockDim.x neighbouring threads share a row of x (R, F): two sums, then y."""
+    part = cuda.shared.array(WARP, x.dtype)
+    row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+    n = min(row, x.shape[0] - 1)  # past the end, too: a shuffle needs every lane of its warp
+    zero, one, count = x.dtype.type(0), x.dtype.type(1), x.dtype.type(x.shape[1])
+    steps = share_of(x.shape[1], bits)
+    total = zero
+    for k in range(steps):
+        total += x[n, cuda.threadIdx.x + (k << bits)]
+    middle = join_row(total, part, False) / count
+    total = zero
+    for k in range(steps):
+        distance = x[n, cuda.threadIdx.x + (k << bits)] - middle
+        total += distance * distance
+    root = one / math.sqrt(join_row(total, part, False) / count + eps)
+    if row == n:
+        for k in range(steps):
+            c = cuda.threadIdx.x + (k << bits)
+            value = (x[n, c] - middle) * root
+            if w.size:
+                value *= w[c]
+            y[n, c] = value + b[c] if b.size else value
+        if cuda.threadIdx.x == 0:
+            mean[n], rstd[n] = middle, root
+
+
+@dense
+def layer_norm(
+    x: Array, w: Array | None, b: Array | None, y: Out, mean: Out, rstd: Out, eps: float
+) -> tuple[Array, Array, Array]:
+    """y = w (x - mean) / sqrt(var + eps) + b with the mean and (biased) variance of each row.
+
+    x (..., *features), w, b (*features) or None -> y like x, mean, rstd = 1 / sqrt(var + eps) (...)
+    """
+    rows, none = _rows_of(x, mean), memory.scratch((0,), x.dtype)
+    w, b = (none if a is None else a.reshape(-1) for a in (w, b))
+    grid, block, bits = threads_of_rows(*rows.shape)
+    _layer_norm[grid, block](
+        rows, w, b, y.reshape(rows.shape), mean.reshape(-1), rstd.reshape(-1), float(eps), bits
+    )
+    return y, mean, rstd
+
+
+def _rows_of(x: Array, mean: Array) -> Array:
+    """x with a row of features for each element of mean."""
+    return x.reshape(mean.size, math.prod(x.shape[mean.ndim :]))
+
+
+@jit
+def _layer_norm_slopes(dy, x, w, mean, rstd, dx, bits, add):
+    """blockDim.x neighbouring threads share a row: they add up g and g z, then fill dx."""
+    part = cuda.shared.array(WARP, x.dtype)
+    row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+    n = min(row, x.shape[0] - 1)
+    steps, middle, root = share_of(x.shape[1], bits), mean[n], rstd[n]
+    flat, lean = x.dtype.type(0), x.dtype.type(0)
+    for k in range(steps):
+        c = cuda.threadIdx.x + (k << bits)
+        g = dy[n, c] * w[c] if w.size else dy[n, c]
+        flat += g
+        lean += g * ((x[n, c] - middle) * root)
+    flat = join_row(flat, part, False) / x.dtype.type(x.shape[1])
+    lean = join_row(lean, part, False) / x.dtype.type(x.shape[1])
+    if row == n:
+        for k in range(steps):
+            c = cuda.threadIdx.x + (k << bits)
+            g = dy[n, c] * w[c] if w.size else dy[n, c]
+            value = root * (g - flat - (x[n, c] - middle) * root * lean)
+            dx[n, c] = plus(dx[n, c], value) if add else value
+
+
+@jit
+def _add_layer_slopes(dy, x, mean, rstd, partial, chunk):
+    """A thread adds up dy, and dy z, of every blockDim.y-th of `chunk` rows of one feature.
+
+    dy, x (R, F), mean, rstd (R,) -> partial (2, tasks, F): as _add_slopes.
+    """
+    part = cuda.shared.array(THREADS, x.dtype)
+    c = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    task = cuda.blockIdx.y
+    inside = c < x.shape[1] and cuda.threadIdx.z == 0
+    total, dot = x.dtype.type(0), x.dtype.type(0)
+    if inside:
+        start = task * chunk
+        for n in range(steps_of(min(chunk, x.shape[0] - start))):
+            r = start + cuda.threadIdx.y + n * cuda.blockDim.y
+            total += dy[r, c]
+            dot += dy[r, c] * ((x[r, c] - mean[r]) * rstd[r])
+    total, dot = join_rows(total, part), join_rows(dot, part)
+    if inside and cuda.threadIdx.y == 0:
+        partial[0, task, c], partial[1, task, c] = total, dot
+
+
+@dense
+def layer_norm_grad(
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    mean: Array,
+    rstd: Array,
+    dx: Out,
+    dw: Out,
+    db: Out,
+    add: tuple[bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of layer_norm through mean and rstd; dx, dw or db may be None.
+
+    With z = (x - mean) rstd and g = w dy: db = sum dy, dw = sum dy z over the rows, and
+    dx = rstd (g - mean of g - z mean of g z) over the features.
+    """
+    dys, rows, none = _rows_of(dy, mean), _rows_of(x, mean), memory.scratch((0,), x.dtype)
+    mean, rstd = mean.reshape(-1), rstd.reshape(-1)
+    if dx is not None:
+        scale = none if w is None else w.reshape(-1)
+        grid, block, bits = threads_of_rows(*rows.shape)
+        out = dx.reshape(rows.shape)
+        _layer_norm_slopes[grid, block](dys, rows, scale, mean, rstd, out, bits, add[0])
+    if dw is not None or db is not None:
+        outs = [none if a is None else a.reshape(-1) for a in (dw, db)]
+        _sum_slopes(_add_layer_slopes, dys, rows, (mean, rstd), outs, add)
+    return dx, dw, db

@@ -1,4 +1,4 @@
-"""Sums, means and maxima over axes: the same bits in every run, on every launch of a shape.
+"""Sums, variances, maxima ... over axes: the same bits in every run, on every launch of a shape.
 
 Every reduction is one over the middle axis of x (outer, reduced, inner), and a block a box of
 threads, each of its sides a power of two:
@@ -15,11 +15,13 @@ term of a column.
 """
 
 import math
-from builtins import max as larger  # max is a kernel here
+from builtins import max as larger  # max and min are kernels here
+from builtins import min as smaller
+from collections.abc import Sequence
 
 from ..roles import Array, Out
 from . import memory
-from ._numba import blocks, cuda, device, jit
+from ._numba import Kernel, blocks, cuda, device, jit
 from .intrinsics import plus
 from .layout import (
     ENOUGH_LIGHT,
@@ -81,20 +83,20 @@ def join_rows(value, part):
 def _add_up(x, centre, y, chunk, count, squares, add):
     """A thread adds up every blockDim.y-th of `chunk` elements of a column; the rows then join.
 
-    x (outer, reduced, inner) -> y (outer, tasks, inner) = sum / count. With a centre (inner,) the
-    sum is one of distances from it; squares: of their squares.
+    x (outer, reduced, inner) -> y (outer, tasks, inner) = sum / count. With a centre (outer, inner)
+    the sum is one of distances from it; squares: of their squares.
     """
     part = cuda.shared.array(THREADS, x.dtype)
     column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     task = cuda.blockIdx.y
     start = task * chunk + cuda.threadIdx.y
-    steps = steps_of(min(chunk, x.shape[1] - task * chunk))
+    steps = steps_of(smaller(chunk, x.shape[1] - task * chunk))
     zero = x.dtype.type(0)
-    middle = centre[column] if column < centre.size else zero
     first = cuda.blockIdx.z * cuda.blockDim.z
     while first < x.shape[0]:
         out = first + cuda.threadIdx.z
         inside = out < x.shape[0] and column < x.shape[2]
+        middle = centre[out, column] if inside and centre.size else zero
         total = zero
         for n in range(steps if inside else 0):
             value = x[out, start + n * cuda.blockDim.y, column] - middle
@@ -108,15 +110,15 @@ def _add_up(x, centre, y, chunk, count, squares, add):
 
 def box(outer: int, reduced: int, inner: int, lanes: int = WARP) -> Shape3:
     """The block for a shape: at least a warp, with as many rows as pay for their join."""
-    lanes = min(lanes, power_of_two(2 * inner - 1))
+    lanes = smaller(lanes, power_of_two(2 * inner - 1))
     rows = larger(
-        min(power_of_two(reduced // WORTH_SHUFFLES), WARP // lanes),
-        min(power_of_two(reduced // WORTH_BARRIERS), THREADS // lanes),
+        smaller(power_of_two(reduced // WORTH_SHUFFLES), WARP // lanes),
+        smaller(power_of_two(reduced // WORTH_BARRIERS), THREADS // lanes),
     )
     outs = larger(power_of_two(2 * outer - 1), WARP // (lanes * rows))
-    outs = min(outs, MOST_DEEP, THREADS // (lanes * rows))
+    outs = smaller(outs, MOST_DEEP, THREADS // (lanes * rows))
     if lanes == WARP:  # what is left of the block goes to the columns
-        lanes *= min(THREADS // (lanes * rows * outs), power_of_two(blocks(inner, WARP)))
+        lanes *= smaller(THREADS // (lanes * rows * outs), power_of_two(blocks(inner, WARP)))
     return lanes, rows, outs
 
 
@@ -124,28 +126,31 @@ def tasks_of(shape: Shape3, block: Shape3) -> tuple[int, int]:
     """Into how many tasks the sums of a shape are cut, and how many elements each has at most."""
     outer, reduced, inner = shape
     busy = larger(1, blocks(outer, block[2]) * blocks(inner, block[0]))
-    tasks = larger(1, min(ENOUGH_LIGHT // busy, reduced // (block[1] * WORTH_BARRIERS)))
+    tasks = larger(1, smaller(ENOUGH_LIGHT // busy, reduced // (block[1] * WORTH_BARRIERS)))
     chunk = larger(1, blocks(reduced, tasks))
     return larger(1, blocks(reduced, chunk)), chunk
 
 
 def grid_of(shape: Shape3, block: Shape3, tasks: int) -> Shape3:
     """The grid: columns in x, tasks in y; in z what is outside, in turns where it is too much."""
-    return blocks(shape[2], block[0]), tasks, min(blocks(shape[0], block[2]), MOST_BLOCKS)
+    return blocks(shape[2], block[0]), tasks, smaller(blocks(shape[0], block[2]), MOST_BLOCKS)
 
 
 def add_up_middle(
     x: Array,
     y: Array,
     add: bool,
-    count: int = 1,
+    count: float = 1,
     centre: Array | None = None,
     squares: bool = False,
 ) -> None:
-    """y (outer, inner) = sum of x (outer, reduced, inner) / count, in one stage or two."""
+    """y (outer, inner) = sum of x (outer, reduced, inner) / count, in one stage or two.
+
+    With a centre (outer, inner): of the distances from it.
+    """
     outer, _, inner = x.shape
     if centre is None:
-        centre = memory.scratch((0,), x.dtype)
+        centre = memory.scratch((0, 0), x.dtype)
     block = box(*x.shape)
     tasks, chunk = tasks_of(x.shape, block)
     grid, shape = grid_of(x.shape, block, tasks), (outer, tasks, inner)
@@ -157,11 +162,11 @@ def add_up_middle(
         add_tasks(partial, y, add, count)
 
 
-def add_tasks(partial: Array, y: Array, add: bool, count: int = 1) -> None:
+def add_tasks(partial: Array, y: Array, add: bool, count: float = 1) -> None:
     """y (outer, inner) = sum of partial (outer, tasks, inner) / count: the second stage."""
     outer, tasks, inner = partial.shape
     block = box(outer, tasks, inner, SECTOR)
-    none = memory.scratch((0,), y.dtype)
+    none = memory.scratch((0, 0), y.dtype)
     _add_up[grid_of(partial.shape, block, 1), block](
         partial, none, y.reshape(outer, 1, inner), tasks, float(count), False, add
     )
@@ -219,48 +224,167 @@ def mean_grad(dy: Array, dx: Out, add: bool) -> Array:
     return _repeat(add_up(dy, share, False, dx.size // dy.size), dx, add)
 
 
+@dense
+def var(x: Array, y: Out, mean: Out, correction: float) -> tuple[Array, Array]:
+    """y = sum of (x - mean) ** 2 / (n - correction) over the axes along which y has length 1.
+
+    mean = that of the same n elements. Where n <= correction: 0 / 0, or inf where they differ.
+    """
+    axes, shape = together(x.shape, y.shape)
+    kept = shape[0], shape[2]
+    middle = memory.contiguous(x.transpose(axes)).reshape(shape)
+    add_up_middle(middle, mean.reshape(kept), False, shape[1])
+    count = _freedom(x, y, correction)
+    add_up_middle(middle, y.reshape(kept), False, count, mean.reshape(kept), squares=True)
+    return y, mean
+
+
+def _freedom(x: Array, y: Array, correction: float) -> float:
+    """What a sum of squares is divided by: n - correction, at least 0."""
+    return larger(0.0, x.size / larger(y.size, 1) - correction)
+
+
+@jit
+def _root(y):
+    """A thread replaces one element by its square root."""
+    i = cuda.grid(1)
+    if i < y.size:
+        y[i] = math.sqrt(y[i])
+
+
+@dense
+def std(x: Array, y: Out, mean: Out, correction: float) -> tuple[Array, Array]:
+    """y = square root of the variance; mean = that of the same elements."""
+    var(x, y, mean, correction)
+    _root[blocks(y.size, THREADS), THREADS](y.reshape(-1))
+    return y, mean
+
+
 @device
-def wins(value, i, best, at):
-    """Whether the maximum is value at i, not best at `at`: NaN, then the larger, then the first."""
+def _fill_column(slope, x, out, column, middle, dx, chunk, add):
+    """Every blockDim.y-th of `chunk` elements of a column of dx: slope times x's distance."""
+    start = cuda.blockIdx.y * chunk + cuda.threadIdx.y
+    for n in range(steps_of(smaller(chunk, dx.shape[1] - cuda.blockIdx.y * chunk))):
+        r = start + n * cuda.blockDim.y
+        value = slope * (x[out, r, column] - middle)
+        dx[out, r, column] = plus(dx[out, r, column], value) if add else value
+
+
+@jit
+def _var_grad(x, dy, mean, dx, count, chunk, add):
+    """A thread fills its part of a column of dx (outer, reduced, inner); dy (outer, inner)."""
+    column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    out = cuda.blockIdx.z * cuda.blockDim.z + cuda.threadIdx.z
+    while out < dx.shape[0] and column < dx.shape[2]:
+        slope = (dy[out, column] + dy[out, column]) / count
+        _fill_column(slope, x, out, column, mean[out, column], dx, chunk, add)
+        out += cuda.gridDim.z * cuda.blockDim.z
+
+
+@jit
+def _std_grad(x, dy, y, mean, dx, count, chunk, add):
+    """As _var_grad, with y (outer, inner) the deviations."""
+    column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    out = cuda.blockIdx.z * cuda.blockDim.z + cuda.threadIdx.z
+    while out < dx.shape[0] and column < dx.shape[2]:
+        slope = dy[out, column] / (y[out, column] * count)
+        if y[out, column] == 0:
+            slope = dx.dtype.type(0)
+        _fill_column(slope, x, out, column, mean[out, column], dx, chunk, add)
+        out += cuda.gridDim.z * cuda.blockDim.z
+
+
+def _walk_down(
+    kernel: Kernel,
+    wide: Sequence[Array],
+    narrow: Sequence[Array],
+    dx: Array,
+    add: bool,
+    *numbers: float,
+) -> Array:
+    """dx by a kernel whose threads walk down columns.
+
+    wide: arrays of dx's shape; narrow: of length 1 along the axes that are the columns.
+    """
+    axes, shape = together(dx.shape, narrow[0].shape)
+    outer, _, inner = shape
+    there = dx.transpose(axes)
+    rows = dx if there.flags.c_contiguous else memory.scratch(there.shape, dx.dtype)
+    block = box(*shape)
+    tasks, chunk = tasks_of(shape, block)
+    kernel[grid_of(shape, block, tasks), block](
+        *(memory.contiguous(a.transpose(axes)).reshape(shape) for a in wide),
+        *(a.reshape(outer, inner) for a in narrow),
+        rows.reshape(shape),
+        *numbers,
+        chunk,
+        add and rows is dx,
+    )
+    if rows is not dx:
+        copy(rows, there, add)
+    return dx
+
+
+@dense
+def var_grad(dy: Array, x: Array, mean: Array, dx: Out, correction: float, add: bool) -> Array:
+    """dx = 2 dy (x - mean) / (n - correction)."""
+    return _walk_down(_var_grad, (x,), (dy, mean), dx, add, _freedom(x, dy, correction))
+
+
+@dense
+def std_grad(
+    dy: Array, x: Array, y: Array, mean: Array, dx: Out, correction: float, add: bool
+) -> Array:
+    """dx = dy (x - mean) / (y (n - correction)), and 0 where y is 0, as in PyTorch."""
+    return _walk_down(_std_grad, (x,), (dy, y, mean), dx, add, _freedom(x, dy, correction))
+
+
+@device
+def wins(value, i, best, at, least):
+    """Whether the winner is value at i, not best at `at`.
+
+    NaN wins, then the larger (least: the smaller), then the first.
+    """
     tie = value == best or (value != value and best != best)
-    return i < at if tie else value > best or value != value
+    beats = value < best if least else value > best
+    return i < at if tie else beats or value != value
 
 
 @device
-def join_best(best, at, values, places):
-    """The maximum over the rows of a block and its position, by the tree of join_rows."""
+def join_best(best, at, values, places, least):
+    """The winner over the rows of a block and its position, by the tree of join_rows."""
     mine, half = place_in_block(), cuda.blockDim.y >> 1
     while half * cuda.blockDim.x >= WARP:
         values[mine], places[mine] = best, at
         cuda.syncthreads()
         if cuda.threadIdx.y < half:
             other = mine + half * cuda.blockDim.x
-            if wins(values[other], places[other], best, at):
+            if wins(values[other], places[other], best, at, least):
                 best, at = values[other], places[other]
         cuda.syncthreads()
         half >>= 1
     while half > 0:
         value = cuda.shfl_xor_sync(EVERY_LANE, best, half * cuda.blockDim.x)
         i = cuda.shfl_xor_sync(EVERY_LANE, at, half * cuda.blockDim.x)
-        if wins(value, i, best, at):
+        if wins(value, i, best, at, least):
             best, at = value, i
         half >>= 1
     return best, at
 
 
 @jit
-def _max(x, place, y, arg, chunk):
+def _max(x, place, y, arg, chunk, least):
     """A thread looks through every blockDim.y-th of `chunk` elements of a column, as in _add_up.
 
     x (outer, reduced, inner) -> y, arg (outer, tasks, inner). place: where the elements of x stand,
-    or of size 0 where their own numbers say it.
+    or of size 0 where their own numbers say it. least: the minimum.
     """
     values = cuda.shared.array(THREADS, x.dtype)
     places = cuda.shared.array(THREADS, arg.dtype)
     column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     task = cuda.blockIdx.y
     start = task * chunk + cuda.threadIdx.y
-    steps = steps_of(min(chunk, x.shape[1] - task * chunk))
+    steps = steps_of(smaller(chunk, x.shape[1] - task * chunk))
     first = cuda.blockIdx.z * cuda.blockDim.z
     while first < x.shape[0]:
         out = first + cuda.threadIdx.z
@@ -270,9 +394,9 @@ def _max(x, place, y, arg, chunk):
         for n in range(steps if inside else 0):
             r = start + n * cuda.blockDim.y
             i = place[out, r, column] if place.size else r
-            if wins(x[out, r, column], i, best, at):
+            if wins(x[out, r, column], i, best, at, least):
                 best, at = x[out, r, column], i
-        best, at = join_best(best, at, values, places)
+        best, at = join_best(best, at, values, places, least)
         if inside and cuda.threadIdx.y == 0:
             y[out, task, column], arg[out, task, column] = best, at
         first += cuda.gridDim.z * cuda.blockDim.z
@@ -285,6 +409,19 @@ def max(x: Array, y: Out, arg: Out) -> tuple[Array, Array]:
     arg counts the reduced elements in C order. The first maximum wins: ties must not differ
     between devices. NaN wins over every number, the first NaN.
     """
+    return _pick(x, y, arg, False)
+
+
+@dense
+def min(x: Array, y: Out, arg: Out) -> tuple[Array, Array]:
+    """y = minimum of x over the axes along which y has length 1; arg = where it stands.
+
+    As for max: the first minimum wins, and NaN over every number, the first NaN.
+    """
+    return _pick(x, y, arg, True)
+
+
+def _pick(x: Array, y: Array, arg: Array, least: bool) -> tuple[Array, Array]:
     axes, shape = together(x.shape, y.shape)
     outer, _, inner = shape
     rows = memory.contiguous(x.transpose(axes)).reshape(shape)
@@ -293,11 +430,12 @@ def max(x: Array, y: Out, arg: Out) -> tuple[Array, Array]:
     tasks, chunk = tasks_of(shape, block)
     if tasks > 1:
         best, at = (memory.scratch((outer, tasks, inner), a.dtype) for a in (y, arg))
-        _max[grid_of(shape, block, tasks), block](rows, place, best, at, chunk)
+        _max[grid_of(shape, block, tasks), block](rows, place, best, at, chunk, least)
         rows, place, shape, chunk = best, at, (outer, tasks, inner), tasks
         block = box(outer, tasks, inner, SECTOR)
     one = outer, 1, inner
-    _max[grid_of(shape, block, 1), block](rows, place, y.reshape(one), arg.reshape(one), chunk)
+    outs = y.reshape(one), arg.reshape(one)
+    _max[grid_of(shape, block, 1), block](rows, place, *outs, chunk, least)
     return y, arg
 
 
@@ -306,7 +444,7 @@ def _max_grad(dy, arg, dx, chunk, add):
     """A thread writes every blockDim.y-th of `chunk` elements of a column of dx."""
     column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     start = cuda.blockIdx.y * chunk + cuda.threadIdx.y
-    steps = steps_of(min(chunk, dx.shape[1] - cuda.blockIdx.y * chunk))
+    steps = steps_of(smaller(chunk, dx.shape[1] - cuda.blockIdx.y * chunk))
     out = cuda.blockIdx.z * cuda.blockDim.z + cuda.threadIdx.z
     while out < dx.shape[0] and column < dx.shape[2]:
         for n in range(steps):
@@ -318,23 +456,8 @@ def _max_grad(dy, arg, dx, chunk, add):
 
 @dense
 def max_grad(dy: Array, arg: Array, dx: Out, add: bool) -> Array:
-    """dx = dy at the maximum, 0 elsewhere."""
-    axes, shape = together(dx.shape, dy.shape)
-    outer, _, inner = shape
-    there = dx.transpose(axes)
-    rows = dx if there.flags.c_contiguous else memory.scratch(there.shape, dx.dtype)
-    block = box(*shape)
-    tasks, chunk = tasks_of(shape, block)
-    _max_grad[grid_of(shape, block, tasks), block](
-        dy.reshape(outer, inner),
-        arg.reshape(outer, inner),
-        rows.reshape(shape),
-        chunk,
-        add and rows is dx,
-    )
-    if rows is not dx:
-        copy(rows, there, add)
-    return dx
+    """dx = dy at the maximum (or the minimum), 0 elsewhere."""
+    return _walk_down(_max_grad, (), (dy, arg), dx, add)
 
 
 @dense

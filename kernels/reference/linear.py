@@ -21,6 +21,21 @@ def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     return store(a.T @ dy, db, add)
 
 
+def bmm(a: Array, b: Array, y: Out) -> Array:
+    """y (..., M, N) = a (..., M, K) b (..., K, N); the leading axes broadcast."""
+    return store(a @ b, y, False)
+
+
+def bmm_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
+    """da (..., M, K) = dy (..., M, N) b' (..., N, K), summed where a was broadcast."""
+    return store(dy @ b.swapaxes(-1, -2), da, add)
+
+
+def bmm_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
+    """db (..., K, N) = a' (..., K, M) dy (..., M, N), summed where b was broadcast."""
+    return store(a.swapaxes(-1, -2) @ dy, db, add)
+
+
 def linear(x: Array, w: Array, b: Array | None, y: Out, relu: bool) -> Array:
     """y (R, O) = x (R, I) w (I, O) + b (O,), or 0 where relu and that is below; NaN stays NaN."""
     value = x @ w if b is None else x @ w + b

@@ -1,4 +1,4 @@
-"""Losses on logits. The largest logit is subtracted first, so that exp never overflows."""
+"""Softmax and losses. The largest logit is subtracted first, so that exp never overflows."""
 
 import numpy as np
 
@@ -17,6 +17,19 @@ def log_softmax(x: Array, y: Out) -> Array:
 def log_softmax_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy - exp(y) (sum of dy along the last axis)."""
     return store(dy - np.exp(y) * dy.sum(axis=-1, keepdims=True), dx, add)
+
+
+@quiet
+def softmax(x: Array, y: Out) -> Array:
+    """y = exp x / sum of exp x along the last axis; NaN in rows whose largest x is infinite."""
+    power = np.exp(x - x.max(axis=-1, keepdims=True, initial=-np.inf))
+    return np.divide(power, power.sum(axis=-1, keepdims=True), out=y)
+
+
+@quiet
+def softmax_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
+    """dx = y (dy - sum of dy y along the last axis)."""
+    return store(y * (dy - (dy * y).sum(axis=-1, keepdims=True)), dx, add)
 
 
 @quiet

@@ -1,4 +1,6 @@
-"""Batch normalisation over every axis but the last (Ioffe and Szegedy 2015, Algorithm 1)."""
+"""Normalisation: of each channel over the batch (Ioffe and Szegedy 2015, Algorithm 1), or of each
+row over its features (Ba, Kiros and Hinton 2016).
+"""
 
 import numpy as np
 
@@ -114,3 +116,51 @@ def batch_norm_track_(
     running_mean += step * (mean - running_mean)
     running_var += step * (var * var.dtype.type(rows / (rows - 1)) - running_var)
     return running_mean, running_var
+
+
+def layer_norm(
+    x: Array, w: Array | None, b: Array | None, y: Out, mean: Out, rstd: Out, eps: float
+) -> tuple[Array, Array, Array]:
+    """y = w (x - mean) / sqrt(var + eps) + b with the mean and (biased) variance of each row.
+
+    x (..., *features), w, b (*features) or None -> y like x, mean, rstd = 1 / sqrt(var + eps) (...)
+    """
+    over = tuple(range(mean.ndim, x.ndim))
+    wide = x.mean(axis=over, keepdims=True)
+    mean[...] = wide.reshape(mean.shape)
+    var = np.square(x - wide).mean(axis=over, keepdims=True)
+    root = 1 / np.sqrt(var + var.dtype.type(eps))
+    rstd[...] = root.reshape(mean.shape)
+    value = (x - wide) * root
+    value = value if w is None else value * w
+    return store(value if b is None else value + b, y, False), mean, rstd
+
+
+def layer_norm_grad(
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    mean: Array,
+    rstd: Array,
+    dx: Out,
+    dw: Out,
+    db: Out,
+    add: tuple[bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of layer_norm through mean and rstd; dx, dw or db may be None.
+
+    With z = (x - mean) rstd and g = w dy: db = sum dy, dw = sum dy z over the rows, and
+    dx = rstd (g - mean of g - z mean of g z) over the features.
+    """
+    over = tuple(range(mean.ndim, x.ndim))
+    mean, rstd = (a.reshape(*a.shape, *(1 for _ in over)) for a in (mean, rstd))
+    z = (x - mean) * rstd
+    if dx is not None:
+        g = dy if w is None else dy * w
+        lean = (g * z).mean(axis=over, keepdims=True)
+        store(rstd * (g - g.mean(axis=over, keepdims=True) - z * lean), dx, add[0])
+    if dw is not None:
+        store(dy * z, dw, add[1])
+    if db is not None:
+        store(dy, db, add[2])
+    return dx, dw, db

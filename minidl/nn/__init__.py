@@ -10,18 +10,20 @@ from .layers import (
     Conv2d,
     Dropout,
     Flatten,
+    LayerNorm,
     Linear,
     MaxPool2d,
     ReLU,
     Sequential,
+    Softmax,
 )
 from .module import Module, Parameter
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "ELU",
-    "Flatten", "GELU", "HuberLoss", "KLDivLoss", "L1Loss", "LeakyReLU", "Linear", "MSELoss",
-    "MaxPool2d", "Module", "NLLLoss", "Parameter", "ReLU", "ReLU6", "Sequential", "SiLU",
-    "Sigmoid", "SmoothL1Loss", "Softplus", "Tanh", "functional", "init",
+    "Flatten", "GELU", "HuberLoss", "KLDivLoss", "L1Loss", "LayerNorm", "LeakyReLU", "Linear",
+    "MSELoss", "MaxPool2d", "Module", "NLLLoss", "Parameter", "ReLU", "ReLU6", "Sequential",
+    "SiLU", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "functional", "init",
 ]  # fmt: skip
 
 # Imported when first used: name and file.
@@ -42,13 +44,13 @@ _ELSEWHERE = {
     "MaxPooling2D": "MaxPool2d",
     "MaxPooling2d": "MaxPool2d",
     "BatchNormalization": "BatchNorm2d",
+    "LayerNormalization": "LayerNorm",
     "BatchNorm1d": "BatchNorm2d, which takes (N, C) too",
     "BinaryCrossentropy": "BCEWithLogitsLoss, which takes logits",
     "CategoricalCrossentropy": "CrossEntropyLoss, which takes probabilities as targets, too",
     "MeanSquaredError": "MSELoss",
     "MeanAbsoluteError": "L1Loss",
     "SparseCategoricalCrossentropy": "CrossEntropyLoss",
-    "Softmax": "CrossEntropyLoss, which takes logits and applies the softmax itself",
     "LogSoftmax": "functional.log_softmax",
 }
 

@@ -9,8 +9,8 @@ from ..tensor import Tensor
 
 __all__ = [
     "batch_norm", "conv2d", "cross_entropy", "dropout", "elu", "exp", "flatten", "gelu",
-    "leaky_relu", "linear", "log", "log_softmax", "max_pool2d", "relu", "relu6", "sigmoid",
-    "silu", "softplus", "sqrt", "tanh",
+    "layer_norm", "leaky_relu", "linear", "log", "log_softmax", "max_pool2d", "relu", "relu6",
+    "sigmoid", "silu", "softmax", "softplus", "sqrt", "tanh",
 ]  # fmt: skip
 
 
@@ -95,6 +95,18 @@ def batch_norm(
     return y
 
 
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each row of input (..., *normalized_shape) over its last axes."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+    return ops.layer_norm(input, weight, bias, normalized_shape=shape, eps=eps)
+
+
 def dropout(
     input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
 ) -> Tensor:
@@ -110,6 +122,11 @@ def dropout(
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The axes from start_dim to end_dim made one."""
     return input.flatten(start_dim, end_dim)
+
+
+def softmax(input: Tensor, dim: int = -1) -> Tensor:
+    """exp x / sum of exp x along dim."""
+    return ops.softmax(input, axis=dim)
 
 
 def log_softmax(input: Tensor, dim: int = -1) -> Tensor:

@@ -26,19 +26,20 @@ from .elementwise import (
     where,
 )
 from .linear import linear, matmul
-from .loss import cross_entropy, log_softmax
-from .norm import batch_norm
+from .loss import cross_entropy, log_softmax, softmax
+from .norm import batch_norm, layer_norm
 from .random import dropout
-from .reduce import argmax, max, mean, sum
+from .reduce import argmax, argmin, max, mean, min, std, sum, var
 from .shape import astype, getitem, permute, reshape, take
 from .window import conv2d, max_pool2d
 
 __all__ = [
-    "abs", "add", "argmax", "astype", "batch_norm", "clip", "compare", "conv2d",
-    "cross_entropy", "div", "dropout", "elu", "exp", "gelu", "getitem", "leaky_relu", "linear",
-    "log", "log_softmax", "matmul", "max", "max_pool2d", "maximum", "mean", "minimum", "mul",
-    "neg", "permute", "pow", "relu", "relu6", "reshape", "sigmoid", "silu", "softplus", "sqrt",
-    "sub", "sum", "take", "tanh", "where",
+    "abs", "add", "argmax", "argmin", "astype", "batch_norm", "clip", "compare", "conv2d",
+    "cross_entropy", "div", "dropout", "elu", "exp", "gelu", "getitem", "layer_norm",
+    "leaky_relu", "linear", "log", "log_softmax", "matmul", "max", "max_pool2d", "maximum",
+    "mean", "min", "minimum", "mul", "neg", "permute", "pow", "relu", "relu6", "reshape",
+    "sigmoid", "silu", "softmax", "softplus", "sqrt", "std", "sub", "sum", "take", "tanh", "var",
+    "where",
 ]  # fmt: skip
 
 
@@ -77,9 +78,10 @@ def _reduction(op: Any) -> Any:
         *,
         dim: Any = None,
         keepdim: bool = False,
+        **static: Any,
     ) -> Tensor:
         axis = dim if axis is None else axis  # PyTorch's names are welcome
-        return op(self, axis=axis, keepdims=keepdims or keepdim)
+        return op(self, axis=axis, keepdims=keepdims or keepdim, **static)
 
     method.__doc__, method.__name__ = op.__doc__, op.__name__
     return method
@@ -155,10 +157,16 @@ _METHODS = {
     "clip": _clip,
     "clamp": _clip,
     "where": lambda self, condition, other: where(condition, self, other),
+    "softmax": lambda self, dim=-1: softmax(self, axis=dim),
+    "log_softmax": lambda self, dim=-1: log_softmax(self, axis=dim),
     "sum": _reduction(sum),
     "mean": _reduction(mean),
+    "var": _reduction(var),
+    "std": _reduction(std),
     "max": _reduction(max),
+    "min": _reduction(min),
     "argmax": _reduction(argmax),
+    "argmin": _reduction(argmin),
     "reshape": lambda self, *shape: reshape(self, shape=_shape_of(shape)),
     "view": lambda self, *shape: reshape(self, shape=_shape_of(shape)),
     "permute": lambda self, *axes: permute(self, axes=_shape_of(axes)),

@@ -1,6 +1,7 @@
 """Matrix products."""
 
 from .. import backend, check
+from ..kernels import shapes
 from ..op import op
 
 
@@ -20,21 +21,40 @@ def set_matmul(choice: str, tf32: bool = False) -> None:
 
 @op
 def matmul(k, a, b):
-    """a (M, K) times b (K, N) -> (M, N)."""
+    """a (..., M, K) times b (..., K, N) -> (..., M, N); the leading axes broadcast.
+
+    As in PyTorch, a (K,) is a row and b (K,) a column, whose axis of length 1 is dropped again.
+    """
     for name, m in (("a", a), ("b", b)):
-        check.rank("matmul", name, m, 2, "a matrix")
-    if a.shape[1] != b.shape[0]:
-        problem = f"a has {a.shape[1]} columns, but b has {b.shape[0]} rows"
+        if not m.ndim:
+            check.fail("matmul", f"{name} is a number", "multiply by numbers with *", a=a, b=b)
+    left, right = a if a.ndim > 1 else a[None], b if b.ndim > 1 else b[:, None]
+    if left.shape[-1] != right.shape[-2]:
+        problem = f"a has {left.shape[-1]} columns, but b has {right.shape[-2]} rows"
         check.fail("matmul", problem, a=a, b=b)
-    y = k.matmul(a, b, k.empty((a.shape[0], b.shape[1]), a.dtype))
+    try:
+        stack = shapes.broadcast(left.shape[:-2], right.shape[:-2])
+    except ValueError:
+        check.fail("matmul", "the stacks of matrices do not broadcast", a=a, b=b)
+    wide = *stack, left.shape[-2], right.shape[-1]
+    shape = stack + wide[len(stack) :][a.ndim == 1 : 2 - (b.ndim == 1)]
+    flat = left.ndim == right.ndim == 2
+    product, slope_a, slope_b = (
+        (k.matmul, k.matmul_grad_a, k.matmul_grad_b)
+        if flat
+        else (k.bmm, k.bmm_grad_a, k.bmm_grad_b)
+    )
+    y = product(left, right, k.empty(wide, a.dtype))
 
     def grad_a(dy, da, add):
-        return k.matmul_grad_a(dy, b, da, add)
+        slope_a(dy.reshape(wide), right, da.reshape(left.shape), add)
+        return da
 
     def grad_b(dy, db, add):
-        return k.matmul_grad_b(dy, a, db, add)
+        slope_b(dy.reshape(wide), left, db.reshape(right.shape), add)
+        return db
 
-    return y, (grad_a, grad_b)
+    return y.reshape(shape), (grad_a, grad_b)
 
 
 @op

@@ -24,6 +24,20 @@ def scale_of(reduction, count):
     return 1.0 if reduction != "mean" else 1 / count if count else float("nan")
 
 
+@op
+def softmax(k, x, *, axis=-1):
+    """exp x / sum of exp x along an axis; all NaN where a number is inf, or all are -inf."""
+    (axis,) = check.axes("softmax", int(axis), x)
+    y = k.empty_like(x)
+    k.softmax(x.swapaxes(axis, -1), y.swapaxes(axis, -1))
+
+    def grad_x(dy, dx, add):
+        k.softmax_grad(*(a.swapaxes(axis, -1) for a in (dy, y, dx)), add)
+        return dx
+
+    return y, (grad_x,)
+
+
 @op(integer=("label",))
 def cross_entropy(k, x, label, *, reduction="mean"):
     """-log softmax(x)[label]: softmax and negative log likelihood in one.

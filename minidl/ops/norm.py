@@ -52,3 +52,30 @@ def batch_norm(
         return gradient(dy, x, w, mean, var, *outs[:3], eps, adds[:3])
 
     return y, grad
+
+
+@op
+def layer_norm(k, x, w=None, b=None, *, normalized_shape, eps=1e-5):
+    """Give each row of x, over its last axes, mean 0 and variance 1; then scale by w, shift by b.
+
+    x (..., *normalized_shape), w, b (*normalized_shape) or None -> like x
+    """
+    features = tuple(normalized_shape)
+    if not features:
+        check.fail("layer_norm", "normalized_shape has no axes", x=x)
+    if x.shape[-len(features) :] != features:
+        check.fail("layer_norm", f"x does not end in normalized_shape {features}", x=x)
+    if 0 in features:
+        check.fail("layer_norm", "there is no mean of nothing", x=x)
+    for name, a in (("w", w), ("b", b)):
+        if a is not None and a.shape != features:
+            check.fail("layer_norm", f"{name} needs one number per feature", x=x, **{name: a})
+    rows = x.shape[: x.ndim - len(features)]
+    mean, rstd = k.empty(rows, x.dtype), k.empty(rows, x.dtype)
+    y = k.layer_norm(x, w, b, k.empty_like(x), mean, rstd, eps)[0]
+
+    def grad(dy, outs, adds):
+        outs, adds = (*outs, None, None)[:3], (*adds, False, False)[:3]
+        return k.layer_norm_grad(dy, x, w, mean, rstd, *outs, adds)
+
+    return y, grad

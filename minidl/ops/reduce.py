@@ -1,4 +1,4 @@
-"""Sums, means and maxima over any axes: axis is a number, several, or None for all."""
+"""Sums, means, variances, maxima, minima over axes: a number, several, or None for all."""
 
 from .. import check
 from ..kernels import shapes
@@ -36,18 +36,59 @@ def mean(k, x, *, axis=None, keepdims=False):
     return y.reshape(shape), (grad_x,)
 
 
-def _max(k, name, x, axis, keepdims):
+@op
+def var(k, x, *, axis=None, keepdims=False, correction=1):
+    """The variance of x over axes: the sum of (x - mean) ** 2 / (n - correction), n elements each.
+
+    correction: 1 as in PyTorch, the unbiased variance of a sample; 0 as in NumPy. Where there are
+    no more than `correction` elements, 0 / 0: the variance of one value, or of none, is NaN.
+    """
+    wide, shape = _plan("var", x, axis, keepdims)
+    y, mean = k.var(x, k.empty(wide, x.dtype), k.empty(wide, x.dtype), correction)
+
+    def grad_x(dy, dx, add):
+        return k.var_grad(dy.reshape(wide), x, mean, dx, correction, add)
+
+    return y.reshape(shape), (grad_x,)
+
+
+@op
+def std(k, x, *, axis=None, keepdims=False, correction=1):
+    """The square root of the variance (see var) of x over axes; its slope at 0 is 0."""
+    wide, shape = _plan("std", x, axis, keepdims)
+    y, mean = k.std(x, k.empty(wide, x.dtype), k.empty(wide, x.dtype), correction)
+
+    def grad_x(dy, dx, add):
+        return k.std_grad(dy.reshape(wide), x, y, mean, dx, correction, add)
+
+    return y.reshape(shape), (grad_x,)
+
+
+def _extreme(k, name, x, axis, keepdims):
     wide, shape = _plan(name, x, axis, keepdims)
+    least = name.endswith("min")
     if x.size == 0 and shapes.count(wide):
-        check.fail(name, "there is no maximum of nothing", x=x)
-    y, arg = k.max(x, k.empty(wide, x.dtype), k.empty(wide, "int64"))
+        check.fail(name, f"there is no {'min' if least else 'max'}imum of nothing", x=x)
+    kernel = k.min if least else k.max
+    y, arg = kernel(x, k.empty(wide, x.dtype), k.empty(wide, "int64"))
     return y, arg, wide, shape
 
 
 @op
 def max(k, x, *, axis=None, keepdims=False):
     """The maximum of x over axes; the gradient goes to the first of equal ones."""
-    y, arg, wide, shape = _max(k, "max", x, axis, keepdims)
+    y, arg, wide, shape = _extreme(k, "max", x, axis, keepdims)
+
+    def grad_x(dy, dx, add):
+        return k.max_grad(dy.reshape(wide), arg, dx, add)
+
+    return y.reshape(shape), (grad_x,)
+
+
+@op
+def min(k, x, *, axis=None, keepdims=False):
+    """The minimum of x over axes; the gradient goes to the first of equal ones."""
+    y, arg, wide, shape = _extreme(k, "min", x, axis, keepdims)
 
     def grad_x(dy, dx, add):
         return k.max_grad(dy.reshape(wide), arg, dx, add)
@@ -57,6 +98,16 @@ def max(k, x, *, axis=None, keepdims=False):
 
 @op
 def argmax(k, x, *, axis=None, keepdims=False):
-    """Where the (first) maximum of x stands along an axis, or in x as one row; int64."""
-    _, arg, _, shape = _max(k, "argmax", x, axis, keepdims)
+    """Where the (first) maximum of x stands along axes, or in x as one row; int64.
+
+    Along several axes it counts their elements in C order.
+    """
+    _, arg, _, shape = _extreme(k, "argmax", x, axis, keepdims)
+    return arg.reshape(shape), None
+
+
+@op
+def argmin(k, x, *, axis=None, keepdims=False):
+    """Where the (first) minimum of x stands, as argmax says it."""
+    _, arg, _, shape = _extreme(k, "argmin", x, axis, keepdims)
     return arg.reshape(shape), None
