@@ -14,10 +14,8 @@ from . import ops  # noqa: E402
 from .autograd import no_grad  # noqa: E402
 from .backend import Device, device  # noqa: E402
 from .ops import (  # noqa: E402
-    abs,
     add,
     argmax,
-    clip,
     div,
     exp,
     log,
@@ -25,20 +23,16 @@ from .ops import (  # noqa: E402
     max,
     maximum,
     mean,
-    minimum,
     mul,
     neg,
     permute,
     pow,
     relu,
     reshape,
-    sigmoid,
     sqrt,
     sub,
     sum,
     take,
-    tanh,
-    where,
 )
 from .ops.linear import set_matmul  # noqa: E402
 from .random import Generator, manual_seed, rand, randn  # noqa: E402
@@ -62,6 +56,8 @@ def __getattr__(name: str) -> _Any:
     """minidl.nn, minidl.data ...: imported when first used, so that `import minidl` is quick."""
     if name in _LATER:
         return _importlib.import_module(f"minidl.{name}")
+    if name in __all__:
+        return getattr(ops, name)  # of those that ops loads when they are asked for
     if name in ("load", "save"):
         return getattr(_importlib.import_module("minidl.io"), name)
     raise AttributeError(f"module 'minidl' has no attribute {name!r}")

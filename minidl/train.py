@@ -226,7 +226,7 @@ def _step(
 def _by_batch(schedule: Any, every: str | None) -> Any:
     """The schedule if it is stepped after every batch, else None."""
     if every is None:
-        every = "batch" if isinstance(schedule, optim.OneCycleLR) else "epoch"
+        every = "batch" if getattr(schedule, "by_batch", False) else "epoch"
     check.known("schedule_every", every, ("batch", "epoch"))
     if every == "batch" and hasattr(schedule, "monitor"):
         kind = type(schedule).__name__

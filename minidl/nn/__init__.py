@@ -10,12 +10,10 @@ from .layers import (
     Conv2d,
     Dropout,
     Flatten,
-    LayerNorm,
     Linear,
     MaxPool2d,
     ReLU,
     Sequential,
-    Softmax,
 )
 from .module import Module, Parameter
 
@@ -28,8 +26,9 @@ __all__ = [
 
 # Imported when first used: name and file.
 _LATER = dict.fromkeys(
-    ("ELU", "GELU", "LeakyReLU", "ReLU6", "Sigmoid", "SiLU", "Softplus", "Tanh"), "activation"
-) | dict.fromkeys(
+    ("ELU", "GELU", "LeakyReLU", "ReLU6", "Sigmoid", "SiLU", "Softmax", "Softplus", "Tanh"),
+    "activation",
+) | {"LayerNorm": "layer_norm"} | dict.fromkeys(
     (
         "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "KLDivLoss", "L1Loss",
         "MSELoss", "NLLLoss", "SmoothL1Loss",

@@ -1,12 +1,43 @@
-"""Layers that work on each element; `ReLU` and `Dropout` are in layers.py.
+"""Activations, as functions and as layers; relu and `ReLU` are in functional.py and layers.py.
 
 Loaded when the first of them is asked for.
 """
 
-from .. import check
+from .. import check, ops
+from ..ops import sigmoid, tanh
 from ..tensor import Tensor
 from . import functional as F
 from .module import Module
+
+
+def relu6(input: Tensor) -> Tensor:
+    """min(max(input, 0), 6)."""
+    return ops.relu6(input)
+
+
+def silu(input: Tensor) -> Tensor:
+    """input times sigmoid(input)."""
+    return ops.silu(input)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """input where it is positive, else negative_slope times input."""
+    return ops.leaky_relu(input, negative_slope=negative_slope)
+
+
+def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """input where it is positive, else alpha (exp(input) - 1)."""
+    return ops.elu(input, alpha=alpha)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """input times the share of a normal distribution below it; approximate: "none" or "tanh"."""
+    return ops.gelu(input, approximate=approximate)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta input)) / beta, and input where beta input is above the threshold."""
+    return ops.softplus(input, beta=beta, threshold=threshold)
 
 
 class ReLU6(Module):
@@ -14,7 +45,7 @@ class ReLU6(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> the same shape."""
-        return F.relu6(x)
+        return relu6(x)
 
 
 class LeakyReLU(Module):
@@ -25,7 +56,7 @@ class LeakyReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> the same shape."""
-        return F.leaky_relu(x, self.negative_slope)
+        return leaky_relu(x, self.negative_slope)
 
     def extra_repr(self) -> str:
         """As in PyTorch."""
@@ -40,7 +71,7 @@ class ELU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> the same shape."""
-        return F.elu(x, self.alpha)
+        return elu(x, self.alpha)
 
     def extra_repr(self) -> str:
         """As in PyTorch."""
@@ -56,7 +87,7 @@ class GELU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> the same shape."""
-        return F.gelu(x, self.approximate)
+        return gelu(x, self.approximate)
 
     def extra_repr(self) -> str:
         """As in PyTorch."""
@@ -68,7 +99,7 @@ class SiLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> the same shape."""
-        return F.silu(x)
+        return silu(x)
 
 
 class Sigmoid(Module):
@@ -76,7 +107,7 @@ class Sigmoid(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> the same shape."""
-        return F.sigmoid(x)
+        return sigmoid(x)
 
 
 class Tanh(Module):
@@ -84,7 +115,7 @@ class Tanh(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> the same shape."""
-        return F.tanh(x)
+        return tanh(x)
 
 
 class Softplus(Module):
@@ -95,8 +126,27 @@ class Softplus(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> the same shape."""
-        return F.softplus(x, self.beta, self.threshold)
+        return softplus(x, self.beta, self.threshold)
 
     def extra_repr(self) -> str:
         """As in PyTorch."""
         return f"beta={self.beta}, threshold={self.threshold}"
+
+
+class Softmax(Module):
+    """exp x / sum of exp x along dim. Losses take logits: no Softmax before them."""
+
+    def __init__(self, dim: int = -1):
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x -> the same shape."""
+        return F.softmax(x, self.dim)
+
+    def flops(self, x: Tensor, y: Tensor) -> int:
+        """A difference, exp, a sum, a quotient and a comparison each."""
+        return 5 * y.size
+
+    def extra_repr(self) -> str:
+        """As in PyTorch."""
+        return f"dim={self.dim}"

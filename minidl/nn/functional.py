@@ -1,16 +1,16 @@
 """The ops under PyTorch's names and argument names. Images are (N, H, W, C), weights (in, out)."""
 
+from importlib import import_module
 from typing import Any
 
 from .. import check, ops
-from ..ops import exp, log, relu, sigmoid, sqrt, tanh
+from ..ops import exp, log, relu, sqrt
 from ..random import Generator, default_generator
 from ..tensor import Tensor
 
 __all__ = [
-    "batch_norm", "conv2d", "cross_entropy", "dropout", "elu", "exp", "flatten", "gelu",
-    "layer_norm", "leaky_relu", "linear", "log", "log_softmax", "max_pool2d", "relu", "relu6",
-    "sigmoid", "silu", "softmax", "softplus", "sqrt", "tanh",
+    "batch_norm", "conv2d", "cross_entropy", "dropout", "exp", "flatten", "layer_norm", "linear",
+    "log", "log_softmax", "max_pool2d", "relu", "softmax", "sqrt",
 ]  # fmt: skip
 
 
@@ -35,36 +35,6 @@ def conv2d(
 ) -> Tensor:
     """Convolution of input (N, H, W, C) with weight (KH, KW, C, F): see ops.conv2d."""
     return ops.conv2d(input, weight, bias, stride=stride, padding=padding, relu=relu)
-
-
-def relu6(input: Tensor) -> Tensor:
-    """min(max(input, 0), 6)."""
-    return ops.relu6(input)
-
-
-def silu(input: Tensor) -> Tensor:
-    """input times sigmoid(input)."""
-    return ops.silu(input)
-
-
-def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """input where it is positive, else negative_slope times input."""
-    return ops.leaky_relu(input, negative_slope=negative_slope)
-
-
-def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
-    """input where it is positive, else alpha (exp(input) - 1)."""
-    return ops.elu(input, alpha=alpha)
-
-
-def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """input times the share of a normal distribution below it; approximate: "none" or "tanh"."""
-    return ops.gelu(input, approximate=approximate)
-
-
-def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta input)) / beta, and input where beta input is above the threshold."""
-    return ops.softplus(input, beta=beta, threshold=threshold)
 
 
 def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Tensor:
@@ -155,15 +125,19 @@ def cross_entropy(
     return losses.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
 
 
-_LOSSES = (
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss",
-    "mse_loss", "nll_loss", "smooth_l1_loss",
+# Imported when first used: name and file.
+_LATER = dict.fromkeys(
+    (
+        "binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div",
+        "l1_loss", "mse_loss", "nll_loss", "smooth_l1_loss",
+    ),
+    "losses",
+) | dict.fromkeys(
+    ("elu", "gelu", "leaky_relu", "relu6", "sigmoid", "silu", "softplus", "tanh"), "activation"
 )  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LOSSES:
-        from . import losses
-
-        return getattr(losses, name)
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __package__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -207,41 +207,6 @@ class BatchNorm2d(Module):
         )
 
 
-class LayerNorm(Module):
-    """Each row, over its last axes, brought to mean 0 and variance 1, then scaled and shifted.
-
-    x (..., *normalized_shape). The same in training and evaluation. Ba, Kiros and Hinton 2016.
-    """
-
-    def __init__(
-        self,
-        normalized_shape: Any,
-        eps: float = 1e-5,
-        elementwise_affine: bool = True,
-        bias: bool = True,
-    ):
-        whole = isinstance(normalized_shape, int | np.integer)
-        shape = (normalized_shape,) if whole else tuple(normalized_shape)
-        for n in shape:
-            _count("LayerNorm", normalized_shape=n)
-        self.normalized_shape, self.eps = shape, eps
-        self.weight = init.ones_(_new(*shape)) if elementwise_affine else None
-        self.bias = init.zeros_(_new(*shape)) if elementwise_affine and bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., *normalized_shape) -> the same shape."""
-        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-
-    def flops(self, x: Tensor, y: Tensor) -> int:
-        """Two sums, a difference, a square, and one scale and one shift each."""
-        return 8 * y.size
-
-    def extra_repr(self) -> str:
-        """As in PyTorch."""
-        affine = self.weight is not None
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={affine}"
-
-
 class MaxPool2d(Module):
     """The maximum of each window of x (N, H, W, C) -> (N, OH, OW, C); stride: kernel_size."""
 
@@ -273,25 +238,6 @@ class ReLU(Module):
     def flops(self, x: Tensor, y: Tensor) -> int:
         """One comparison each."""
         return y.size
-
-
-class Softmax(Module):
-    """exp x / sum of exp x along dim. Losses take logits: no Softmax before them."""
-
-    def __init__(self, dim: int = -1):
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x -> the same shape."""
-        return F.softmax(x, self.dim)
-
-    def flops(self, x: Tensor, y: Tensor) -> int:
-        """A difference, exp, a sum, a quotient and a comparison each."""
-        return 5 * y.size
-
-    def extra_repr(self) -> str:
-        """As in PyTorch."""
-        return f"dim={self.dim}"
 
 
 class Dropout(Module):

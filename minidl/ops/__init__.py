@@ -5,26 +5,7 @@ from typing import Any
 
 from ..kernels import shapes
 from ..tensor import Tensor
-from .elementwise import (
-    abs,
-    add,
-    clip,
-    compare,
-    div,
-    exp,
-    log,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    pow,
-    relu,
-    sigmoid,
-    sqrt,
-    sub,
-    tanh,
-    where,
-)
+from .elementwise import add, compare, div, exp, log, maximum, mul, neg, pow, relu, sqrt, sub
 from .linear import linear, matmul
 from .loss import cross_entropy, log_softmax, softmax
 from .norm import batch_norm, layer_norm
@@ -44,11 +25,12 @@ __all__ = [
 
 
 _LATER = {
-    "activation": ("elu", "gelu", "leaky_relu", "relu6", "silu", "softplus"),
+    "activation": ("elu", "gelu", "leaky_relu", "relu6", "sigmoid", "silu", "softplus", "tanh"),
     "distance": (
         "binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div",
         "l1_loss", "mse_loss", "smooth_l1_loss",
     ),
+    "select": ("abs", "clip", "minimum", "where"),
     "likelihood": ("cross_entropy_soft", "cross_entropy_weighted", "nll_loss"),
 }  # fmt: skip
 
@@ -68,6 +50,10 @@ def _reversed(op: Any) -> Any:
 
 def _relation(relation: str) -> Any:
     return lambda self, other: compare(self, other, relation=relation)
+
+
+def _later(name: str) -> Any:
+    return lambda *inputs: __getattr__(name)(*inputs)
 
 
 def _reduction(op: Any) -> Any:
@@ -108,7 +94,7 @@ def _index(self: Tensor, key: Any) -> Tensor:
 
 def _clip(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """x, but at least min and at most max, of which one may be None; the slope at both is 1."""
-    return clip(self, min=min, max=max)
+    return __getattr__("clip")(self, min=min, max=max)
 
 
 def _shape_of(shape: tuple) -> tuple:
@@ -148,15 +134,15 @@ _METHODS = {
     "log": log,
     "sqrt": sqrt,
     "relu": relu,
-    "abs": abs,
-    "__abs__": abs,
-    "sigmoid": sigmoid,
-    "tanh": tanh,
+    "abs": _later("abs"),
+    "__abs__": _later("abs"),
+    "sigmoid": _later("sigmoid"),
+    "tanh": _later("tanh"),
     "maximum": maximum,
-    "minimum": minimum,
+    "minimum": _later("minimum"),
     "clip": _clip,
     "clamp": _clip,
-    "where": lambda self, condition, other: where(condition, self, other),
+    "where": lambda self, condition, other: __getattr__("where")(condition, self, other),
     "softmax": lambda self, dim=-1: softmax(self, axis=dim),
     "log_softmax": lambda self, dim=-1: log_softmax(self, axis=dim),
     "sum": _reduction(sum),

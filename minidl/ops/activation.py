@@ -81,3 +81,25 @@ def softplus(k, x, *, beta=1.0, threshold=20.0):
         return k.softplus_grad(dy, x, dx, beta, threshold, add)
 
     return y, (grad_x,)
+
+
+@op
+def sigmoid(k, x):
+    """1 / (1 + e ** -x)."""
+    y = k.sigmoid(x, k.empty_like(x))
+
+    def grad_x(dy, dx, add):
+        return k.sigmoid_grad(dy, y, dx, add)
+
+    return y, (grad_x,)
+
+
+@op
+def tanh(k, x):
+    """The hyperbolic tangent of x."""
+    y = k.tanh(x, k.empty_like(x))
+
+    def grad_x(dy, dx, add):
+        return k.tanh_grad(dy, y, dx, add)
+
+    return y, (grad_x,)

@@ -5,9 +5,6 @@ from importlib import import_module
 from typing import Any
 
 from .. import check
-from . import lr_scheduler
-from .clip import clip_grad_norm_
-from .lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
 from .optimizer import SGD, Adam, Optimizer
 
 __all__ = [
@@ -16,12 +13,26 @@ __all__ = [
     "lr_scheduler",
 ]  # fmt: skip
 
-_LATER = {"AdamW": "adamw", "RMSprop": "rmsprop", "Adagrad": "adagrad", **lr_scheduler.LATER}
+# Loaded when they are asked for: name and file.
+_LATER = {
+    "AdamW": "adamw",
+    "RMSprop": "rmsprop",
+    "Adagrad": "adagrad",
+    "clip_grad_norm_": "clip",
+    "StepLR": "lr_scheduler",
+    "CosineAnnealingLR": "lr_scheduler",
+    "OneCycleLR": "lr_scheduler",
+    "LinearLR": "sequential",
+    "SequentialLR": "sequential",
+    "ReduceLROnPlateau": "plateau",
+}
 _KNOWN = {name.lower(): name for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")}
 
 
 def __getattr__(name: str) -> Any:
-    """Optimizers and schedules from files that are loaded when they are asked for."""
+    """What few networks need, from files that are loaded when it is asked for."""
+    if name == "lr_scheduler":
+        return import_module(f".{name}", __name__)
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = found = getattr(import_module(f".{_LATER[name]}", __name__), name)

@@ -101,6 +101,8 @@ class OneCycleLR(Schedule):
     then on to the end.
     """
 
+    by_batch = True  # how `fit` steps it
+
     def __init__(
         self,
         optimizer: Optimizer,
