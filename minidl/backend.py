@@ -101,13 +101,6 @@ class Cuda(Device):
         k.copy(value, place, False)
 
 
-class _Kernels(SimpleNamespace):
-    """Kernels by name; the definition has those that are not here."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module("minidl.kernels.reference"), name)
-
-
 def _cpu_kernels(choice: str) -> SimpleNamespace:
     """The definition, overlaid with what kernels/cpu does faster unless choice is "reference"."""
     if choice not in ("numba", "reference"):
@@ -122,7 +115,7 @@ def _cpu_kernels(choice: str) -> SimpleNamespace:
                 "MINIDL_CPU=reference runs everything on NumPy alone"
             ) from error
     found = {name: f for m in modules for name, f in vars(m).items() if not name.startswith("_")}
-    return _Kernels(**found)
+    return SimpleNamespace(**found)
 
 
 def cuda_kernels() -> Any:

@@ -13,7 +13,6 @@ from ..roles import Array, roles
 from .case import Case
 from .draw import Blank, Draw, Values
 
-reference.complete()
 DEFINITION: dict[str, Callable] = {
     name: value
     for name, value in vars(reference).items()
