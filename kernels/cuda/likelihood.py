@@ -172,7 +172,7 @@ def cross_entropy_weighted(
     """
     loss = y if y.ndim else memory.scratch(lse.shape, y.dtype)
     share = memory.scratch(lse.shape, y.dtype)
-    grid, block, bits = threads_of_rows(*x.shape, MOST_THREADS)
+    grid, block, bits = threads_of_rows(x.shape[0], x.shape[1], MOST_THREADS)
     _cross_entropy_weighted[grid, block](
         x, label, _or_none(weight, x), loss, share, lse, ignore, float(smoothing), bits
     )
@@ -219,7 +219,7 @@ def cross_entropy_weighted_grad(
 
     q = smoothing w / C, and (1 - smoothing) w[label] more at the label.
     """
-    grid, block, bits = threads_of_rows(*x.shape, MOST_THREADS)
+    grid, block, bits = threads_of_rows(x.shape[0], x.shape[1], MOST_THREADS)
     _cross_entropy_weighted_grad[grid, block](
         dy.reshape(-1), x, label, _or_none(weight, x), lse, total.reshape(1), dx,
         ignore, float(smoothing), smoothing / max(1, x.shape[1]), bits, add,
@@ -265,7 +265,7 @@ def cross_entropy_soft(
     x, target (N, C) logits and probabilities, weight w (C,) or None for 1 -> y (N,) or their sum
     (), lse (N,) = log(sum of exp x)
     """
-    grid, block, bits = threads_of_rows(*x.shape, MOST_THREADS)
+    grid, block, bits = threads_of_rows(x.shape[0], x.shape[1], MOST_THREADS)
     loss = y if y.ndim else memory.scratch(lse.shape, y.dtype)
     each = float(scale) if y.ndim else 1.0
     _cross_entropy_soft[grid, block](
@@ -302,7 +302,7 @@ def cross_entropy_soft_grad_x(
     smoothing: float, scale: float, add: bool,
 ) -> Array:  # fmt: skip
     """dx = scale dy (softmax of x times (sum of q) - q)."""
-    grid, block, bits = threads_of_rows(*x.shape, MOST_THREADS)
+    grid, block, bits = threads_of_rows(x.shape[0], x.shape[1], MOST_THREADS)
     _cross_entropy_soft_grad_x[grid, block](
         dy.reshape(-1), x, target, _or_none(weight, x), lse, dx,
         *_smoothed(smoothing, x.shape[1]), float(scale), bits, add,
