@@ -303,9 +303,9 @@ def add(example: Example, call: Call, backend: Backend, first: dict) -> None:
         _identical("add", adding, backend, got, want, "but a separate add gives")
 
 
-def strides(example: Example, call: Call, backend: Backend, first: dict) -> None:
+def strides(example: Example, call: Call, backend: Backend, first: dict, layouts: int = 2) -> None:
     """Any layout of inputs and outputs: reversed, transposed, with gaps, broadcast, unaligned."""
-    for layout in (example.variant, example.variant + 1):
+    for layout in range(example.variant, example.variant + layouts):
         got = run(call, backend, layout=layout)
         kinds = [LAYOUTS[(i + layout) % len(LAYOUTS)] for i in range(len(call.args))]
         arrays = [n for n, role in call.roles().items() if role != "static"]
@@ -318,13 +318,14 @@ def specials(example: Example, call: Call, backend: Backend) -> None:
     _compare("inf and NaN", call, backend, run(call, backend), example.definition(call))
 
 
-def hold(example: Example, backend: Backend) -> None:
-    """Check every property of every kernel that the backend has."""
+def hold(example: Example, backend: Backend, layouts: int = 2) -> None:
+    """Check every property of every kernel that the backend has, in so many memory layouts."""
     for call, special in zip(example.calls, example.special):
         if call.kernel in backend.kernels:
             first = value(example, call, backend)
-            for property in (repeat, add, strides):
-                property(example, call, backend, first)
+            repeat(example, call, backend, first)
+            add(example, call, backend, first)
+            strides(example, call, backend, first, layouts)
             specials(example, special, backend)
 
 
@@ -368,8 +369,10 @@ def verify(case: Case, backend: Backend, dtype: str, **options: Any) -> None:
 
     _search(examples(), test, **options)
     for seed in range(4):  # what a search may miss, and would take long to shrink
-        for mode in ("empty", "large", "edges", "long"):
-            hold(draw_example(case, Draw(Seeded(seed), dtype, mode, backend.without)), backend)
+        for mode in ("any", "empty", "large", "edges", "long"):
+            layouts = len(LAYOUTS) if mode in ("any", "edges") else 2
+            drawn = Draw(Seeded(seed), dtype, mode, backend.without)
+            hold(draw_example(case, drawn), backend, layouts)
 
 
 def verify_gradients(case: Case, **options: Any) -> None:
