@@ -10,8 +10,6 @@ from unittest import mock
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba_cuda")
 from numba import types
 
 from minidl.kernels import reference

@@ -4,13 +4,10 @@ Each test runs under three orders of threads, and on one worker and on two.
 """
 
 import math
-import platform
 
 import numpy as np
 import pytest
 
-if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-    pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
 from minidl.kernels.cuda._numba import cuda, jit
 from minidl.kernels.cuda.emulator import schedule
 from minidl.kernels.cuda.intrinsics import ld4, mma_m16n8k8_tf32, round_tf32, st4

@@ -12,8 +12,6 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip("numba_cuda")
-
 import minidl
 import minidl.kernels.cuda as kernels
 from minidl.kernels.cuda import gemm, ladder
