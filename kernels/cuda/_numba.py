@@ -147,16 +147,19 @@ def emulation() -> Iterator[None]:
 def jit(
     function: Callable[..., None] | None = None,
     *,
+    name: str = "",
     mixed: bool = False,
     min_cc: tuple[int, int] = (7, 5),
 ) -> Any:
     """Make a kernel of a function: `@jit`, or `@jit(min_cc=(8, 0))`.
 
-    mixed: it may be given float arrays of different dtypes. min_cc: the compute capability from
-    which on it can be compiled.
+    name: of the kernel, where one function makes several. mixed: it may be given float arrays of
+    different dtypes. min_cc: the compute capability from which on it can be compiled.
     """
     if function is None:
-        return functools.partial(jit, mixed=mixed, min_cc=min_cc)
+        return functools.partial(jit, name=name, mixed=mixed, min_cc=min_cc)
+    if name:
+        function.__name__ = function.__qualname__ = name
     return Kernel(function, mixed, min_cc)
 
 

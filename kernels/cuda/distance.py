@@ -45,7 +45,7 @@ def _losses(scalar: Callable[..., Any]) -> Any:
             if cuda.threadIdx.y == 0:
                 y[task] = total * scale
 
-    return _named(kernel, scalar)
+    return jit(kernel, name=scalar.__name__)
 
 
 def _slopes(scalar: Callable[..., Any]) -> Any:
@@ -60,12 +60,7 @@ def _slopes(scalar: Callable[..., Any]) -> Any:
             value = slope * (dy[i if dy.size > 1 else 0] * scale)
             dx[i] = plus(dx[i], value) if add else value
 
-    return _named(kernel, scalar)
-
-
-def _named(kernel: Callable[..., None], scalar: Callable[..., Any]) -> Any:
-    kernel.__name__ = kernel.__qualname__ = scalar.__name__
-    return jit(kernel)
+    return jit(kernel, name=scalar.__name__)
 
 
 def _weights(weight: Array | None, x: Array) -> Array:

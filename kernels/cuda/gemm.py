@@ -117,12 +117,7 @@ def _tiled(tile, wide, stacks=False):
         add_bias(sums, bias, column + along, 4, 4 * SIDE, relu)
         write_sums(sums, y, cuda.blockIdx.z, row + down, column + along, wide, add)
 
-    return jit(_named(kernel, f"_tiled_{size}{'_wide' * wide}{'_stacks' * stacks}"))
-
-
-def _named(kernel, name):
-    kernel.__name__ = kernel.__qualname__ = name
-    return kernel
+    return jit(kernel, name=f"_tiled_{size}{'_wide' * wide}{'_stacks' * stacks}")
 
 
 _tiled_128_wide = _tiled(LARGE, True)
@@ -289,7 +284,7 @@ def _tensor(tile, wide):
         add_bias(sums, bias, column, 2, 8, relu)
         write_tensor(sums, y, cuda.blockIdx.z, row, column, add)
 
-    return jit(_named(kernel, f"_tensor{'_wide' if wide else '_any'}"), min_cc=(8, 0))
+    return jit(kernel, name=f"_tensor{'_wide' if wide else '_any'}", min_cc=(8, 0))
 
 
 _tensor_wide = _tensor(TENSOR, True)

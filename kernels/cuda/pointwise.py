@@ -88,8 +88,8 @@ class Pointwise:
 
     def __init__(self, scalar: Callable[..., Any], numbers: int = 0, floats: bool = True) -> None:
         inner, name = _of_five(scalar, numbers), scalar.__name__
-        self.dense = jit(_named(name, _on_dense(inner))) if floats else None
-        self.strided = jit(_named(f"{name}_strided", _on_strided(inner)), mixed=True)
+        self.dense = jit(_on_dense(inner), name=name) if floats else None
+        self.strided = jit(_on_strided(inner), name=f"{name}_strided", mixed=True)
 
     def __call__(
         self, inputs: Sequence[Array], y: Array, add: bool = False, s: float = 0.0, t: float = 0.0
@@ -112,11 +112,6 @@ class Pointwise:
             grid, block = cover(*views[-1].shape[:0:-1])
             self.strided[grid, block](*_three(views), views[-1], add, s, t)
         return y
-
-
-def _named(name: str, function: Callable[..., None]) -> Callable[..., None]:
-    function.__name__ = function.__qualname__ = name
-    return function
 
 
 def _three(arrays: Sequence[Array]) -> tuple[Array, ...]:

@@ -106,8 +106,7 @@ def _convolution(tile: ConvTile) -> Kernel:
         for k in range(high):
             _write_row(y, place[high * ty + k], total, k, b, column, filters, relu, add, wide_w)
 
-    kernel.__name__ = kernel.__qualname__ = f"_convolve_{rows}x{columns}"
-    return jit(kernel)
+    return jit(kernel, name=f"_convolve_{rows}x{columns}")
 
 
 _CONVOLVE = {tile: _convolution(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM)}
@@ -237,8 +236,7 @@ def _weight_gradient(tile: ConvTile) -> Kernel:
             at = (task * weights + row) * filters if row < weights else -1
             _write_row(dw, at, total, k, dw[:0], column, filters, False, add, wide_dy)
 
-    kernel.__name__ = kernel.__qualname__ = f"_correlate_{rows}x{columns}"
-    return jit(kernel)
+    return jit(kernel, name=f"_correlate_{rows}x{columns}")
 
 
 _CORRELATE = {tile: _weight_gradient(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM, _LOW)}

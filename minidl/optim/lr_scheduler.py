@@ -12,14 +12,14 @@ from typing import Any
 from .. import check
 from .optimizer import Optimizer
 
-LATER = {"LinearLR": "sequential", "SequentialLR": "sequential", "ReduceLROnPlateau": "plateau"}
+_ELSEWHERE = "LinearLR", "ReduceLROnPlateau", "SequentialLR"  # which PyTorch has here
 
 
 def __getattr__(name: str) -> Any:
     """Schedules from files that are loaded when they are asked for."""
-    if name not in LATER:
+    if name not in _ELSEWHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{LATER[name]}", __package__), name)
+    return getattr(import_module("minidl.optim"), name)
 
 
 class Schedule:
