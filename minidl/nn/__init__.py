@@ -1,9 +1,9 @@
 """Layers, under PyTorch's names. Images are (N, H, W, C), weights (in, out)."""
 
 import difflib
-from importlib import import_module
 from typing import Any
 
+from ..later import later
 from . import functional, init
 from .layers import (
     BatchNorm2d,
@@ -17,24 +17,18 @@ from .layers import (
 )
 from .module import Module, Parameter
 
+_load, _later = later(
+    __name__,
+    activation="ELU GELU LeakyReLU ReLU6 SiLU Sigmoid Softmax Softplus Tanh",
+    layer_norm="LayerNorm",
+    losses="BCELoss BCEWithLogitsLoss CrossEntropyLoss HuberLoss KLDivLoss L1Loss MSELoss NLLLoss "
+    "SmoothL1Loss",
+)
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "ELU",
-    "Flatten", "GELU", "HuberLoss", "KLDivLoss", "L1Loss", "LayerNorm", "LeakyReLU", "Linear",
-    "MSELoss", "MaxPool2d", "Module", "NLLLoss", "Parameter", "ReLU", "ReLU6", "Sequential",
-    "SiLU", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "functional", "init",
+    "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Linear", "MaxPool2d", "Module", "Parameter",
+    "ReLU", "Sequential", "functional", "init", *_later,
 ]  # fmt: skip
 
-# Imported when first used: name and file.
-_LATER = dict.fromkeys(
-    ("ELU", "GELU", "LeakyReLU", "ReLU6", "Sigmoid", "SiLU", "Softmax", "Softplus", "Tanh"),
-    "activation",
-) | {"LayerNorm": "layer_norm"} | dict.fromkeys(
-    (
-        "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "KLDivLoss", "L1Loss",
-        "MSELoss", "NLLLoss", "SmoothL1Loss",
-    ),
-    "losses",
-)  # fmt: skip
 # Names of other frameworks that no spelling check would find.
 _ELSEWHERE = {
     "Dense": "Linear",
@@ -55,10 +49,10 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    if name in _later:
+        return _load(name)
     folded = {known.lower(): known for known in __all__}
     near = difflib.get_close_matches(name.lower(), folded, 1, 0.7)
     guess = _ELSEWHERE.get(name) or (folded[near[0]] if near else "")
-    hint = f"; did you mean nn.{guess}?" if guess else f"; it has {', '.join(__all__)}"
+    hint = f"; did you mean nn.{guess}?" if guess else f"; it has {', '.join(sorted(__all__))}"
     raise AttributeError(f"minidl.nn has no {name!r}{hint}", name=name)

@@ -1,16 +1,22 @@
 """The ops under PyTorch's names and argument names. Images are (N, H, W, C), weights (in, out)."""
 
-from importlib import import_module
 from typing import Any
 
 from .. import check, ops
+from ..later import later
 from ..ops import exp, log, relu, sqrt
 from ..random import Generator, default_generator
 from ..tensor import Tensor
 
+__getattr__, _later = later(
+    __name__,
+    losses="binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div l1_loss "
+    "mse_loss nll_loss smooth_l1_loss",
+    activation="elu gelu leaky_relu relu6 sigmoid silu softplus tanh",
+)
 __all__ = [
     "batch_norm", "conv2d", "cross_entropy", "dropout", "exp", "flatten", "layer_norm", "linear",
-    "log", "log_softmax", "max_pool2d", "relu", "softmax", "sqrt",
+    "log", "log_softmax", "max_pool2d", "relu", "softmax", "sqrt", *_later,
 ]  # fmt: skip
 
 
@@ -123,21 +129,3 @@ def cross_entropy(
     from . import losses  # when first used: few networks need more
 
     return losses.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
-
-
-# Imported when first used: name and file.
-_LATER = dict.fromkeys(
-    (
-        "binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div",
-        "l1_loss", "mse_loss", "nll_loss", "smooth_l1_loss",
-    ),
-    "losses",
-) | dict.fromkeys(
-    ("elu", "gelu", "leaky_relu", "relu6", "sigmoid", "silu", "softplus", "tanh"), "activation"
-)  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f".{_LATER[name]}", __package__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

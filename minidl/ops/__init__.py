@@ -1,9 +1,9 @@
 """The ops, and the table that makes them Tensor's operators and methods."""
 
-from importlib import import_module
 from typing import Any
 
 from ..kernels import shapes
+from ..later import later
 from ..tensor import Tensor
 from .elementwise import add, compare, div, exp, log, maximum, mul, neg, pow, relu, sqrt, sub
 from .linear import linear, matmul
@@ -14,34 +14,22 @@ from .reduce import argmax, argmin, max, mean, min, std, sum, var
 from .shape import astype, getitem, permute, reshape, take
 from .window import conv2d, max_pool2d
 
+# What few networks need: file and names.
+_load, _later = later(
+    __name__,
+    activation="elu gelu leaky_relu relu6 sigmoid silu softplus tanh",
+    distance="binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div l1_loss "
+    "mse_loss smooth_l1_loss",
+    select="abs clip minimum where",
+    likelihood="cross_entropy_soft cross_entropy_weighted nll_loss",
+)
+__getattr__ = _load
 __all__ = [
-    "abs", "add", "argmax", "argmin", "astype", "batch_norm", "clip", "compare", "conv2d",
-    "cross_entropy", "div", "dropout", "elu", "exp", "gelu", "getitem", "layer_norm",
-    "leaky_relu", "linear", "log", "log_softmax", "matmul", "max", "max_pool2d", "maximum",
-    "mean", "min", "minimum", "mul", "neg", "permute", "pow", "relu", "relu6", "reshape",
-    "sigmoid", "silu", "softmax", "softplus", "sqrt", "std", "sub", "sum", "take", "tanh", "var",
-    "where",
+    "add", "argmax", "argmin", "astype", "batch_norm", "compare", "conv2d", "cross_entropy", "div",
+    "dropout", "exp", "getitem", "layer_norm", "linear", "log", "log_softmax", "matmul", "max",
+    "max_pool2d", "maximum", "mean", "min", "mul", "neg", "permute", "pow", "relu", "reshape",
+    "softmax", "sqrt", "std", "sub", "sum", "take", "var", *_later,
 ]  # fmt: skip
-
-
-_LATER = {
-    "activation": ("elu", "gelu", "leaky_relu", "relu6", "sigmoid", "silu", "softplus", "tanh"),
-    "distance": (
-        "binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div",
-        "l1_loss", "mse_loss", "smooth_l1_loss",
-    ),
-    "select": ("abs", "clip", "minimum", "where"),
-    "likelihood": ("cross_entropy_soft", "cross_entropy_weighted", "nll_loss"),
-}  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    """Ops that few networks need, from files that are loaded when they are asked for."""
-    for family, names in _LATER.items():
-        if name in names:
-            globals()[name] = op = getattr(import_module(f".{family}", __name__), name)
-            return op
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
 
 
 def _reversed(op: Any) -> Any:
@@ -52,8 +40,8 @@ def _relation(relation: str) -> Any:
     return lambda self, other: compare(self, other, relation=relation)
 
 
-def _later(name: str) -> Any:
-    return lambda *inputs: __getattr__(name)(*inputs)
+def _loaded(name: str) -> Any:
+    return lambda *inputs: _load(name)(*inputs)
 
 
 def _reduction(op: Any) -> Any:
@@ -94,7 +82,7 @@ def _index(self: Tensor, key: Any) -> Tensor:
 
 def _clip(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """x, but at least min and at most max, of which one may be None; the slope at both is 1."""
-    return __getattr__("clip")(self, min=min, max=max)
+    return _load("clip")(self, min=min, max=max)
 
 
 def _shape_of(shape: tuple) -> tuple:
@@ -134,15 +122,15 @@ _METHODS = {
     "log": log,
     "sqrt": sqrt,
     "relu": relu,
-    "abs": _later("abs"),
-    "__abs__": _later("abs"),
-    "sigmoid": _later("sigmoid"),
-    "tanh": _later("tanh"),
+    "abs": _loaded("abs"),
+    "__abs__": _loaded("abs"),
+    "sigmoid": _loaded("sigmoid"),
+    "tanh": _loaded("tanh"),
     "maximum": maximum,
-    "minimum": _later("minimum"),
+    "minimum": _loaded("minimum"),
     "clip": _clip,
     "clamp": _clip,
-    "where": lambda self, condition, other: __getattr__("where")(condition, self, other),
+    "where": lambda self, condition, other: _load("where")(condition, self, other),
     "softmax": lambda self, dim=-1: softmax(self, axis=dim),
     "log_softmax": lambda self, dim=-1: log_softmax(self, axis=dim),
     "sum": _reduction(sum),

@@ -6,20 +6,14 @@ ReduceLROnPlateau goes by what is measured.
 
 import math
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 from .. import check
+from ..later import later
 from .optimizer import Optimizer
 
-_ELSEWHERE = "LinearLR", "ReduceLROnPlateau", "SequentialLR"  # which PyTorch has here
-
-
-def __getattr__(name: str) -> Any:
-    """Schedules from files that are loaded when they are asked for."""
-    if name not in _ELSEWHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("minidl.optim"), name)
+# PyTorch has these here
+__getattr__, _ = later(__name__, sequential="LinearLR SequentialLR", plateau="ReduceLROnPlateau")
 
 
 class Schedule:
