@@ -23,13 +23,13 @@ from . import (
     reduce,
     window,
 )
-from .calls import DEFINITION, Call, Definition, Example, bind, draw_example, gradients
+from .calls import DEFINITION, Call, Definition, Example, bind, draw_example, gradients, op_call
 from .case import CASES, Case, Reject, case, example
 from .draw import Blank, Draw, Seeded, Values
 
 __all__ = [
     "CASES", "DEFINITION", "Blank", "Call", "Case", "Definition", "Draw", "Example", "Reject",
     "Seeded", "Values", "augment", "bind", "case", "distance", "draw_example", "elementwise",
-    "example", "gradients", "likelihood", "linear", "loss", "move", "norm", "optim", "random",
-    "reduce", "window",
+    "example", "gradients", "likelihood", "linear", "loss", "move", "norm", "op_call", "optim",
+    "random", "reduce", "window",
 ]  # fmt: skip

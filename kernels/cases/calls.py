@@ -100,6 +100,18 @@ def gradients(case: Case) -> list[str]:
     return [name for name in DEFINITION if name.startswith(f"{case.name}_grad")] + [*case.grads]
 
 
+def op_call(case: Case, values: Values) -> tuple[list[Any], Values]:
+    """What the op of a Case is given: its inputs, and its static arguments by name."""
+    kinds = roles(DEFINITION[case.name])
+    inputs = case.inputs.split() or [name for name, kind in kinds.items() if kind == "in"]
+    if case.static:
+        static = case.static(values)
+    else:
+        names = {n: "padding" if n == "pad" else n for n, kind in kinds.items() if kind == "static"}
+        static = {names[n]: values[n] for n in names}
+    return [values[name] for name in inputs], static
+
+
 @dataclass
 class Example:
     """Arguments for an op and its gradients: the calls they make, and those with NaN and inf."""

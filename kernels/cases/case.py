@@ -37,7 +37,9 @@ class Case:
     bound: how far a result may be off, in units of the dtype's epsilon; one for all kernels of the
     op, or by the kernel's name ("": for the others). specials: names of what may hold inf and NaN
     (None: everything). blas: BLAS may compute it, which leaves out some products with a factor 0;
-    so 0 times inf may be 0. op: the name of the op where it is not the kernel's.
+    so 0 times inf may be 0. op: the name of the op where it is not the kernel's; inputs: its
+    tensors where they are not the kernel's inputs; static: its static arguments, from what was
+    drawn, where they are not the kernel's.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Case:
     specials: Callable[[Values], Iterable[str]] | None = None
     blas: bool = False
     op: str = ""
+    inputs: str = ""
+    static: Callable[[Values], Values] | None = None
     rejects: tuple[Reject, ...] = ()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
+from .loss import reduction
 
 
 def _bounds(loss: Callable, slope: Callable, slope_target: Callable | None = None) -> Any:
@@ -98,8 +99,18 @@ def _size(d: Draw) -> tuple[tuple[int, ...], Values]:
     return shape, dict(y=Blank(d.pick("y", (), shape)), scale=scale)
 
 
-@case("mse_loss", bound=_bounds(lambda v: _far(v) ** 2, _far), rejects=_SHAPES)
-@case("l1_loss", bound=_bounds(_far, lambda v: np.ones(v.x.shape)), rejects=_SHAPES)
+@case(
+    "mse_loss",
+    static=reduction,
+    bound=_bounds(lambda v: _far(v) ** 2, _far),
+    rejects=_SHAPES,
+)
+@case(
+    "l1_loss",
+    static=reduction,
+    bound=_bounds(_far, lambda v: np.ones(v.x.shape)),
+    rejects=_SHAPES,
+)
 def _difference(d: Draw) -> Values:
     shape, values = _size(d)
     return dict(x=d.array(shape, distinct=True), target=d.array(shape, distinct=True)) | values
@@ -107,6 +118,7 @@ def _difference(d: Draw) -> Values:
 
 @case(
     "huber_loss",
+    static=lambda v: reduction(v) | dict(delta=v["delta"]),
     bound=_bounds(lambda v: _near(v) * (_far(v) + v.delta), _near),
     rejects=(*_SHAPES, bad("delta is 0, but must be above 0", zeros(3), zeros(3), delta=0)),
 )
@@ -117,6 +129,7 @@ def _huber(d: Draw) -> Values:
 
 @case(
     "binary_cross_entropy",
+    static=reduction,
     bound=_bounds(_bce, _bce_slope, lambda v: sum(_logs(v))),
     specials=lambda v: ["x", "target"],  # log 0.5 - log(1 - 0.5) may be no 0: no infinite dy
     rejects=(
@@ -139,6 +152,8 @@ def _finite(v: Values) -> list[str]:
 
 @case(
     "binary_cross_entropy_with_logits",
+    inputs="x target",
+    static=reduction,
     bound=_bounds(_logits, _logits_slope,
                   lambda v: _positive(v) * _softplus(-v.x) + _softplus(v.x)),
     specials=_finite,
@@ -159,7 +174,12 @@ def _binary_cross_entropy_with_logits(d: Draw) -> Values:
     return dict(x=x, target=target, pos_weight=weight) | values
 
 
-@case("kl_div", bound=_bounds(_kl, _kl_slope, _kl_slope_target), rejects=_SHAPES)
+@case(
+    "kl_div",
+    static=lambda v: reduction(v) | dict(log_target=v["log_target"]),
+    bound=_bounds(_kl, _kl_slope, _kl_slope_target),
+    rejects=_SHAPES,
+)
 def _kl_div(d: Draw) -> Values:
     shape, values = _size(d)
     log_target = d.pick("log_target", False, True)

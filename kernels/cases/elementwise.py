@@ -144,6 +144,7 @@ def _relu(d: Draw) -> Values:
 @case(
     "clip",
     bound=exact,
+    static=lambda v: dict(min=v["low"], max=v["high"]),
     rejects=(*_INTEGERS, bad("at least one of min and max", zeros(2), min=None, max=None)),
 )
 def _clip(d: Draw) -> Values:

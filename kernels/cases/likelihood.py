@@ -8,7 +8,7 @@ import numpy as np
 from ..roles import Array
 from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
-from .loss import logits
+from .loss import logits, reduction
 
 _NONE = -(2**63)  # a label that no row has
 
@@ -31,6 +31,11 @@ def _labelled(d: Draw) -> Values:
     mean = d.pick("mean", False, True) and values["y"] == Blank(())
     mean &= d.mode != "smooth" or bool((label != ignore).any())  # the mean of no rows is NaN
     return values | dict(label=label, total=Blank(()), ignore=ignore, mean=mean)
+
+
+def _reduction(v: Values) -> Values:
+    mean = dict(reduction="mean") if v["mean"] else reduction(v)
+    return mean | dict(ignore_index=v["ignore"])
 
 
 def _shares(v: SimpleNamespace) -> Array:
@@ -57,6 +62,8 @@ def _nll_grad(v: SimpleNamespace, run: Any) -> Any:
 
 @case(
     "nll_loss",
+    inputs="x label",
+    static=_reduction,
     bound={"nll_loss": _nll, "": _nll_grad},
     specials=lambda v: ["x", "dy"],
     rejects=(
@@ -111,7 +118,8 @@ def _inputs(v: Values) -> list[str]:
     "cross_entropy_weighted",
     bound={"cross_entropy_weighted": _weighted, "": _weighted_grad},
     specials=_inputs,
-    op="cross_entropy_weighted",
+    inputs="x label",
+    static=lambda v: _reduction(v) | dict(label_smoothing=v["smoothing"]),
     rejects=(
         bad("label 2 is out of range for 2 classes", zeros(1, 2), np.array([2])),
         bad("weight needs one number per class", zeros(1, 2), np.array([1]), zeros(3)),
@@ -152,6 +160,8 @@ def _soft_grad_target(v: SimpleNamespace, run: Any) -> Any:
         "cross_entropy_soft_grad_target": _soft_grad_target,
     },
     specials=_inputs,
+    inputs="x target",
+    static=lambda v: reduction(v) | dict(label_smoothing=v["smoothing"]),
     rejects=(
         bad("target needs the shape of x (x (2, 3), target (2, 4))", zeros(2, 3), zeros(2, 4)),
         bad("weight needs one number per class", zeros(1, 2), zeros(1, 2), zeros(3)),

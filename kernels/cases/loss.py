@@ -10,6 +10,11 @@ from .case import bad, case, zeros
 from .draw import Blank, Draw, Values
 
 
+def reduction(v: Values) -> Values:
+    """The reduction of a loss whose output is y."""
+    return dict(reduction="none" if v["y"].shape else "sum")
+
+
 def logits(d: Draw, shape: tuple[int, ...]) -> Array:
     large = d.mode != "smooth" and d.pick("", False, True)  # exp of these overflows
     return d.array(shape) * (200 if large else 1)
@@ -81,6 +86,7 @@ def _cross_entropy_grad(v: SimpleNamespace, run: Any) -> Any:
 
 @case(
     "cross_entropy",
+    static=reduction,
     bound={"cross_entropy": _cross_entropy, "": _cross_entropy_grad},
     specials=specials,
     rejects=(

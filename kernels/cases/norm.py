@@ -61,6 +61,7 @@ def _normalised(d: Draw, batch: int) -> Values:
     "batch_norm",
     bound={"batch_norm": _batch_norm, "": _batch_norm_grad},
     specials=_norm_specials,
+    static=lambda v: dict(training=True, eps=v["eps"], relu=v["relu"]),
     rejects=(
         bad("training needs more than one value per channel", zeros(1, 3), training=True),
         bad("w needs one number per channel", zeros(4, 3), zeros(4), training=True),
@@ -116,6 +117,7 @@ def _layer_norm_grad(v: SimpleNamespace, run: Any) -> dict[str, Array]:
     "layer_norm",
     bound={"layer_norm": _layer_norm, "": _layer_norm_grad},
     specials=_norm_specials,
+    static=lambda v: dict(normalized_shape=v["x"].shape[len(v["mean"].shape) :], eps=v["eps"]),
     rejects=(
         bad("does not end in normalized_shape (4,)", zeros(4, 3), normalized_shape=(4,)),
         bad("normalized_shape has no axes", zeros(4, 3), normalized_shape=()),

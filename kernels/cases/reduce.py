@@ -18,6 +18,15 @@ def _reduced(d: Draw, keep_first: bool = False) -> tuple[tuple[int, ...], tuple[
     return shape, tuple(n if kind else 1 for n, kind in zip(shape, kinds))
 
 
+def _axes(v: Values) -> Values:
+    over = tuple(a for a, n in enumerate(v["x"].shape) if v["y"].shape[a] == 1 != n)
+    return dict(axis=over, keepdims=True)
+
+
+def _axes_and_correction(v: Values) -> Values:
+    return _axes(v) | dict(correction=v["correction"])
+
+
 def _mean(v: SimpleNamespace, run: Any) -> Any:
     return (4 + v.x.size / max(v.y.size, 1)) * run(x=np.abs(v.x))  # it sums before it divides
 
@@ -25,8 +34,8 @@ def _mean(v: SimpleNamespace, run: Any) -> Any:
 _AXIS = bad("axis 2 is out of range for 2 dimensions", zeros(2, 3), axis=2)
 
 
-@case("sum", rejects=(_AXIS,))
-@case("mean", bound={"mean": _mean, "": magnitudes}, rejects=(_AXIS,))
+@case("sum", static=_axes, rejects=(_AXIS,))
+@case("mean", static=_axes, bound={"mean": _mean, "": magnitudes}, rejects=(_AXIS,))
 def _reduction(d: Draw) -> Values:
     shape, kept = _reduced(d)
     return dict(x=d.array(shape), y=Blank(kept))
@@ -60,8 +69,13 @@ def _spread_grad(v: SimpleNamespace, run: Any) -> Any:
     return 16 * dx / freedom
 
 
-@case("var", bound={"var": _spread, "": _spread_grad}, rejects=(_AXIS,))
-@case("std", bound={"std": _spread, "": _spread_grad}, rejects=(_AXIS,))
+@case(
+    "var",
+    "std",
+    static=_axes_and_correction,
+    bound={"var": _spread, "std": _spread, "": _spread_grad},
+    rejects=(_AXIS,),
+)
 def _variance(d: Draw) -> Values:
     shape, kept = _reduced(d)
     correction = d.pick("correction", 1, 0, 2)
@@ -71,8 +85,14 @@ def _variance(d: Draw) -> Values:
     return dict(x=d.array(shape, distinct=True), correction=correction) | blanks
 
 
-@case("min", grads=("max_grad",), bound=exact, rejects=(_AXIS, bad("no minimum", zeros(0, 3))))
-@case("max", bound=exact, rejects=(_AXIS, bad("no maximum of nothing", zeros(0, 3))))
+@case(
+    "min",
+    grads=("max_grad",),
+    static=_axes,
+    bound=exact,
+    rejects=(_AXIS, bad("no minimum", zeros(0, 3))),
+)
+@case("max", static=_axes, bound=exact, rejects=(_AXIS, bad("no maximum of nothing", zeros(0, 3))))
 def _max(d: Draw) -> Values:
     shape, kept = _reduced(d)
     if 0 in shape:  # there is no maximum of nothing
