@@ -79,7 +79,7 @@ MUTANTS = [
         "waits",
     ),
     Mutant(
-        "a warp that runs ahead overwrites what another still reads", "loss", "log_softmax",
+        "a warp that runs ahead overwrites what another still reads", "rows", "log_softmax",
         "value = part[first + (lane & (warps - 1))]\n        cuda.syncthreads()",
         "value = part[first + (lane & (warps - 1))]",
     ),

@@ -32,7 +32,7 @@ def host(kernel):
     def floats(shape):
         return np.full(shape, 0.5, np.float32)
 
-    return kernels.arguments(kernel, TINY, floats, kernels.host_integers)
+    return kernels.arguments(kernel, TINY, floats, kernels.host_integers, np.array)
 
 
 @pytest.mark.parametrize("kernel", DEFINITION)

@@ -1,6 +1,7 @@
 """Each kernel at the size of a large layer: against what the GPU allows, and PyTorch's op."""
 
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.kernels import cuda
-from minidl.kernels.cases import DEFINITION
+from minidl.kernels.cases import CASES, DEFINITION, Blank, Draw, Seeded, draw_example, gradients
 from minidl.kernels.cuda import ladder, linear, memory
 from minidl.kernels.roles import roles
 
@@ -34,20 +35,29 @@ class Integers(NamedTuple):
     dtype: str = "int64"
 
 
+# Where what a Case draws would not do.
 STATICS = {
-    "add": False, "relu": True, "relation": "lt", "eps": 1e-5, "momentum": 0.9, "p": 0.5,
-    "weight_decay": 0.0, "nesterov": False, "beta1": 0.9, "beta2": 0.999, "low": 0.0, "high": 1.0,
-    "limit": 1.0, "rows": 100, "value": 0.0, "scale": 1.0, "n": 100, "seed": 1, "epoch": 0,
-    "flip": True, "stride": (1, 1), "size": (2, 2), "decoupled": False, "alpha": 0.99,
-    "initial": 0.0, "lr_decay": 0.0, "negative_slope": 0.01, "approximate": "none", "beta": 1.0,
-    "threshold": 20.0, "delta": 1.0, "ignore": -100, "log_target": False, "mean": True,
-    "smoothing": 0.1, "correction": 1,
+    "relu": True, "momentum": 0.9, "p": 0.5, "flip": True, "stride": (1, 1), "size": (2, 2),
+    "rows": 100, "scale": 1.0, "n": 100, "ignore": -100, "mean": True, "smoothing": 0.1,
+    "seed": 1, "epoch": 0, "nesterov": False, "decoupled": False, "weight_decay": 0.0,
 }  # fmt: skip
 LOSSES = "binary_cross_entropy", "huber_loss", "kl_div", "l1_loss", "mse_loss"
 
 
+@functools.cache
+def drawn(kernel: str) -> dict[str, Any]:
+    """The arguments of a kernel in a large example of its Case."""
+    case = next(case for case in CASES.values() if kernel in (case.name, *gradients(case)))
+    examples = (draw_example(case, Draw(Seeded(i), "float32", "large")) for i in itertools.count())
+    # an optional input may be left out, and with it its gradient: on to the next example
+    return next(call.args for e in examples for call in e.calls if call.kernel == kernel)
+
+
 def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
-    """Each argument of a kernel: the shape of an array of floats, Integers, or a number."""
+    """Each argument of a kernel: the shape of an array of floats, Integers, an array or a number.
+
+    What is not spelled out here is as in the kernel's Case, but for elementwise maths: of images.
+    """
     n, side, c, m, rows = sizes
     image, channel, one = (n, side, side, c), (c,), (1,)
     small = (n, side // 2, side // 2, c)
@@ -84,6 +94,7 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         ),
         "count_": dict(t=Integers(one, 9)),
         "clip_": dict(square=(), x=flat),
+        **{name: {} for name in ("copy", "fill", "uniform", "normal", "dropout")},
         "reserve_": dict(state=Integers((2,), 9, "uint64"), key=Integers((2,), 9, "uint64")),
     }  # fmt: skip
     found: dict[str, Any] = {}
@@ -109,20 +120,33 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         found |= {"weight": channel, "lse": (rows,), "dy": (), "y": (), "total": ()}
     elif kernel.startswith(LOSSES):
         found = {"y": (), "dy": (), "pos_weight": channel}
-    found |= {"cond": Integers(image, 2, "bool")}
-    found |= {"key": Integers((2,), 9, "uint64"), "pad": padding} | own.get(kernel, {})
-    return {name: found.get(name, STATICS.get(name, image)) for name in roles(DEFINITION[kernel])}
+    kinds, case = roles(DEFINITION[kernel]), drawn(kernel)
+    if not (found or kernel in own or DEFINITION[kernel].__module__.endswith(".elementwise")):
+        return case
+    statics = {name: case[name] for name, kind in kinds.items() if kind == "static"} | STATICS
+    found |= {
+        "key": Integers((2,), 9, "uint64"),
+        "pad": padding,
+        "cond": Integers(image, 2, "bool"),
+    }
+    found |= own.get(kernel, {})
+    return {name: found.get(name, statics.get(name, image)) for name in kinds}
 
 
-def arguments(kernel: str, sizes: Sizes, floats: Callable, integers: Callable) -> dict[str, Any]:
-    """The arguments of a kernel; floats(shape) and integers(spec) make its arrays."""
+def arguments(
+    kernel: str, sizes: Sizes, floats: Callable, integers: Callable, given: Callable
+) -> dict[str, Any]:
+    """The arguments of a kernel.
+
+    floats(shape) and integers(spec) make its arrays; given(array) is a NumPy array as one of them.
+    """
     kinds, found = roles(DEFINITION[kernel]), specs(kernel, sizes)
-    for name, spec in found.items():
-        if isinstance(spec, Integers):
-            found[name] = integers(spec)
-        elif kinds[name] != "static":
-            found[name] = floats(spec)
-    return found
+    makers = {Integers: integers, tuple: floats, np.ndarray: given}
+    makers[Blank] = lambda blank: given(np.zeros(blank.shape, blank.dtype or np.float32))
+    return {
+        name: spec if kinds[name] == "static" or spec is None else makers[type(spec)](spec)
+        for name, spec in found.items()
+    }
 
 
 def on_gpu(kernel: str, sizes: Sizes) -> dict[str, Any]:
@@ -135,7 +159,7 @@ def on_gpu(kernel: str, sizes: Sizes) -> dict[str, Any]:
     def integers(spec: Integers) -> Any:
         return memory.from_host(host_integers(spec))
 
-    return arguments(kernel, sizes, floats, integers)
+    return arguments(kernel, sizes, floats, integers, memory.from_host)
 
 
 def host_integers(spec: Integers) -> np.ndarray:

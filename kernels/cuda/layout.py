@@ -3,7 +3,7 @@
 Kernels walk in strides (of a block, of a grid) that are known only when they run. `range` with such
 a step starts with a 64-bit division to count its turns, some 100 instructions on a GPU. So they
 walk with `while`; or, where the step is a power of two, count the turns by a shift
-(reduce.steps_of, loss.share_of).
+(reduce.steps_of, rows.share_of).
 """
 
 from collections.abc import Sequence

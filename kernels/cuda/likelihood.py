@@ -12,8 +12,9 @@ from . import memory
 from ._numba import blocks, cuda, device, jit
 from .intrinsics import plus
 from .layout import THREADS, WARP
-from .loss import join_row, largest_and_total, share_of, sum_losses, threads_of_rows
+from .loss import sum_losses
 from .move import dense
+from .rows import join_row, largest_and_total, share_of, threads_of_rows
 
 MOST_THREADS = 512  # of a row: more of them could not have the 78 registers that float64 needs
 

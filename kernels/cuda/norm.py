@@ -14,9 +14,9 @@ from . import memory
 from ._numba import blocks, cuda, jit
 from .intrinsics import plus
 from .layout import ENOUGH_LIGHT, THREADS, WARP, power_of_two
-from .loss import join_row, share_of, threads_of_rows
 from .move import dense
 from .reduce import add_tasks, add_up_middle, box, join_rows, steps_of, tasks_of
+from .rows import join_row, share_of, threads_of_rows
 
 MOST_ROWS = 16  # of a thread: enough to make up for the square root it starts with
 AT_ONCE = 4  # rows whose loads are under way together: none waits for the store of another
