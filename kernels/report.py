@@ -208,25 +208,27 @@ def short(signature: Iterable[types.Type]) -> str:
     return " ".join(f"{n}x {word}" if n > 1 else word for n, word in words)
 
 
-def rows(architectures: Sequence[tuple[int, int]], workers: int = 1) -> list[Row]:
+def rows(architectures: Sequence[tuple[int, int]], workers: int = 1, only: str = "") -> list[Row]:
     """What each kernel takes on each architecture that can run it, then those nobody launches.
 
-    With more workers than one, processes fill the cache first.
+    With more workers than one, processes fill the cache first. only: part of the kernels' names.
     """
-    todo = jobs(architectures)
+    todo = jobs(architectures, only)
     if workers > 1:
         spawn = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(workers, spawn) as pool:
-            parts = [(architectures, n) for n in range(len(todo))]
+            parts = [(architectures, only, n) for n in range(len(todo))]
             collections.deque(pool.map(_fill, *zip(*parts)), maxlen=0)
     reached = {launch.kernel for launch in launches()}
-    strangers = [k for k in kernels() if k not in reached]
+    strangers = [k for k in kernels() if k not in reached and only in name_of(k)]
     return [measure(launch, cc) for launch, cc in todo] + [
         Row(name_of(k), "", "", wrong="nothing here launches it") for k in strangers
     ]
 
 
-def jobs(architectures: Sequence[tuple[int, int]]) -> list[tuple[Launch, tuple[int, int]]]:
+def jobs(
+    architectures: Sequence[tuple[int, int]], only: str = ""
+) -> list[tuple[Launch, tuple[int, int]]]:
     """What has to be compiled: all for each architecture, float64 for the middle one alone.
 
     Its registers hardly depend on the architecture, and it would double the time.
@@ -236,12 +238,14 @@ def jobs(architectures: Sequence[tuple[int, int]]) -> list[tuple[Launch, tuple[i
         (launch, cc)
         for cc in architectures
         for launch in launches()
-        if cc >= launch.kernel.min_cc and (cc == middle or is_float32(launch.signature))
+        if only in name_of(launch.kernel)
+        and cc >= launch.kernel.min_cc
+        and (cc == middle or is_float32(launch.signature))
     ]
 
 
-def _fill(architectures: Sequence[tuple[int, int]], number: int) -> None:
-    measure(*jobs(architectures)[number])
+def _fill(architectures: Sequence[tuple[int, int]], only: str, number: int) -> None:
+    measure(*jobs(architectures, only)[number])
 
 
 # ---- the command
@@ -276,19 +280,23 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m minidl.kernels.report",
         description="Compile every CUDA kernel and tell what it takes of a GPU. Needs no GPU.",
     )
+    parser.add_argument("kernel", nargs="?", default="", help="only those with this in the name")
     parser.add_argument("--cc", help='compute capabilities, as in "8.6,12.0"')
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that compile")
     options = parser.parse_args(argv)
     asked = [_capability(c) for c in options.cc.split(",")] if options.cc else ARCHITECTURES
     cubin.toolkit()  # one error, not one for each kernel
-    found = rows(asked, options.jobs or 1)
+    found = rows(asked, options.jobs or 1, options.kernel)
+    if not found:
+        parser.error(f"no kernel has {options.kernel!r} in its name")
     wrong = [row for row in found if row.wrong]
     if options.json:
         print(json.dumps([row._asdict() for row in found], indent=1))
     else:
         print(table(found))
-        print(f"{len(found)} specialisations of {len(kernels())} kernels, {len(wrong)} wrong")
+        count = len({row.kernel for row in found})
+        print(f"{len(found)} specialisations of {count} kernels, {len(wrong)} wrong")
     for row in wrong:
         print(f"{row.kernel} ({row.types}; {row.cc}): {row.wrong}", file=sys.stderr)
     return 1 if wrong else 0

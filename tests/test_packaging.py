@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SOURCES = ("minidl", "kernels", "tests", "notebooks", "benchmarks", "pyproject.toml")
-SOURCES += ("MANIFEST.in", "README.md", "LICENSE", "Makefile")
+SOURCES += ("MANIFEST.in", "README.md", "CONTRIBUTING.md", "LICENSE", "Makefile")
 
 INSTALLED = """
 import importlib.util, sys
