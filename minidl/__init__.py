@@ -50,6 +50,9 @@ _LATER = (
     "callbacks", "cuda", "data", "io", "kernels", "metrics", "models", "nn", "optim", "plot",
     "train",
 )  # fmt: skip
+_ELSEWHERE = {
+    "load": "io", "save": "io", "set_num_threads": "threads", "get_num_threads": "threads",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
@@ -58,10 +61,10 @@ def __getattr__(name: str) -> _Any:
         return _importlib.import_module(f"minidl.{name}")
     if name in __all__:
         return getattr(ops, name)  # of those that ops loads when they are asked for
-    if name in ("load", "save"):
-        return getattr(_importlib.import_module("minidl.io"), name)
+    if name in _ELSEWHERE:
+        return getattr(_importlib.import_module(f"minidl.{_ELSEWHERE[name]}"), name)
     raise AttributeError(f"module 'minidl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, "load", "save"})
+    return sorted({*globals(), *_LATER, *_ELSEWHERE})

@@ -23,7 +23,7 @@ LAYERS = (
     {"backend", "atomic", "later"},
     {"autograd"},
     {"tensor"},
-    {"op", "check", "random", "cuda"},
+    {"op", "check", "random", "cuda", "threads"},
     {"ops"},
     {"nn", "optim", "metrics"},
     {"models", "data", "capture"},
@@ -56,6 +56,7 @@ KERNELS = {
     "cuda.cache": ({"numpy"}, {"cuda", "disk"}),
     "cuda.cubin": ({"cuda"}, {"cuda"}),
     "cuda.gpu": ({"cupy"}, {"cuda"}),
+    "warm": ({"numpy"}, {"", "cases", "cpu"}),
     "report": ({"numpy", "numba"}, {"", "roles", "cases", "cuda"}),
     "cuda.distance": (set(), {"roles", "reference", "cuda"}),  # the bounds of its logs
     "cuda.linear": ({"numpy", "cupy"}, {"roles", "shapes", "cuda"}),

@@ -56,7 +56,7 @@ class Job:
 
 
 def share(n: int, task: Callable[[int], object]) -> None:
-    """Run task(0) to task(n - 1) on NUMBA_NUM_THREADS threads (all cores, where it is not set).
+    """Run task(0) to task(n - 1) on the threads that may share work: see `threads`.
 
     What a task does must depend on its number alone; then the bits do not depend on the threads.
     """
@@ -75,8 +75,19 @@ def share(n: int, task: Callable[[int], object]) -> None:
 
 
 def threads() -> int:
-    """Threads that share work."""
-    return numba.config.NUMBA_NUM_THREADS
+    """Threads that share work: what `set_threads` said, else NUMBA_NUM_THREADS, else all cores."""
+    return _chosen or numba.config.NUMBA_NUM_THREADS
+
+
+def set_threads(n: int) -> None:
+    """From now on n threads share work, those of NumPy's BLAS among them."""
+    global _chosen, _outside
+    _chosen = n
+    if _blas is not None:
+        with _entry:
+            _outside = n
+            if not _inside:
+                _blas[1](n)
 
 
 def _serve() -> None:
@@ -94,6 +105,7 @@ def _forget() -> None:
 
 _jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
 _helpers: list[threading.Thread] = []
+_chosen = 0
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 

@@ -1,4 +1,4 @@
-"""The command `minidl`: train, predict, data, doctor.
+"""The command `minidl`: train, predict, data, doctor, cache.
 
 What a user can put right is one line on stderr and exit code 1 (2 for the command line itself).
 MINIDL_DEBUG=1 shows the traceback.
@@ -71,6 +71,15 @@ def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
     from .doctor import doctor
 
     return doctor(arguments, argv)
+
+
+def _cache(action: str) -> Callable[[argparse.Namespace, list[str]], None]:
+    def run(arguments: argparse.Namespace, argv: list[str]) -> None:
+        from . import cache
+
+        getattr(cache, action)(arguments, argv)
+
+    return run
 
 
 def _number(kind: type, what: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:
@@ -146,4 +155,18 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what the GPU needs, what of it is here")
     doctor.set_defaults(run=_doctor)
     doctor.add_argument("--json", action="store_true", help="for programs")
+
+    _cache_command(commands)
     return parser
+
+
+def _cache_command(commands: Any) -> None:
+    cache = commands.add_parser("cache", help="compiled kernels: how many, compile, delete")
+    actions = cache.add_subparsers(required=True, metavar="info|warm|clear")
+    actions.add_parser("info", help="what is kept, and where").set_defaults(run=_cache("info"))
+    warm = actions.add_parser("warm", help="compile all kernels of the CPU now")
+    warm.set_defaults(run=_cache("warm"))
+    warm.add_argument("--jobs", type=_COUNT, metavar="N", help="processes; default: one a core")
+    clear = actions.add_parser("clear", help="delete what is kept")
+    clear.set_defaults(run=_cache("clear"))
+    clear.add_argument("--older", action="store_true", help="only of other versions and machines")
