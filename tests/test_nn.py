@@ -2,6 +2,7 @@
 
 import copy
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -448,6 +449,49 @@ def test_bad_input_to_a_layer_is_refused(make, error, words):
 
 
 # --- Sequential
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_layer_does_the_relu_behind_it_bit_for_bit(training):
+    minidl.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.ReLU(),
+        nn.Flatten(), nn.ReLU(), nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 2),
+    ).train(training)  # fmt: skip
+    data, called = minidl.randn(3, 5, 5, 2).numpy(), []
+
+    def results(forward):
+        state = {name: a.copy() for name, a in model.state_dict().items()}
+        model.zero_grad()
+        x = Tensor(data, requires_grad=True)
+        y = forward(x)
+        y.sum().backward()
+        found = [y.detach(), x.grad, *(p.grad for p in model.parameters()), *model.buffers()]
+        found = [t.numpy().tobytes() for t in found]
+        model.load_state_dict(state)
+        return found
+
+    def one_by_one(x):
+        for module in model:
+            x = module(x)
+        return x
+
+    with mock.patch.object(nn.ReLU, "forward", lambda self, x: called.append(1) or F.relu(x)):
+        fused = results(model)
+        assert len(called) == 1  # behind Flatten, which does nothing
+        assert fused == results(one_by_one)
+    assert len(called) == 1 + 5
+
+
+class Twice(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+def test_a_layer_of_your_own_does_no_relu():
+    model = nn.Sequential(Twice(3, 3), nn.ReLU())
+    x = minidl.randn(4, 3)
+    assert model(x).tolist() == F.relu(model[0](x)).tolist()
 
 
 def test_sequential_is_a_list_of_layers():

@@ -61,10 +61,22 @@ class Sequential(Module):
         return [name for name, value in vars(self).items() if isinstance(value, Module)]
 
     def forward(self, x: Any) -> Any:
-        """x through all modules in order."""
-        for module in self:
-            x = module(x)
+        """x through all modules in order. A layer that can does the ReLU behind it as well."""
+        for module, relu in self._calls():
+            x = module(x, relu=True) if relu else module(x)
         return x
+
+    def _calls(self) -> list[tuple[Module, bool]]:
+        """The modules to call, and whether the ReLU behind one is done there, bit for bit."""
+        calls: list[tuple[Module, bool]] = []
+        for module in self:
+            before = calls[-1][0] if calls else None
+            plain = all("forward" not in vars(m) for m in (module, before) if m)  # of the class
+            if type(module) is ReLU and type(before) in (Linear, Conv2d, BatchNorm2d) and plain:
+                calls[-1] = before, True
+            else:
+                calls.append((module, False))
+        return calls
 
     def __iter__(self) -> Iterator[Module]:
         return (value for value in vars(self).values() if isinstance(value, Module))
@@ -97,9 +109,9 @@ class Linear(Module):
         self.bias = _new(out_features) if bias else None
         _reset(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., in_features) -> (..., out_features)."""
-        return F.linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """x (..., in_features) -> (..., out_features); relu: what is below 0 becomes 0."""
+        return F.linear(x, self.weight, self.bias, relu=relu)
 
     def flops(self, x: Tensor, y: Tensor) -> int:
         """in_features products and as many sums for each output, one less without a bias."""
@@ -135,9 +147,9 @@ class Conv2d(Module):
         self.bias = _new(out_channels) if bias else None
         _reset(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, H, W, in_channels) -> (N, OH, OW, out_channels)."""
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """x (N, H, W, in_channels) -> (N, OH, OW, out_channels); relu: as in Linear."""
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, relu=relu)
 
     def flops(self, x: Tensor, y: Tensor) -> int:
         """As of a Linear from each window to the outputs there, padding counted in."""
@@ -188,11 +200,13 @@ class BatchNorm2d(Module):
     running_mean: Tensor | None
     running_var: Tensor | None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., C) -> (..., C)."""
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """x (..., C) -> (..., C); relu: as in Linear."""
         mean, var = self.running_mean, self.running_var
         batch = self.training or mean is None
-        return F.batch_norm(x, mean, var, self.weight, self.bias, batch, self.momentum, self.eps)
+        return F.batch_norm(
+            x, mean, var, self.weight, self.bias, batch, self.momentum, self.eps, relu=relu
+        )
 
     def flops(self, x: Tensor, y: Tensor) -> int:
         """One scale and one shift each, into which all else can be folded."""
