@@ -1,10 +1,10 @@
-"""Batches of images for training, made in one pass."""
+"""Batches of images for training, made in one pass, and the random numbers for them."""
 
 import numpy as np
 
 from .. import reference
 from ..roles import Array, Out
-from ._numba import loop
+from ._numba import jit, loop
 from .memory import canonical, settle, target
 from .random import philox
 
@@ -57,3 +57,80 @@ def _batch(start, stop, x, index, factors, terms, y, draws):
                         out[j, k] = cell[k]
             for k in range(line.size):
                 line[k] = line[k] * factors[k] + terms[k]
+
+
+def uniform_rows(index: Array, y: Out, seed: int, epoch: int, stream: int) -> Array:
+    """y = random numbers in [0, 1), 24 bits each, a row for each sample.
+
+    index (N,) int64 from 0 -> y (N, K)
+    """
+    if y.dtype not in (np.float32, np.float64) or not y.size:
+        return reference.uniform_rows(index, y, seed, epoch, stream)
+    out = target(y)
+    _rows(index.astype(np.uint64), out, np.array([seed, epoch, stream], np.uint64))
+    return settle(out, y)
+
+
+@jit
+def _rows(index, y, key):
+    seed, low, half = key[0], np.uint64(0xFFFFFFFF), np.uint64(32)
+    for n in range(y.shape[0]):
+        number = index[n]
+        for part in range(-(-y.shape[1] // 4)):
+            words = philox(
+                number & low, number >> half, key[1], key[2] + np.uint64(part),
+                seed & low, seed >> half,
+            )  # fmt: skip
+            for k in range(min(4, y.shape[1] - 4 * part)):
+                y[n, 4 * part + k] = (words[k] >> np.uint64(8)) * 2.0**-24
+
+
+def affine_batch(
+    images: Array,
+    index: Array,
+    matrix: Array,
+    scale: Array,
+    shift: Array,
+    y: Out,
+    edge: bool,
+) -> Array:
+    """y[n, i, j] = images[index[n]] at matrix[n] (j, i, 1), times scale, plus shift.
+
+    images (M, H, W, C), index (N,) int64 from 0, matrix (N, 2, 3) int64, scale and shift (C,) ->
+    y (N, OH, OW, C)
+    """
+    if images.dtype not in (np.uint8, np.float32) or y.dtype != np.float32 or not y.size:
+        return reference.affine_batch(images, index, matrix, scale, shift, y, edge)
+    out, picked = target(y), canonical(images[index])
+    factors, terms = (canonical(v.astype(np.float32)) for v in (scale, shift))
+    _affine(len(index), 4 * y.size, picked, canonical(matrix), factors, terms, out, edge)
+    return settle(out, y)
+
+
+@loop
+def _affine(start, stop, x, matrix, factors, terms, y, edge):
+    _, height, width, channels = x.shape
+    unit, one, zero = np.float32(2.0**-24), np.float32(1), np.float32(0)
+    for n in range(start, stop):
+        m = matrix[n]
+        for i in range(y.shape[1]):
+            for j in range(y.shape[2]):
+                # integers: no rounding may decide which pixels are the neighbours
+                across = m[0, 0] * j + m[0, 1] * i + m[0, 2]
+                down = m[1, 0] * j + m[1, 1] * i + m[1, 2]
+                right = np.float32(across >> 8 & 0xFFFFFF) * unit
+                low = np.float32(down >> 8 & 0xFFFFFF) * unit
+                top, left = down >> 32, across >> 32
+                out = y[n, i, j]
+                out[:] = zero
+                for corner in range(4):
+                    h, v = top + corner // 2, left + corner % 2
+                    if edge:
+                        h, v = min(max(h, 0), height - 1), min(max(v, 0), width - 1)
+                    weight = low if corner >= 2 else one - low
+                    weight *= right if corner & 1 else one - right
+                    if weight > zero and 0 <= h < height and 0 <= v < width:
+                        for k in range(channels):
+                            out[k] += weight * np.float32(x[n, h, v, k])
+                for k in range(channels):
+                    out[k] = out[k] * factors[k] + terms[k]

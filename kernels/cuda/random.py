@@ -54,7 +54,7 @@ def reserve_(state: InOut, key: Out, n: int) -> tuple[Array, Array]:
 
 
 @device
-def _unit(word, dtype):
+def unit(word, dtype):
     """A random number in [0, 1): the upper 24 bits of a word, which float32 holds exactly."""
     return dtype(np.uint32(word >> u64(8))) * dtype(2.0**-24)
 
@@ -68,8 +68,8 @@ def _uniform(key, y, low, span, wide):
     real = y.dtype.type
     a, b, c, d = _words(key, block)
     store4(
-        y, 4 * block, wide, low + span * _unit(a, real), low + span * _unit(b, real),
-        low + span * _unit(c, real), low + span * _unit(d, real),
+        y, 4 * block, wide, low + span * unit(a, real), low + span * unit(b, real),
+        low + span * unit(c, real), low + span * unit(d, real),
     )  # fmt: skip
 
 
