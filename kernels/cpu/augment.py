@@ -99,7 +99,11 @@ def affine_batch(
     images (M, H, W, C), index (N,) int64 from 0, matrix (N, 2, 3) int64, scale and shift (C,) ->
     y (N, OH, OW, C)
     """
-    if images.dtype not in (np.uint8, np.float32) or y.dtype != np.float32 or not y.size:
+    if (
+        images.dtype not in (np.uint8, np.float32)
+        or y.dtype != np.float32
+        or not y.size * images.size
+    ):
         return reference.affine_batch(images, index, matrix, scale, shift, y, edge)
     out, picked = target(y), canonical(images[index])
     factors, terms = (canonical(v.astype(np.float32)) for v in (scale, shift))
@@ -110,27 +114,31 @@ def affine_batch(
 @loop
 def _affine(start, stop, x, matrix, factors, terms, y, edge):
     _, height, width, channels = x.shape
-    unit, one, zero = np.float32(2.0**-24), np.float32(1), np.float32(0)
+    zero = np.float32(0)
     for n in range(start, stop):
         m = matrix[n]
         for i in range(y.shape[1]):
             for j in range(y.shape[2]):
                 # integers: no rounding may decide which pixels are the neighbours
-                across = m[0, 0] * j + m[0, 1] * i + m[0, 2]
                 down = m[1, 0] * j + m[1, 1] * i + m[1, 2]
-                right = np.float32(across >> 8 & 0xFFFFFF) * unit
-                low = np.float32(down >> 8 & 0xFFFFFF) * unit
-                top, left = down >> 32, across >> 32
-                out = y[n, i, j]
-                out[:] = zero
-                for corner in range(4):
-                    h, v = top + corner // 2, left + corner % 2
-                    if edge:
-                        h, v = min(max(h, 0), height - 1), min(max(v, 0), width - 1)
-                    weight = low if corner >= 2 else one - low
-                    weight *= right if corner & 1 else one - right
-                    if weight > zero and 0 <= h < height and 0 <= v < width:
-                        for k in range(channels):
-                            out[k] += weight * np.float32(x[n, h, v, k])
+                across = m[0, 0] * j + m[0, 1] * i + m[0, 2]
+                top, bottom, upper, lower = _neighbours(down, height, edge)
+                left, right, before, behind = _neighbours(across, width, edge)
+                a, b, c, d = upper * before, upper * behind, lower * before, lower * behind
                 for k in range(channels):
-                    out[k] = out[k] * factors[k] + terms[k]
+                    # no branches, for they would be guessed wrong at each border; but 0 * inf
+                    value = a * np.float32(x[n, top, left, k]) if a > zero else zero
+                    value += b * np.float32(x[n, top, right, k]) if b > zero else zero
+                    value += c * np.float32(x[n, bottom, left, k]) if c > zero else zero
+                    value += d * np.float32(x[n, bottom, right, k]) if d > zero else zero
+                    y[n, i, j, k] = value * factors[k] + terms[k]
+
+
+@jit
+def _neighbours(place, n, edge):
+    """Two pixels next to a place in units of 2**-32, inside, and their weights, 0 if outside."""
+    one, zero = np.float32(1), np.float32(0)
+    before, share = place >> 32, np.float32(np.int32(place >> 8 & 0xFFFFFF)) * np.float32(2.0**-24)
+    first, second = min(max(before, 0), n - 1), min(max(before + 1, 0), n - 1)
+    near = one - share if edge or first == before else zero
+    return first, second, near, share if edge or second == before + 1 else zero

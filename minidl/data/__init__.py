@@ -9,11 +9,13 @@ from .shipped import digits
 from .transforms import Compose, Flip, Normalize, PadCrop, Scale, ToTensor
 
 if TYPE_CHECKING:
+    from .augment import Cutout, MixUp, RandomAffine
     from .sets import cifar10, fashion_mnist, mnist
     from .sources import fetch
 
 # who trains on the digits that come with minidl loads nothing that parses or downloads files
 _LATER = {"cifar10": "sets", "fashion_mnist": "sets", "mnist": "sets", "fetch": "sources"}
+_LATER |= dict.fromkeys(("Cutout", "MixUp", "RandomAffine"), "augment")
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +24,6 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
 
 
-__all__ = ["Compose", "DataLoader", "Dataset", "Flip", "Normalize", "PadCrop", "Scale", "Subset",
-           "ToTensor", "cifar10", "digits", "fashion_mnist", "fetch", "mnist",
-           "random_split"]  # fmt: skip
+__all__ = ["Compose", "Cutout", "DataLoader", "Dataset", "Flip", "MixUp", "Normalize", "PadCrop",
+           "RandomAffine", "Scale", "Subset", "ToTensor", "cifar10", "digits", "fashion_mnist",
+           "fetch", "mnist", "random_split"]  # fmt: skip

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import device
+from .. import backend
+from ..backend import Device
 from ..random import default_generator
 from ..tensor import Tensor
 from .dataset import Dataset, shuffled
-from .threads import in_order
-from .transforms import KERNEL, Flip, PadCrop, Plan, fold, steps
+from .transforms import KERNEL, Drawn, Flip, PadCrop, Plan, fold, steps
 
 Columns = tuple[np.ndarray, ...]
 
@@ -21,7 +21,7 @@ class DataLoader:
 
     dataset: a Dataset, a tuple of arrays (x, y, ...) of one length, or anything of yours with
     `__len__` and `__getitem__`. transform: see transforms.py; it applies to x. A batch
-    is a tuple of Tensors: images float32 (N, H, W, C), labels int64 (N,).
+    is a tuple of Tensors on the device: images float32 (N, H, W, C), labels int64 (N,).
 
     Sets in memory are gathered, augmented and scaled by one kernel call. Order and
     augmentation depend on seed, epoch and the sample's number alone, so batch size, workers and
@@ -43,6 +43,7 @@ class DataLoader:
         transform: Any = None,
         workers: int = 0,
         prefetch: int = 2,
+        device: str | Device = "cpu",
     ):
         for name, value, least in (
             ("batch_size", batch_size, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)
@@ -55,6 +56,7 @@ class DataLoader:
             raise ValueError(f"DataLoader: seed is {seed}, but must be from 0 to 2**64 - 1")
         self.drop_last, self.workers, self.prefetch = drop_last, workers, prefetch
         self.transform, self.arrays = transform, _arrays(dataset)
+        self.device = backend.device(device)
         self.samples = len(self.arrays[0] if self.arrays else dataset)
         if not self.samples:
             raise ValueError("DataLoader: the data set is empty")
@@ -63,13 +65,23 @@ class DataLoader:
                 f"DataLoader: {self.samples} samples make no batch of {batch_size}, and drop_last "
                 "drops what is shorter"
             )
-        self._plan = _plan(transform, self.arrays[0]) if self.arrays else None
-        if not self.arrays and any(isinstance(step, PadCrop | Flip) for step in steps(transform)):
-            raise ValueError(
-                "DataLoader: PadCrop and Flip work on sets in memory; a set with a __getitem__ "
-                "of its own does such things there"
-            )
+        self._plan = self._planned()
         self.set_epoch(0)
+
+    def _planned(self) -> Any:
+        """What is done to the first array of a set in memory; images go to the device once."""
+        if self.arrays:
+            x, *others = self.arrays
+            plan = _plan(self.transform, x)
+            self.arrays = self.device.array(x) if x.ndim == 4 else x, *others
+            return plan
+        for step in steps(self.transform):
+            if isinstance(step, PadCrop | Flip | Drawn):
+                raise ValueError(
+                    f"DataLoader: {step} can only work on sets in memory; a set with a "
+                    "__getitem__ of its own does such things there"
+                )
+        return None
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -118,6 +130,8 @@ class DataLoader:
     def _loaded(self, parts: list[np.ndarray]) -> Generator[tuple[Columns, np.ndarray]]:
         """Yield, for samples `parts` in turn, arrays and the rows in them that make the batch."""
         if self.workers and not self.arrays:
+            from .threads import in_order  # few sets are not in memory
+
             return in_order(self._collect, parts, self.workers, self.workers * self.prefetch)
         return (self._collect(part) for part in parts)
 
@@ -134,18 +148,9 @@ class DataLoader:
             raise
 
     def _batch(self, columns: Columns, index: np.ndarray, epoch: int) -> tuple[Tensor, ...]:
-        x, *others = columns
-        plan = self._plan or _plan(self.transform, x)
-        if plan.scale is None:
-            batch = x[index]
-        else:
-            k = device("cpu").kernels
-            y = k.empty_image((len(index), *x.shape[1:]), plan.scale.dtype)
-            draws = self.seed, epoch, plan.pad, plan.flip
-            batch = k.image_batch(x, index, plan.scale, plan.shift, y, *draws)
-        for function in plan.after:
-            batch = function(batch)
-        return Tensor(batch), *(Tensor(a[index]) for a in others)
+        plan = self._plan or _plan(self.transform, columns[0])
+        batch = plan.batch(self.device, columns, index, self.seed, epoch)
+        return tuple(Tensor(a, device=self.device) for a in batch)
 
 
 def _drawn_seed() -> int:
@@ -189,7 +194,7 @@ def _stack(items: Sequence[Any]) -> np.ndarray:
     return _numbers(stacked)
 
 
-def _plan(transform: Any, x: np.ndarray) -> Plan:
+def _plan(transform: Any, x: np.ndarray) -> Any:
     """Return what is done to x: arguments of the kernel, which knows images only."""
     if x.ndim == 4:
         return fold(transform, x.dtype, x.shape[3])

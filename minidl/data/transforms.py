@@ -1,7 +1,8 @@
 """What happens to images on their way into a batch.
 
 The four transforms here are not code but numbers: a list of them folds into the arguments of one
-kernel call for the whole batch (`image_batch`). Any other callable gets the finished batch.
+kernel call for the whole batch (`image_batch`). RandomAffine, Cutout and MixUp, in augment.py, work
+likewise. Any other callable gets the finished batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from ..backend import Array, Device
 
 Numbers = float | Sequence[float]
 
@@ -43,7 +46,11 @@ class Flip:
     """Mirror half of the images left to right."""
 
 
-KERNEL = (Scale, Normalize, PadCrop, Flip)
+class Drawn:
+    """A transform of augment.py, which is loaded with the first of them."""
+
+
+KERNEL = (Scale, Normalize, PadCrop, Flip, Drawn)
 
 
 class Compose:
@@ -63,7 +70,24 @@ class Plan(NamedTuple):
     shift: np.ndarray | None
     pad: int
     flip: bool
-    after: list[Callable[[np.ndarray], np.ndarray]]
+    after: list[Callable[[Array], Array]]
+
+    def batch(
+        self, where: Device, columns: Sequence[Array], index: np.ndarray, seed: int, epoch: int
+    ) -> list[Array]:
+        """Samples `index` of the columns, the first of them transformed, on a device."""
+        x, *others = columns
+        x = x[index] if self.scale is None else self.images(where, x, index, seed, epoch)
+        for function in self.after:
+            x = function(x)
+        return [x, *(a[index] for a in others)]
+
+    def images(self, where: Device, x: Array, index: np.ndarray, seed: int, epoch: int) -> Array:
+        """Images of these numbers, mirrored, cropped and scaled."""
+        k = where.kernels
+        y = k.empty_image((len(index), *x.shape[1:]), self.scale.dtype)
+        arrays = (where.array(a) for a in (x, index, self.scale, self.shift))
+        return k.image_batch(*arrays, y, seed, epoch, self.pad, self.flip)
 
 
 def steps(transform: Any) -> list[Any]:
@@ -79,18 +103,22 @@ def steps(transform: Any) -> list[Any]:
     return [] if transform is None else [transform]
 
 
-def fold(transform: Any, dtype: np.dtype, channels: int) -> Plan:
-    """Fold transforms of images of this dtype into one Plan.
+def fold(transform: Any, dtype: np.dtype, channels: int) -> Any:
+    """Fold transforms of images of this dtype into one Plan, or an Augmentation.
 
     Bytes count from 0 to 1 unless a Scale says otherwise.
     """
     todo = steps(transform)
+    if any(isinstance(step, Drawn) for step in todo):
+        from . import augment
+
+        return augment.fold(todo, dtype, channels)
     if dtype != np.uint8 and dtype.kind != "f":
         raise TypeError(f"transform: images are uint8 or floating, got {dtype}")
     if dtype == np.uint8 and not any(isinstance(step, Scale) for step in todo):
         todo.insert(0, Scale())
     scale, shift, pad, flip = np.ones(channels), np.zeros(channels), 0, False
-    after: list[Callable[[np.ndarray], np.ndarray]] = []
+    after: list[Callable[[Array], Array]] = []
     for step in todo:
         if after and isinstance(step, KERNEL):
             raise ValueError(f"transform: {step} stands after {after[-1]!r}; functions come last")
