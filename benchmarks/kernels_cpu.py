@@ -95,6 +95,7 @@ def others() -> list[Case]:
     pixels = np.zeros((1000, 32, 32, 3), np.uint8)
     batch = np.empty((BATCH, 32, 32, 3), np.float32)
     norm = draw(3), draw(3), batch, 1, 2, 4, True
+    turned = np.rint(draw(BATCH, 2, 3) * 2.0**32).astype(np.int64)
     rows, dense, flat = draw(BATCH, 784), draw(784, 128), np.empty((BATCH, 128), np.float32)
     theirs = torch_others(x, dy, p) if torch else {}
     calls = {
@@ -117,6 +118,7 @@ def others() -> list[Case]:
         "adam_step_ 170k": lambda k: k.adam_step_(g, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.0, False),
         "sgd_step_ 170k": lambda k: k.sgd_step_(g, lr, p, v, 0.9, 0.0, False),
         "image_batch 32x32x3": lambda k: k.image_batch(pixels, label, *norm),
+        "affine_batch 32x32x3": lambda k: k.affine_batch(pixels, label, turned, *norm[:3], False),
     }
     return [(name, call, theirs.get(name)) for name, call in calls.items()]
 

@@ -10,7 +10,11 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def accuracy(output: np.ndarray, target: np.ndarray) -> float:
-    """The fraction of rows of output (N, C) whose largest entry stands at target (N,)."""
+    """The fraction of rows of output (N, C) whose largest entry stands at target (N,).
+
+    Where target is probabilities (N, C), as MixUp makes them, at its largest.
+    """
+    target = target.argmax(1) if target.ndim == 2 else target
     return float((output.argmax(1) == target).mean())
 
 

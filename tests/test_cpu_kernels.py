@@ -57,6 +57,8 @@ def image_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
     index, scale = np.array([3, 0, 8, 3]), np.array([0.5, 2, 0.25], np.float32)
     for images, pad, flip in [(pixels, 0, False), (pixels, 2, True), (draw(9, 7, 6, 3), 9, True)]:
         yield "image_batch", (images, index, scale, -scale, (4, 7, 6, 3), 2**40 + 5, 3, pad, flip)
+        matrix = np.random.default_rng(pad).integers(-(2**33), 2**33, (4, 2, 3))
+        yield "affine_batch", (images, index, matrix, scale, -scale, (4, 9, 5, 3), flip)
 
 
 def other_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -114,6 +114,39 @@ MUTANTS = [
     ),
     # ---- guards and addresses
     Mutant(
+        "a moved image takes pixels past its last row", "augment", "affine_batch",
+        "0 <= h < height and 0 <= v < width:\n                value +=",
+        "0 <= h <= height and 0 <= v < width:\n                value +=",
+    ),
+    Mutant(
+        "an edge that repeats the row before the last", "augment", "affine_batch",
+        "h, v = min(max(h, 0), height - 1)", "h, v = min(max(h, 0), max(height - 2, 0))",
+    ),
+    Mutant(
+        "a pixel of weight 0 counts", "augment", "affine_batch",
+        "if known and weight > real(0)", "if known and weight >= real(0)",
+    ),
+    Mutant(
+        "a place is rounded to whole pixels", "augment", "affine_batch",
+        "place >> 8 & 0xFFFFFF", "place >> 8 & 0xFF0000",
+    ),
+    Mutant(
+        "a row's last block runs over its end", "augment", "uniform_rows",
+        "if 4 * part + k < y.shape[1]:", "if 4 * part + k <= y.shape[1]:",
+    ),
+    Mutant(
+        "a square that wraps around to the right", "augment", "cutout_",
+        "max(left, 0) + cuda.blockIdx.z", "left + cuda.blockIdx.z",
+    ),
+    Mutant(
+        "a square one row too high", "augment", "cutout_",
+        "if i < min(top + size, x.shape[1])", "if i <= min(top + size, x.shape[1] - 1)",
+    ),
+    Mutant(
+        "a sample mixed with its neighbour", "augment", "mixup",
+        "(one - share) * x[m, k]", "(one - share) * x[n, k]",
+    ),
+    Mutant(
         "a window reaches one line too far", "window", "conv2d",
         "line < lines and 0 <= h + line < height and 0 <= v + cell < width:\n                out",
         "line < lines and 0 <= h + line <= height and 0 <= v + cell < width:\n                out",

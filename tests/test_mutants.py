@@ -475,6 +475,60 @@ def mirrored_upside_down(images, index, scale, shift, y, seed, epoch, pad, flip)
     return y
 
 
+@mutant("uniform_rows")
+def numbers_of_places_in_the_batch(index, y, seed, epoch, stream):
+    return right.uniform_rows(np.arange(len(index)), y, seed, epoch, stream)
+
+
+@mutant("uniform_rows")
+def the_first_block_again(index, y, seed, epoch, stream):
+    right.uniform_rows(index, y, seed, epoch, stream)
+    y[:, 4:8] = y[:, : y[:, 4:8].shape[1]]
+    return y
+
+
+@mutant("affine_batch")
+def places_rounded_in_float32(images, index, matrix, scale, shift, y, edge):
+    near = (matrix.astype(np.float32) * np.float32(2.0**-32)).astype(np.float64)
+    near = np.round(near * 2.0**20) * 2.0**-20
+    fixed = (near * 2.0**32).astype(np.int64)
+    return right.affine_batch(images, index, fixed, scale, shift, y, edge)
+
+
+@mutant("affine_batch")
+def rows_and_columns_swapped(images, index, matrix, scale, shift, y, edge):
+    return right.affine_batch(images, index, matrix[:, ::-1], scale, shift, y, edge)
+
+
+@mutant("affine_batch")
+def zeros_where_the_edge_should_go_on(images, index, matrix, scale, shift, y, edge):
+    return right.affine_batch(images, index, matrix, scale, shift, y, False)
+
+
+@mutant("affine_batch", "inf and NaN")
+def weight_0_counts(images, index, matrix, scale, shift, y, edge):
+    around = images[:, :1, :1, :].sum() * 0  # one NaN pixel spoils all
+    right.affine_batch(images, index, matrix, scale, shift, y, edge)
+    return put(y + around, y)
+
+
+@mutant("cutout_")
+def square_moved_into_the_image(x, corner, value, size):
+    return right.cutout_(x, np.maximum(corner, 0), value, size)
+
+
+@mutant("cutout_", "runs")
+def negative_corners_refused(x, corner, value, size):
+    if corner.min(initial=0) < 0:
+        raise IndexError("negative corner")
+    return right.cutout_(x, corner, value, size)
+
+
+@mutant("mixup")
+def shares_swapped(x, index, lam, y):
+    return right.mixup(x, index, 1 - lam, y)
+
+
 # Rows
 
 

@@ -453,6 +453,68 @@ def test_a_batch_of_images_is_scaled_and_mirrored_whole():
     assert flips == {(6, 8, 10), (10, 8, 6)}
 
 
+def test_a_row_of_random_numbers_follows_from_the_samples_number():
+    u = k.uniform_rows(np.array([7, 2**33 + 7, 7]), np.empty((3, 6)), 2**40 + 3, 9, 2)
+    for row, high in zip(u, (0, 2)):
+        counter = [np.array([c], np.uint64) for c in (7, high, 9, 2)]
+        same(row[:4], [(w[0] >> 8) * 2.0**-24 for w in philox4x32(*counter, 3, 2**8)])
+        counter[3] += np.uint64(1)
+        same(row[4:], [(w[0] >> 8) * 2.0**-24 for w in philox4x32(*counter, 3, 2**8)[:2]])
+    same(u[2], u[0])
+
+
+def moved(image, matrix, edge=False, scale=1.0, shift=0.0):
+    """An image (H, W) after affine_batch; the matrix in pixels."""
+    x = np.array(image, np.float64)[None, ..., None]
+    fixed = np.rint(np.array([matrix]) * 2.0**32).astype(np.int64)
+    y = np.empty_like(x)
+    k.affine_batch(x, np.array([0]), fixed, *arrays([scale], [shift]), y, edge)
+    return y[0, ..., 0]
+
+
+def test_an_image_is_moved_to_pixels_and_between_them():
+    image, half = [[1, 2, 4], [8, 16, 32]], 0.5
+    same(moved(image, [[1, 0, 0], [0, 1, 0]]), image)
+    same(moved(image, [[-1, 0, 2], [0, 1, 0]]), [[4, 2, 1], [32, 16, 8]])  # mirrored
+    same(moved(image, [[1, 0, 1], [0, 1, -1]]), [[0, 0, 0], [2, 4, 0]])
+    same(moved(image, [[1, 0, 1], [0, 1, -1]], edge=True), [[2, 4, 4], [2, 4, 4]])
+    same(moved(image, [[1, 0, half], [0, 1, 0]]), [[1.5, 3, 2], [12, 24, 16]])
+    same(moved(image, [[1, 0, half], [0, 1, 0]], edge=True), [[1.5, 3, 4], [12, 24, 32]])
+    same(moved(image, [[1, 0, -0.25], [0, 1, half]])[0], [0.75 * 4.5, 0.25 * 4.5 + 0.75 * 9, 15.75])
+    same(moved(image, [[0, 0, 2], [0, 0, 0]], scale=3.0, shift=5.0), np.full((2, 3), 17))
+    same(moved(image, [[0, 0, 9], [0, 0, 9]], scale=3.0, shift=5.0), np.full((2, 3), 5))
+    # a quarter turn about the centre of a square
+    same(moved([[1, 2], [3, 4]], [[0, 1, 0], [-1, 0, 1]]), [[3, 1], [4, 2]])
+
+
+def test_a_pixel_of_weight_0_does_not_count_in_a_moved_image():
+    image, nan_at_the_end = [[1, 2, NAN]], [[1, 0, 0], [0, 1, 0]]
+    same(moved(image, nan_at_the_end), image)
+    same(moved(image, [[1, 0, 0.5], [0, 1, 0]]), [[1.5, NAN, NAN]])
+    same(moved([[INF, 1, -INF]], [[1, 0, 0.5], [0, 1, 0]]), [[INF, -INF, -INF]])
+    with np.errstate(invalid="ignore"):
+        same(moved([[INF, -INF]], [[1, 0, 0.5], [0, 1, 0]]), [[NAN, -INF]])
+
+
+def test_a_square_is_cut_out_as_far_as_it_lies_in_the_image():
+    x = np.zeros((4, 3, 3, 1))
+    k.cutout_(x, np.array([[-1, -1], [1, 0], [2, 2], [-5, 0]]), np.array([7.0]), 2)
+    same(x[0, ..., 0], [[7, 0, 0], [0, 0, 0], [0, 0, 0]])
+    same(x[1, ..., 0], [[0, 0, 0], [7, 7, 0], [7, 7, 0]])
+    same(x[2, ..., 0], [[0, 0, 0], [0, 0, 0], [0, 0, 7]])
+    same(x[3], np.zeros((3, 3, 1)))
+    pair = k.cutout_(np.ones((1, 1, 2, 2)), np.array([[0, 1]]), np.array([3.0, NAN]), 5)
+    same(pair[0, 0], [[1, 1], [3, NAN]])
+
+
+def test_samples_are_mixed_with_others():
+    x, lam = arrays([[1, 10], [2, 20], [4, 40]], [0.75, 0])
+    same(k.mixup(x, np.array([2, 0]), lam, np.empty((2, 2))), [[1.75, 17.5], [1, 10]])
+    odd = np.array([[INF], [1.0]])
+    with np.errstate(invalid="ignore"):  # 0 * inf
+        same(k.mixup(odd, np.array([1, 0]), np.ones(2), np.empty((2, 1))), [[INF], [NAN]])
+
+
 # Rows
 
 
