@@ -214,13 +214,19 @@ def fold(todo: Sequence[Any], dtype: np.dtype, channels: int) -> Augmentation:
         found[kind], rank, shifted = step, mine, shifted or kind is Normalize
     affine, cutout = found.get(RandomAffine), found.get(Cutout)
     moves = [] if affine is None else [step for step in todo if type(step) in _MOVES]
-    value = np.zeros(channels)
-    if cutout is not None:
-        late = [s for s in todo[todo.index(cutout) :] if isinstance(s, Scale | Normalize)]
-        after = transforms.fold(late, np.dtype(np.float64), channels)
-        value = value + np.asarray(cutout.fill) * after.scale + after.shift
+    value = np.zeros(channels) if cutout is None else _filled(cutout, todo, channels)
     edge = affine is not None and _PADDING[affine.padding_mode]
     return Augmentation(plan, moves, edge, cutout, value.astype(plan.scale.dtype), found.get(MixUp))
+
+
+def _filled(cutout: Cutout, todo: Sequence[Any], channels: int) -> np.ndarray:
+    """What a Cutout fills in, after all that stands behind it."""
+    fill = np.asarray(cutout.fill, np.float64)
+    if fill.shape not in ((), (1,), (channels,)):
+        raise ValueError(f"transform: {cutout}: fill is one number or {channels}, one per channel")
+    late = [s for s in todo[todo.index(cutout) :] if isinstance(s, Scale | Normalize)]
+    plan = transforms.fold(late, np.dtype(np.float64), channels)
+    return fill * plan.scale + plan.shift
 
 
 def _range(name: str, value: Numbers, least: float, most: float) -> tuple[float, float]:
@@ -255,11 +261,13 @@ def _matrices(linear: np.ndarray, constant: np.ndarray) -> np.ndarray:
 
 
 def _crop(step: PadCrop, u: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Matrices of the crops: by whole pixels."""
     moved = np.floor(u[:, _CROP] * (2 * step.pad + 1)) - step.pad
     return _matrices(np.eye(2), moved)
 
 
 def _flip(step: Flip, u: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Matrices that mirror half of the images, and leave the others."""
     sign = np.where(u[:, _FLIP] < 0.5, -1.0, 1.0)
     matrix = _matrices(np.eye(2), np.stack([(1 - sign) / 2 * (width - 1), 0 * sign], axis=1))
     matrix[:, 0, 0] = sign
