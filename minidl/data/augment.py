@@ -5,6 +5,7 @@ does. Its random numbers are drawn on the CPU, on every device: places are hande
 integers, so no rounding of a device decides which pixels count.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,16 +50,18 @@ class RandomAffine(Drawn):
 
     def __post_init__(self) -> None:
         known("padding_mode", self.padding_mode, _PADDING)
-        self.ranges()
+        self.ranges  # noqa: B018  (numbers that make no sense are refused here)
 
+    @functools.cached_property
     def ranges(self) -> np.ndarray:
         """The least and largest angle, move to the right and down, zoom, and shear (6, 2)."""
         right, down = self.translate or (0.0, 0.0)
-        along, across = self.shear or 0.0, 0.0
+        along: Any = self.shear or 0.0
+        across: Any = 0.0
         if np.size(along) not in (1, 2, 4):
             raise ValueError(f"RandomAffine: shear is one, two or four numbers, got {self.shear}")
         if np.size(along) == 4:
-            along, across = self.shear[:2], self.shear[2:]  # type: ignore[index]
+            along, across = along[:2], along[2:]
         found = [
             _range("degrees", self.degrees, -360, 360),
             _range("translate", right, -1, 1),
@@ -71,7 +74,7 @@ class RandomAffine(Drawn):
 
     def matrices(self, u: np.ndarray, height: int, width: int) -> np.ndarray:
         """For each image, from a place after the move to the place before: (N, 3, 3)."""
-        low, high = self.ranges().T
+        low, high = self.ranges.T
         turn, right, down, zoom, along, across = (low + u[:, _AFFINE] * (high - low)).T
         turn, along, across = np.deg2rad(turn), np.deg2rad(along), np.deg2rad(across)
         # a rotation after a shear along the rows after one along the columns; determinant 1
@@ -229,9 +232,9 @@ def _filled(cutout: Cutout, todo: Sequence[Any], channels: int) -> np.ndarray:
     return fill * plan.scale + plan.shift
 
 
-def _range(name: str, value: Numbers, least: float, most: float) -> tuple[float, float]:
+def _range(name: str, value: Any, least: float, most: float) -> tuple[float, float]:
     """The range that a number x (from -x to x) or two numbers mean."""
-    low, high = value if np.ndim(value) else (-value, value)  # type: ignore[operator, misc]
+    low, high = value if np.ndim(value) else (-value, value)
     if not least <= low <= high <= most:
         raise ValueError(
             f"RandomAffine: {name} goes from {low} to {high}, but must rise from {least} to {most} "

@@ -66,8 +66,8 @@ class Compose:
 class Plan(NamedTuple):
     """Arguments of `image_batch`, and the functions that get the batch after it."""
 
-    scale: np.ndarray | None  # None: no images, the kernel is not called
-    shift: np.ndarray | None
+    scale: Array  # None: no images, the kernel is not called
+    shift: Array
     pad: int
     flip: bool
     after: list[Callable[[Array], Array]]
