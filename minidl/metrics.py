@@ -9,13 +9,18 @@ from . import check
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
+def _classes(target: np.ndarray) -> np.ndarray:
+    """Class numbers (N,) as they are; of probabilities (N, C) the largest."""
+    target = np.asarray(target)
+    return target.argmax(1) if target.ndim == 2 else target
+
+
 def accuracy(output: np.ndarray, target: np.ndarray) -> float:
     """The fraction of rows of output (N, C) whose largest entry stands at target (N,).
 
     Where target is probabilities (N, C), as MixUp makes them, at its largest.
     """
-    target = target.argmax(1) if target.ndim == 2 else target
-    return float((output.argmax(1) == target).mean())
+    return float((output.argmax(1) == _classes(target)).mean())
 
 
 def top_k_accuracy(k: int) -> Metric:
@@ -29,7 +34,7 @@ def top_k_accuracy(k: int) -> Metric:
 
     def top_k(output: np.ndarray, target: np.ndarray) -> float:
         score = np.where(np.isnan(output), np.inf, output)
-        place = np.asarray(target)[:, None]
+        place = _classes(target)[:, None]
         own = np.take_along_axis(score, place, 1)
         ahead = (score > own) | ((score == own) & (np.arange(score.shape[1]) < place))
         return float((ahead.sum(1) < k).mean())

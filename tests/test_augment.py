@@ -338,6 +338,16 @@ def test_batches_made_on_cuda_are_those_of_the_cpu(cuda, transform):
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=2e-6)
 
 
+def test_a_network_on_cuda_is_trained_on_batches_made_there(cuda):
+    losses = []
+    for where in (cuda, "cpu"):
+        minidl.manual_seed(0)
+        loader = DataLoader(noise(), 4, shuffle=True, seed=3, transform=ALL[:-1], device=where)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(90, 4)).to(where)
+        losses.append(fit(model, loader, epochs=2, lr=0.01, progress=False)["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
 def test_a_set_of_ones_own_goes_to_cuda_too(cuda):
     own = [(np.full((2, 3, 1), i, np.uint8), i) for i in range(5)]
     x, y = next(iter(DataLoader(own, 5, transform=Scale(1), device="cuda")))

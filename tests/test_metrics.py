@@ -27,6 +27,13 @@ def test_of_equal_entries_the_first_is_the_larger():
         assert top_k_accuracy(1)(odd, np.array(target)) == accuracy(odd, np.array(target))
 
 
+def test_where_targets_are_probabilities_the_largest_counts():
+    output = np.array([[0.1, 0.5, 0.4], [0.6, 0.3, 0.1]])
+    target = np.array([[0.2, 0.7, 0.1], [0.2, 0.4, 0.4]])
+    assert accuracy(output, target) == 0.5
+    assert [top_k_accuracy(k)(output, target) for k in (1, 2)] == [0.5, 1]
+
+
 def test_metrics_go_into_evaluate():
     minidl.manual_seed(0)
     x, y = np.random.default_rng(0).normal(size=(20, 4)).astype("f"), np.arange(20) % 6

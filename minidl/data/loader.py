@@ -23,10 +23,11 @@ class DataLoader:
     `__len__` and `__getitem__`. transform: see transforms.py; it applies to x. A batch
     is a tuple of Tensors on the device: images float32 (N, H, W, C), labels int64 (N,).
 
-    Sets in memory are gathered, augmented and scaled by one kernel call. Order and
-    augmentation depend on seed, epoch and the sample's number alone, so batch size, workers and
-    resuming change neither; without a seed, `minidl.manual_seed` decides. Threads (`workers`, each
-    `prefetch` batches ahead) serve only a `__getitem__` of yours, which they call at once.
+    Sets in memory are gathered, moved and scaled by one kernel call, on `device`, to which their
+    images are brought once; a function of yours gets an array there. Order and augmentation depend
+    on seed, epoch and the sample's number alone, so batch size, workers, device and resuming change
+    neither; without a seed, `minidl.manual_seed` decides. Threads (`workers`, each `prefetch`
+    batches ahead) serve only a `__getitem__` of yours, which they call at once.
 
     Each `for` loop is one epoch; `epoch` counts them. `state_dict()`, taken inside the loop or
     between two, lets another loader go on after the last batch that was handed out.
