@@ -6,6 +6,7 @@ And what draws the random numbers for it, cuts squares out, and mixes samples.
 import numpy as np
 
 from ..roles import Array, InOut, Out
+from .elementwise import quiet
 from .random import philox4x32
 
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -80,6 +81,7 @@ def uniform_rows(index: Array, y: Out, seed: int, epoch: int, stream: int) -> Ar
     return y
 
 
+@quiet
 def affine_batch(
     images: Array,
     index: Array,
@@ -138,6 +140,7 @@ def cutout_(x: InOut, corner: Array, value: Array, size: int) -> Array:
     return x
 
 
+@quiet
 def mixup(x: Array, index: Array, lam: Array, y: Out) -> Array:
     """y[n] = lam[n] x[n] + (1 - lam[n]) x[index[n]].
 
