@@ -114,9 +114,9 @@ MUTANTS = [
     ),
     # ---- guards and addresses
     Mutant(
-        "a moved image takes pixels past its last row", "augment", "affine_batch",
+        "a moved image loses its last row", "augment", "affine_batch",
         "0 <= h < height and 0 <= v < width:\n                value +=",
-        "0 <= h <= height and 0 <= v < width:\n                value +=",
+        "0 <= h < height - 1 and 0 <= v < width:\n                value +=",
     ),
     Mutant(
         "an edge that repeats the row before the last", "augment", "affine_batch",
@@ -131,12 +131,12 @@ MUTANTS = [
         "place >> 8 & 0xFFFFFF", "place >> 8 & 0xFF0000",
     ),
     Mutant(
-        "a row's last block runs over its end", "augment", "uniform_rows",
-        "if 4 * part + k < y.shape[1]:", "if 4 * part + k <= y.shape[1]:",
+        "the words of a block from the last to the first", "augment", "uniform_rows",
+        "unit(words[k], real)", "unit(words[3 - k], real)",
     ),
     Mutant(
-        "a square that wraps around to the right", "augment", "cutout_",
-        "max(left, 0) + cuda.blockIdx.z", "left + cuda.blockIdx.z",
+        "a square that reaches out on top turns back", "augment", "cutout_",
+        "i = max(top, 0) +", "i = abs(top) +",
     ),
     Mutant(
         "a square one row too high", "augment", "cutout_",

@@ -30,7 +30,12 @@ def _uniform_rows(d: Draw) -> Values:
 
 
 # Weights are exact but for their product: 4 terms of two products, scale and shift.
-@case("affine_batch", bound=magnitudes)
+# A NaN in scale or shift would hide those in pixels.
+@case(
+    "affine_batch",
+    bound=magnitudes,
+    specials=lambda v: ["images"] if v["images"].dtype.kind == "f" else ["scale", "shift"],
+)
 def _affine_batch(d: Draw) -> Values:
     m, height, width, c = d.size(1, 4), d.size(1, 5, 12), d.size(1, 5, 12), d.size(1, 3)
     kind = d.pick("images", "uint8", None)
