@@ -39,11 +39,11 @@ from .random import Generator, manual_seed, rand, randn  # noqa: E402
 from .tensor import Tensor, from_dlpack, tensor  # noqa: E402
 
 __all__ = [
-    "__version__", "abs", "add", "argmax", "clip", "Device", "device", "div", "exp",
-    "from_dlpack", "Generator", "log", "manual_seed", "matmul", "max", "maximum", "mean",
-    "minimum", "mul", "neg", "no_grad", "ops", "permute", "pow", "rand", "randn", "relu",
-    "reshape", "set_matmul", "sigmoid", "sqrt", "sub", "sum", "take", "tanh", "Tensor",
-    "tensor", "where",
+    "__version__", "abs", "add", "argmax", "cat", "chunk", "clip", "concat", "Device", "device",
+    "div", "exp", "from_dlpack", "Generator", "log", "manual_seed", "matmul", "max", "maximum",
+    "mean", "minimum", "mul", "neg", "no_grad", "ops", "permute", "pow", "rand", "randn", "relu",
+    "reshape", "set_matmul", "sigmoid", "split", "sqrt", "stack", "sub", "sum", "take", "tanh",
+    "Tensor", "tensor", "where",
 ]  # fmt: skip
 
 _LATER = (

@@ -8,10 +8,12 @@ from .backend import Array
 from .kernels import shapes
 
 
-def fail(op: str, problem: str, hint: str = "", **arrays: Array | None) -> NoReturn:
-    """ValueError: op, problem, the shapes of the arrays, hint."""
+def fail(
+    op: str, problem: str, hint: str = "", error: type[Exception] = ValueError, **arrays: Any
+) -> NoReturn:
+    """An error that says: op, problem, the shapes of the arrays, hint."""
     given = ", ".join(f"{name} {a.shape}" for name, a in arrays.items() if a is not None)
-    raise ValueError(f"{op}: {problem}" + f" ({given})" * bool(given) + f"; {hint}" * bool(hint))
+    raise error(f"{op}: {problem}" + f" ({given})" * bool(given) + f"; {hint}" * bool(hint))
 
 
 def rank(op: str, name: str, x: Array, wanted: int, layout: str, hint: str = "") -> None:
@@ -61,11 +63,11 @@ def _readable(numbers: Array) -> bool:
     return bool(numbers.size) and numbers.device == "cpu"
 
 
-def rows(op: str, index: Array, x: Array) -> None:
-    """index picks rows that x has. IndexError otherwise, on the CPU."""
-    if _readable(index) and not (-len(x) <= index.min() and index.max() < len(x)):
-        bad = index.min() if index.min() < -len(x) else index.max()
-        raise IndexError(f"{op}: row {bad} is out of range (x {x.shape})")
+def within(op: str, what: str, index: Array, low: int, high: int, /, **arrays: Array) -> None:
+    """The numbers of index lie in [low, high). IndexError otherwise, on the CPU."""
+    if _readable(index) and not (low <= index.min() and index.max() < high):
+        bad = index.min() if index.min() < low else index.max()
+        fail(op, f"{what} {bad} is out of range [{low}, {high})", error=IndexError, **arrays)
 
 
 def labels(op: str, label: Array, classes: int, x: Array, ignore: int | None = None) -> None:

@@ -54,7 +54,7 @@ def _make(integer: tuple[str, ...], any_dtype: bool, view: bool, function: Calla
                 return call(*_lift(name, inputs), **static)
             array, node = t.data, t.node
             if t.device is not device:
-                device = _same_device(name, names[i], device, t.device)
+                device = _same_device(name, names, i, device, t.device)
             if (array.dtype is not dtype or integer) and not any_dtype:
                 dtype = _same_dtype(name, names, i, array.dtype, dtype, integer)
             arrays.append(array)
@@ -103,18 +103,18 @@ def _lift(name: str, inputs: tuple) -> list:
     return lifted
 
 
-def _same_device(name: str, parameter: str, device: Any, other: Any) -> Any:
+def _same_device(name: str, names: list[str], i: int, device: Any, other: Any) -> Any:
     if device is not None:
         raise RuntimeError(
-            f"{name}: {parameter} is on {other.name!r}, but the inputs before it are on "
-            f"{device.name!r}; move one with .to(...)"
+            f"{name}: {names[min(i, len(names) - 1)]} is on {other.name!r}, but the inputs before "
+            f"it are on {device.name!r}; move one with .to(...)"
         )
     return other
 
 
 def _same_dtype(name, names, i, dtype, expected, integer):
     """The dtype that the float inputs share. TypeError where one is of another kind."""
-    parameter = names[i]
+    parameter = names[min(i, len(names) - 1)]  # the last may be *xs
     if parameter in integer:
         if dtype.kind not in "iu":
             raise TypeError(f"{name}: {parameter} is {dtype}, but must be integers")

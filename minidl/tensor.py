@@ -41,7 +41,7 @@ class Tensor:
             dim: Any = None,
             keepdim: bool = False,
         ) -> "Tensor": ...
-        def _varied(self, *args: Any, **named: Any) -> "Tensor": ...
+        def _any(self, *args: Any, **named: Any) -> "Tensor": ...
         def astype(self, dtype: Any) -> "Tensor": ...
         def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor": ...
 
@@ -50,7 +50,7 @@ class Tensor:
         __lt__ = __le__ = __gt__ = __ge__ = maximum = minimum = _binary
         __neg__ = __abs__ = abs = exp = log = sqrt = relu = sigmoid = tanh = _unary
         sum = mean = max = argmax = _reduction
-        reshape = view = permute = transpose = clip = clamp = where = _varied
+        reshape = view = permute = transpose = clip = clamp = where = split = chunk = _any
         T: "Tensor"
 
     def __init__(

@@ -84,7 +84,7 @@ def test_indexing_is_numpys():
     ("key", "error", "words"),
     [
         (5, IndexError, r"getitem: index 5 is out of bounds .* \(x \(3, 2\)\)"),
-        ([0, 3], IndexError, r"take: row 3 is out of range \(x \(3, 2\)\)"),
+        ([0, 3], IndexError, r"take: row 3 is out of range \[-3, 3\) \(x \(3, 2\)\)"),
         ([-4], IndexError, "take: row -4 is out of range"),
         ([0.5], TypeError, "take: index is float32, but must be integers"),
         (np.array([True, False, True]), TypeError, "use np.flatnonzero"),

@@ -24,7 +24,12 @@ def _fill(d: Draw) -> Values:
     "take",
     bound={"take": exact, "": products},
     rejects=(
-        bad("row 5 is out of range (x (5, 2))", zeros(5, 2), np.array([0, 5]), error=IndexError),
+        bad(
+            "row 5 is out of range [-5, 5) (x (5, 2))",
+            zeros(5, 2),
+            np.array([0, 5]),
+            error=IndexError,
+        ),
         bad("index is float32, but must be integers", zeros(5, 2), zeros(1), error=TypeError),
     ),
 )

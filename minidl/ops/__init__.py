@@ -20,6 +20,7 @@ _load, _later = later(
     activation="elu gelu leaky_relu relu6 sigmoid silu softplus tanh",
     distance="binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div l1_loss "
     "mse_loss smooth_l1_loss",
+    join="cat chunk concat split stack",
     select="abs clip minimum where",
     likelihood="cross_entropy_soft cross_entropy_weighted nll_loss",
 )
@@ -41,7 +42,7 @@ def _relation(relation: str) -> Any:
 
 
 def _loaded(name: str) -> Any:
-    return lambda *inputs: _load(name)(*inputs)
+    return lambda *inputs, **static: _load(name)(*inputs, **static)
 
 
 def _reduction(op: Any) -> Any:
@@ -70,13 +71,11 @@ def _index(self: Tensor, key: Any) -> Tensor:
     if isinstance(key, Tensor):
         key = key.data
     if _is_array(key):
-        index = Tensor(key, device=self.device)
+        none = isinstance(key, list) and not key  # or Tensor would make floats of nothing
+        index = Tensor(key, dtype="int64" if none else None, device=self.device)
         if index.dtype.kind == "b":
             raise TypeError("getitem: index with a mask is not there; use np.flatnonzero(mask)")
         return take(self, index)
-    for part in key if isinstance(key, tuple) else ():
-        if _is_array(part):
-            raise TypeError("getitem: an array can index the first axis alone, as x[array]")
     return getitem(self, key=key)
 
 
@@ -131,6 +130,8 @@ _METHODS = {
     "clip": _clip,
     "clamp": _clip,
     "where": lambda self, condition, other: _load("where")(condition, self, other),
+    "split": _loaded("split"),
+    "chunk": _loaded("chunk"),
     "softmax": lambda self, dim=-1: softmax(self, axis=dim),
     "log_softmax": lambda self, dim=-1: log_softmax(self, axis=dim),
     "sum": _reduction(sum),

@@ -1,5 +1,7 @@
 """Other views of the same numbers, and rows picked by number."""
 
+from operator import index as whole
+
 from .. import check
 from ..kernels import shapes
 from ..op import op
@@ -35,10 +37,21 @@ def permute(k, x, *, axes):
     return x.transpose(axes), (grad_x,)
 
 
+def _part(part):
+    """A part of a key; a number as an int, for NumPy copies what a 0-d array or a bool picks."""
+    if part is None or part is ... or isinstance(part, slice):
+        return part
+    try:
+        return whole(None if isinstance(part, bool) else part)
+    except TypeError:
+        hint = "an array can index the first axis alone, as x[array]"
+        raise TypeError(f"getitem: no index can be a {type(part).__name__}; {hint}") from None
+
+
 @op(any_dtype=True, view=True)
 def getitem(k, x, *, key):
     """x[key] for numbers, slices, None and ...: a view."""
-    key = key if isinstance(key, tuple) else (key,)
+    key = tuple(map(_part, key if isinstance(key, tuple) else (key,)))
     key = key if any(part is ... for part in key) else (*key, ...)  # or NumPy returns a scalar
     try:
         y = x[key]
@@ -59,7 +72,7 @@ def take(k, x, index):
     """x[index]: rows of x (M, ...) by their numbers; a row taken twice gets both gradients."""
     if not x.ndim:
         check.fail("take", "x has no rows", x=x)
-    check.rows("take", index, x)
+    check.within("take", "row", index, -len(x), len(x), x=x)
     y = k.take(x, index, k.empty(index.shape + x.shape[1:], x.dtype))
 
     def grad_x(dy, dx, add):
