@@ -61,6 +61,11 @@ def count(shape: Shape) -> int:
     return size
 
 
+def pad(shape: Shape, widths: Sequence[Pair]) -> Shape:
+    """Shape with so many elements more before and after those along each axis."""
+    return tuple(n + sum(pair) for n, pair in zip(shape, widths, strict=True))
+
+
 def pair(value: int | Sequence[int]) -> Pair:
     """(value, value) of a number, or the two numbers of a sequence: height first."""
     if isinstance(value, int):

@@ -50,7 +50,7 @@ class Tensor:
         __lt__ = __le__ = __gt__ = __ge__ = maximum = minimum = _binary
         __neg__ = __abs__ = abs = exp = log = sqrt = relu = sigmoid = tanh = _unary
         sum = mean = max = argmax = _reduction
-        reshape = view = permute = transpose = clip = clamp = where = split = chunk = _any
+        reshape = view = permute = transpose = clip = clamp = where = split = chunk = gather = _any
         T: "Tensor"
 
     def __init__(

@@ -176,6 +176,30 @@ MUTANTS = [
         "rows and columns of a tile mixed up", "move", "copy",
         "value = y.dtype.type(tile[lane, n])", "value = y.dtype.type(tile[n, lane])",
     ),
+    Mutant(
+        "a line of a gradient shared by threads", "index", "gather_grad",
+        "block = cover(inner, outer)\n    _put", "block = cover(inner, n, outer)\n    _put",
+    ),
+    Mutant(
+        "places from the end are somewhere before the array", "index", "gather",
+        "number += length if number < 0 else 0", "number += 0",
+    ),
+    Mutant(
+        "a cell of another line", "index", "gather_grad",
+        "(o * length + at) * cell.shape[2] + i if", "(o * length + at) * cell.shape[2] if",
+    ),
+    Mutant(
+        "the border turned over, edge and all", "index", "pad",
+        "2 * (length - 1) - abs(place)", "2 * length - 1 - abs(place)",
+    ),
+    Mutant(
+        "a mirror image that is not there", "index", "pad_grad",
+        "if place < length - 1 and start < total", "if place < length - 1", "outside",
+    ),
+    Mutant(
+        "a border added from one side alone", "index", "pad_grad",
+        "stop = total if place == length - 1 else stop", "stop = stop",
+    ),
     # ---- sums of several blocks
     Mutant(
         "the last task is left out", "reduce", "sum",

@@ -1,4 +1,7 @@
-"""Tensors joined and cut: values, gradients, what is refused."""
+"""Tensors joined and cut, and elements taken by their places: values, gradients, what is refused.
+
+The kernels are checked in test_kernels.py, gather and pad through Tensor in test_ops.py.
+"""
 
 import math
 
@@ -6,7 +9,8 @@ import numpy as np
 import pytest
 
 import minidl as md
-from minidl import Tensor
+from minidl import Tensor, nn, ops
+from minidl.nn import functional as F
 
 
 def leaf(*values):
@@ -163,3 +167,123 @@ def test_two_hundred_slices_clear_one_gradient_once(monkeypatch):
     y.backward(dy)
     assert cleared == [(3, 200, 2)]
     np.testing.assert_array_equal(x.grad, np.broadcast_to(np.arange(200)[:, None], (3, 200, 2)))
+
+
+# By number
+
+
+def test_gather_leaves_out_what_index_does_not_reach(cuda):
+    x = numbers(3, 4, device=cuda)
+    index = Tensor(np.array([[3, 3], [0, -1]]), device=cuda)
+    y = x.gather(1, index)
+    assert y.tolist() == [[4, 4], [5, 8]]
+    dy = Tensor(np.array([[1.0, 10], [100, 1000]]), device=cuda)
+    y.backward(dy)
+    x.gather(1, index).backward(dy)  # adds
+    assert x.grad.tolist() == [[0, 0, 0, 22], [200, 0, 0, 2000], [0, 0, 0, 0]]
+
+
+def test_long_lines_are_gathered_back_in_order(cuda):
+    rng = np.random.default_rng(0)
+    index = rng.integers(-5, 5, (3, 300, 2))
+    dy = rng.standard_normal(index.shape).astype(np.float32)
+    x = Tensor(np.zeros((3, 5, 2), np.float32), True, device=cuda)
+    for _ in range(2):
+        x.gather(1, Tensor(index, device=cuda)).backward(Tensor(dy, device=cuda))
+    want = np.zeros((3, 5, 2))
+    for o, j, i in np.ndindex(index.shape):
+        want[o, index[o, j, i], i] += 2 * dy[o, j, i]
+    np.testing.assert_allclose(x.grad.numpy(), want, atol=1e-4)
+
+
+def test_the_padding_row_of_an_embedding_keeps_the_gradient_that_it_had(cuda):
+    w = numbers(3, 2, device=cuda)
+    index = Tensor(np.array([[1, 0], [1, 2]]), device=cuda)
+    y = F.embedding(index, w, padding_idx=-3)
+    assert y.tolist() == [[[3, 4], [1, 2]], [[3, 4], [5, 6]]]
+    y.backward(Tensor(np.ones((2, 2, 2)), device=cuda))
+    assert w.grad.tolist() == [[0, 0], [2, 2], [1, 1]]
+    F.embedding(index, w).backward(Tensor(np.ones((2, 2, 2)), device=cuda))
+    F.embedding(index, w, 0).backward(Tensor(np.ones((2, 2, 2)), device=cuda))
+    assert w.grad.tolist() == [[1, 1], [6, 6], [3, 3]]
+
+
+def test_an_embedding_of_nothing_and_one_with_nan():
+    w = leaf([[1.0, math.nan], [3, 4]])
+    assert str(F.embedding(Tensor([0]), w).tolist()) == "[[1.0, nan]]"
+    F.embedding(Tensor(np.zeros((0, 3), int)), w).sum().backward()
+    assert w.grad.tolist() == [[0, 0], [0, 0]]
+
+
+def test_the_layer_begins_normal_and_its_padding_row_with_zeros():
+    md.manual_seed(0)
+    layer = nn.Embedding(1000, 20, padding_idx=-1)
+    weight = layer.weight.detach().numpy()
+    assert repr(layer) == "Embedding(1000, 20, padding_idx=999)"
+    assert not weight[999].any()
+    assert abs(weight[:999].mean()) < 0.03
+    assert abs(weight[:999].std() - 1) < 0.03
+    y = layer(Tensor([[999, 0]]))
+    assert y.shape == (1, 2, 20)
+    y.sum().backward()
+    assert layer.weight.grad.numpy().sum() == 20
+    assert layer.state_dict().keys() == {"weight"}
+
+
+@pytest.mark.parametrize(
+    ("refused", "error", "words"),
+    [
+        (
+            lambda: F.embedding(Tensor([0, 7]), numbers(5, 3)),
+            IndexError, "embedding: index 7 is out of range [0, 5) (index (2,), w (5, 3))",
+        ),
+        (lambda: F.embedding(Tensor([-1]), numbers(5, 3)), IndexError, "index -1 is out of range"),
+        (lambda: F.embedding(leaf([0.0]), numbers(5, 3)), TypeError, "index is float64, but must"),
+        (lambda: F.embedding(Tensor([0]), numbers(5)), ValueError, "embedding: w has 1 dimension"),
+        (
+            lambda: F.embedding(Tensor([0]), numbers(5, 3), 5),
+            ValueError, "embedding: padding_idx 5 is no row of w (w (5, 3))",
+        ),
+        (lambda: nn.Embedding(5, 3, padding_idx=-6), ValueError, "padding_idx is -6, but must be"),
+        (lambda: nn.Embedding(0, 3), ValueError, "num_embeddings is 0, but must be at least 1"),
+    ],
+)  # fmt: skip
+def test_what_an_embedding_refuses(refused, error, words):
+    with pytest.raises(error) as found:
+        refused()
+    assert words in str(found.value)
+
+
+# Around the edges
+
+
+def test_pad_of_functional_takes_numpys_pairs_and_pytorchs_modes():
+    x = numbers(1, 2, 2, 1)
+    widths = ((0, 0), (0, 1), (1, 0), (0, 0))
+    assert F.pad(x, widths).reshape(3, 3).tolist() == [[0, 1, 2], [0, 3, 4], [0, 0, 0]]
+    y = F.pad(x, widths, "constant", -math.inf)
+    assert y[0, 2, 0, 0].item() == -math.inf
+    for mode in ("edge", "replicate"):
+        assert F.pad(x, widths, mode)[0, :, :, 0].tolist() == [[1, 1, 2], [3, 3, 4], [3, 3, 4]]
+    with pytest.raises(ValueError, match="PyTorch's flat one counts from the last axis"):
+        F.pad(x, (1, 0, 0, 1))
+
+
+def test_all_axes_are_padded_as_numpy_does_it(cuda):
+    x = np.random.default_rng(0).standard_normal((2, 3, 2, 4, 3))
+    widths = ((1, 0), (0, 2), (1, 1), (0, 0), (2, 1))
+    for mode in ("constant", "edge", "reflect"):
+        y = ops.pad(Tensor(x, device=cuda), widths=widths, mode=mode)
+        np.testing.assert_array_equal(y.numpy(), np.pad(x, widths, mode))
+
+
+def test_zeros_around_images():
+    x = numbers(2, 3, 4, 5)
+    y = nn.ZeroPad2d((1, 2, 3, 0))(x)
+    assert y.shape == (2, 6, 7, 5)
+    np.testing.assert_array_equal(y[:, 3:, 1:5].detach(), x.detach())
+    assert y.sum().item() == x.sum().item()
+    assert repr(nn.ZeroPad2d(2)) == "ZeroPad2d((2, 2, 2, 2))"
+    for bad in (-1, (1, 2), (1, 1, 1, 0.5)):
+        with pytest.raises(ValueError, match="ZeroPad2d: padding is"):
+            nn.ZeroPad2d(bad)

@@ -546,6 +546,55 @@ def a_row_taken_twice_gets_one(dy, index, dx, add):
     return put(rows, dx, add)
 
 
+@mutant("gather", "runs")
+def places_counted_from_the_front_alone(x, index, y, axis):
+    if index.min(initial=0) < 0:
+        raise IndexError("negative place")
+    return right.gather(x, index, y, axis)
+
+
+@mutant("gather")
+def the_next_place(x, index, y, axis):
+    return right.gather(x, np.where(index < 0, index, (index + 1) % x.shape[axis]), y, axis)
+
+
+@mutant("gather_grad")
+def a_place_picked_twice_gets_one(dy, index, dx, axis, add):
+    cells = np.zeros_like(dx)
+    np.put_along_axis(cells, index, dy, axis)
+    return put(cells, dx, add)
+
+
+@mutant("gather_grad", "every cell written")
+def places_that_nobody_picked_left_as_they_were(dy, index, dx, axis, add):
+    value = right.gather_grad(dy, index, np.empty_like(dx), axis, False)
+    picked = right.gather_grad(np.ones_like(dy), index, np.empty_like(dx), axis, False)
+    np.add(value, dx if add else 0, out=dx, where=picked > 0)
+    return dx
+
+
+@mutant("pad")
+def the_edge_is_mirrored_too(x, y, widths, mode, value):
+    if mode == "reflect" and x.ndim:
+        return put(np.pad(x, widths, "symmetric"), y)
+    return right.pad(x, y, widths, mode, value)
+
+
+@mutant("pad")
+def before_and_after_swapped(x, y, widths, mode, value):
+    return right.pad(x, y, tuple(pair[::-1] for pair in widths), mode, value)
+
+
+@mutant("pad")
+def padded_with_zeros_always(x, y, widths, mode, value):
+    return right.pad(x, y, widths, mode, 0.0)
+
+
+@mutant("pad_grad")
+def what_is_repeated_gets_no_gradient(dy, dx, widths, mode, add):
+    return right.pad_grad(dy, dx, widths, "constant", add)
+
+
 # Losses
 
 

@@ -525,6 +525,59 @@ def test_rows_picked_twice_get_both_gradients():
     same(k.fill(np.empty((2, 1)), 0.5), [[0.5], [0.5]])
 
 
+# Elements by their places
+
+
+def test_what_is_gathered_twice_gets_both_gradients():
+    x, index = np.array([[1.0, 2, 3], [4, NAN, 6]]), np.array([[2, 2, 0, -3], [1, -1, -2, 0]])
+    same(k.gather(x, index, np.empty((2, 4)), 1), [[3, 3, 1, 1], [NAN, 6, NAN, 4]])
+    dy = np.array([[1.0, 10, 100, 1000], [INF, 2, -INF, 4]])
+    same(k.gather_grad(dy, index, np.ones((2, 3)), 1, False), [[1100, 0, 11], [4, NAN, 2]])
+    same(k.gather_grad(dy[:1], index[:1], np.ones((1, 3)), 1, True), [[1101, 1, 12]])
+    rows = np.array([[1, 0, 1]])
+    same(k.gather(x, rows, np.empty((1, 3)), 0), [[4, 2, 6]])
+    same(k.gather_grad(np.ones((1, 3)), rows, np.empty((2, 3)), 0, False), [[0, 1, 0], [1, 0, 1]])
+
+
+def test_gathering_nothing():
+    nothing = np.empty((2, 0), int)
+    same(k.gather(np.ones((2, 3)), nothing, np.empty((2, 0)), 1), np.empty((2, 0)))
+    same(k.gather_grad(np.empty((2, 0)), nothing, np.empty((2, 3)), 1, False), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "y", "dx"),
+    [
+        ("constant", -INF, [-INF, -INF, 1, NAN, 3, -INF], [4, 8, 16]),
+        ("constant", NAN, [NAN, NAN, 1, NAN, 3, NAN], [4, 8, 16]),
+        ("edge", 0, [1, 1, 1, NAN, 3, 3], [1 + 2 + 4, 8, 16 + 32]),
+        ("reflect", 0, [3, NAN, 1, NAN, 3, NAN], [4, 2 + 8 + 32, 1 + 16]),
+    ],
+)
+def test_two_elements_before_and_one_after(mode, value, y, dx):
+    x, dy = arrays([1, NAN, 3], [1, 2, 4, 8, 16, 32])
+    same(k.pad(x, np.empty(6), ((2, 1),), mode, value), y)
+    same(k.pad_grad(dy, np.ones(3), ((2, 1),), mode, False), dx)
+    same(k.pad_grad(dy, np.ones(3), ((2, 1),), mode, True), np.add(dx, 1))
+
+
+def test_corners_are_padded_along_both_axes():
+    x, widths = np.array([[1.0, 2], [3, 4]]), ((1, 0), (0, 1))
+    same(k.pad(x, np.empty((3, 3)), widths, "constant", 9), [[9, 9, 9], [1, 2, 9], [3, 4, 9]])
+    same(k.pad(x, np.empty((3, 3)), widths, "edge", 9), [[1, 2, 2], [1, 2, 2], [3, 4, 4]])
+    same(k.pad(x, np.empty((3, 3)), widths, "reflect", 9), [[3, 4, 3], [1, 2, 1], [3, 4, 3]])
+    dy = np.arange(9.0).reshape(3, 3)
+    same(k.pad_grad(dy, np.empty((2, 2)), widths, "edge", False), [[3, 12], [6, 15]])
+    same(k.pad_grad(dy, np.empty((2, 2)), widths, "reflect", False), [[8, 4], [16, 8]])
+
+
+def test_padding_nothing():
+    same(k.pad(np.empty((0, 1)), np.empty((2, 1)), ((1, 1), (0, 0)), "constant", 5), [[5], [5]])
+    none = np.empty((0, 1))
+    same(k.pad_grad(np.ones((2, 1)), none.copy(), ((1, 1), (0, 0)), "constant", False), none)
+    same(k.pad(np.array(3.0), np.empty(()), (), "reflect", 5), 3)
+
+
 # Losses
 
 

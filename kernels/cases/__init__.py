@@ -13,6 +13,7 @@ from . import (
     augment,
     distance,
     elementwise,
+    index,
     likelihood,
     linear,
     loss,
@@ -30,6 +31,6 @@ from .draw import Blank, Draw, Seeded, Values
 __all__ = [
     "CASES", "DEFINITION", "Blank", "Call", "Case", "Definition", "Draw", "Example", "Reject",
     "Seeded", "Values", "augment", "bind", "case", "distance", "draw_example", "elementwise",
-    "example", "gradients", "likelihood", "linear", "loss", "move", "norm", "op_call", "optim",
-    "random", "reduce", "window",
+    "example", "gradients", "index", "likelihood", "linear", "loss", "move", "norm", "op_call",
+    "optim", "random", "reduce", "window",
 ]  # fmt: skip

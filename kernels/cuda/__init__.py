@@ -11,6 +11,7 @@ from . import (
     augment,
     distance,
     elementwise,
+    index,
     likelihood,
     linear,
     loss,
@@ -26,8 +27,8 @@ from .linear import set_matmul  # noqa: F401
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 
 _families = (
-    augment, distance, elementwise, likelihood, linear, loss, move, norm, optim, random, reduce,
-    window,
+    augment, distance, elementwise, index, likelihood, linear, loss, move, norm, optim, random,
+    reduce, window,
 )  # fmt: skip
 globals().update(kernels_of(*_families))
 

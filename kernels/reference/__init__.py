@@ -10,6 +10,7 @@ from . import (
     augment,
     distance,
     elementwise,
+    index,
     likelihood,
     linear,
     loss,
@@ -23,8 +24,8 @@ from . import (
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 
 _families = (
-    augment, distance, elementwise, likelihood, linear, loss, move, norm, optim, random, reduce,
-    window,
+    augment, distance, elementwise, index, likelihood, linear, loss, move, norm, optim, random,
+    reduce, window,
 )  # fmt: skip
 globals().update(kernels_of(*_families))
 

@@ -20,9 +20,11 @@ from .module import Module, Parameter
 _load, _later = later(
     __name__,
     activation="ELU GELU LeakyReLU ReLU6 SiLU Sigmoid Softmax Softplus Tanh",
+    embedding="Embedding",
     layer_norm="LayerNorm",
     losses="BCELoss BCEWithLogitsLoss CrossEntropyLoss HuberLoss KLDivLoss L1Loss MSELoss NLLLoss "
     "SmoothL1Loss",
+    padding="ZeroPad2d",
 )
 __all__ = [
     "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Linear", "MaxPool2d", "Module", "Parameter",

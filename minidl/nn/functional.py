@@ -13,6 +13,8 @@ __getattr__, _later = later(
     losses="binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div l1_loss "
     "mse_loss nll_loss smooth_l1_loss",
     activation="elu gelu leaky_relu relu6 sigmoid silu softplus tanh",
+    embedding="embedding",
+    padding="pad",
 )
 __all__ = [
     "batch_norm", "conv2d", "cross_entropy", "dropout", "exp", "flatten", "layer_norm", "linear",

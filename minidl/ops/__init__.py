@@ -20,6 +20,7 @@ _load, _later = later(
     activation="elu gelu leaky_relu relu6 sigmoid silu softplus tanh",
     distance="binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div l1_loss "
     "mse_loss smooth_l1_loss",
+    index="embedding gather pad",
     join="cat chunk concat split stack",
     select="abs clip minimum where",
     likelihood="cross_entropy_soft cross_entropy_weighted nll_loss",
@@ -132,6 +133,7 @@ _METHODS = {
     "where": lambda self, condition, other: _load("where")(condition, self, other),
     "split": _loaded("split"),
     "chunk": _loaded("chunk"),
+    "gather": lambda self, dim, index: _load("gather")(self, index, axis=dim),
     "softmax": lambda self, dim=-1: softmax(self, axis=dim),
     "log_softmax": lambda self, dim=-1: log_softmax(self, axis=dim),
     "sum": _reduction(sum),
