@@ -60,7 +60,7 @@ def _inside(x: Array, widths: tuple[tuple[int, int], ...]) -> tuple[slice, ...]:
 @quiet
 def _folded(dy: Array, n: int, before: int, mode: str) -> Array:
     """The n rows from `before` on, with what stands around them added to where it was taken."""
-    rows, head, tail = dy[before : before + n].copy(), dy[:before], dy[before + n :]
+    rows, head, tail = dy[before : before + n].copy("K"), dy[:before], dy[before + n :]
     if mode == "edge":
         rows[:1] += head.sum(axis=0)
         rows[-1:] += tail.sum(axis=0)
