@@ -196,6 +196,15 @@ def test_long_lines_are_gathered_back_in_order(cuda):
     np.testing.assert_allclose(x.grad.numpy(), want, atol=1e-4)
 
 
+@pytest.mark.parametrize("place", [3, -4])
+def test_a_kernel_that_is_called_by_itself_looks_at_its_numbers_too(place):
+    k, x, index = md.device().kernels, np.ones((2, 3), np.float32), np.array([[0], [place]])
+    with pytest.raises(IndexError):
+        k.gather(x, index, np.empty((2, 1), np.float32), 1)
+    with pytest.raises(IndexError):
+        k.gather_grad(x[:, :1], index, x, 1, False)
+
+
 def test_the_padding_row_of_an_embedding_keeps_the_gradient_that_it_had(cuda):
     w = numbers(3, 2, device=cuda)
     index = Tensor(np.array([[1, 0], [1, 2]]), device=cuda)

@@ -150,18 +150,16 @@ def _turns(shape: tuple[int, ...], widths: Widths) -> list[tuple[int, int, Shape
     The shapes are (outer, height, width, inner), for all axes before the two and all behind them.
     """
     lead = max(2 - len(shape), 0)
-    lengths, left = [1] * lead + list(shape), [(0, 0)] * lead + list(widths)
+    lengths, undone = [1] * lead + list(shape), [(0, 0)] * lead + list(widths)
     turns = []
-    while any(map(any, left)):
-        a = min(next(a for a, pair in enumerate(left) if any(pair)), len(left) - 2)
-        outer, inner = math.prod(lengths[:a]), math.prod(lengths[a + 2 :])
-        (top, bottom), (ahead, behind) = left[a : a + 2]
-        height, width = lengths[a : a + 2]
-        lengths[a : a + 2] = height + top + bottom, width + ahead + behind
-        turns.append(
-            (top, ahead, (outer, height, width, inner), (outer, *lengths[a : a + 2], inner))
-        )
-        left[a : a + 2] = (0, 0), (0, 0)
+    while any(map(any, undone)):
+        a = min(next(a for a, pair in enumerate(undone) if any(pair)), len(undone) - 2)
+        (top, bottom), (left, right) = undone[a : a + 2]
+        outer, (height, width), inner = lengths[:a], lengths[a : a + 2], lengths[a + 2 :]
+        small = math.prod(outer), height, width, math.prod(inner)
+        large = small[0], top + height + bottom, left + width + right, small[3]
+        turns.append((top, left, small, large))
+        lengths[a : a + 2], undone[a : a + 2] = large[1:3], [(0, 0)] * 2
     return turns
 
 

@@ -34,7 +34,7 @@ def pad(x: Array, y: Out, widths: tuple[tuple[int, int], ...], mode: str, value:
         y[...] = value
         y[_inside(x, widths)] = x
     elif x.ndim:
-        y[...] = np.pad(x, widths, mode)
+        y[...] = np.pad(x, widths, "edge" if mode == "edge" else "reflect")
     else:
         y[...] = x
     return y

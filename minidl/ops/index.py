@@ -54,9 +54,11 @@ def embedding(k, index, w, *, padding_idx=None):
         if padding_idx is None:
             return k.take_grad(dy, index, dw, add)
         row = dw[padding_idx]
-        before = k.copy(row, k.empty(row.shape, row.dtype), False) if add else None
+        before = k.fill(k.empty(row.shape, row.dtype), 0)
+        if add:
+            k.copy(row, before, False)
         k.take_grad(dy, index, dw, add)
-        k.copy(before, row, False) if add else k.fill(row, 0)
+        k.copy(before, row, False)
         return dw
 
     return y, (None, grad_w)

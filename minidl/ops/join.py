@@ -31,7 +31,8 @@ def _of_a_list(op):
             raise TypeError(f"{name}: None is no tensor; leave it out of the list")
         return op(*tensors, axis=axis if dim is None else dim)
 
-    call.__doc__, call.__name__, call.raw = op.__doc__, name, op.raw
+    call.__doc__, call.__name__ = op.__doc__, name
+    call.raw = op.raw  # type: ignore[attr-defined]
     return call
 
 

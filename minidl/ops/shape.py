@@ -42,10 +42,12 @@ def _part(part):
     if part is None or part is ... or isinstance(part, slice):
         return part
     try:
-        return whole(None if isinstance(part, bool) else part)
+        if not isinstance(part, bool):
+            return whole(part)
     except TypeError:
-        hint = "an array can index the first axis alone, as x[array]"
-        raise TypeError(f"getitem: no index can be a {type(part).__name__}; {hint}") from None
+        pass
+    hint = "an array can index the first axis alone, as x[array]"
+    raise TypeError(f"getitem: no index can be a {type(part).__name__}; {hint}")
 
 
 @op(any_dtype=True, view=True)
