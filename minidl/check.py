@@ -8,9 +8,7 @@ from .backend import Array
 from .kernels import shapes
 
 
-def fail(
-    op: str, problem: str, hint: str = "", error: type[Exception] = ValueError, **arrays: Any
-) -> NoReturn:
+def fail(op: str, problem: str, hint: str = "", error: Any = ValueError, **arrays: Any) -> NoReturn:
     """An error that says: op, problem, the shapes of the arrays, hint."""
     given = ", ".join(f"{name} {a.shape}" for name, a in arrays.items() if a is not None)
     raise error(f"{op}: {problem}" + f" ({given})" * bool(given) + f"; {hint}" * bool(hint))
