@@ -70,9 +70,9 @@ class Sequential(Module):
         """The modules to call, and whether the ReLU behind one is done there, bit for bit."""
         calls: list[tuple[Module, bool]] = []
         for module in self:
-            before = calls[-1][0] if calls else None
+            before = calls[-1][0] if calls and type(module) is ReLU else None
             plain = all("forward" not in vars(m) for m in (module, before) if m)  # of the class
-            if type(module) is ReLU and type(before) in (Linear, Conv2d, BatchNorm2d) and plain:
+            if before and type(before) in (Linear, Conv2d, BatchNorm2d) and plain:
                 calls[-1] = before, True
             else:
                 calls.append((module, False))
