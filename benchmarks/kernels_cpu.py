@@ -7,6 +7,7 @@ python benchmarks/kernels_cpu.py --small    # where compiled loops beat NumPy (_
 
 import argparse
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -82,6 +83,40 @@ def torch_convolution(x, w, b, dy, p) -> list[Run | None]:
     ]
 
 
+def depthwise(side: int, c: int, step: int) -> list[Case]:
+    """A layer of MobileNet. PyTorch's images are channels-last, as ours: it is faster so."""
+    x, w, b, pad = draw(BATCH, side, side, c), draw(3, 3, c, 1), draw(c), ((1, 1), (1, 1))
+    y = np.empty(shapes.pool2d(x.shape, (3, 3), (step, step), pad), np.float32)
+    dy, dx, dw = draw(*y.shape), np.empty_like(x), np.empty_like(w)
+    forward, grad_x, grad_w = torch_depthwise(x, w, b, dy, step)
+    static, where = ((step, step), pad, (1, 1), False), f"{side}x{side}x{c} /{step}"
+    name = "depthwise_conv2d"
+    return [
+        (f"{name} {where}", lambda k: k.depthwise_conv2d(x, w, b, y, *static), forward),
+        (f"{name}_grad_x", lambda k: k.depthwise_conv2d_grad_x(dy, w, dx, *static), grad_x),
+        (f"{name}_grad_w", lambda k: k.depthwise_conv2d_grad_w(dy, x, dw, *static), grad_w),
+    ]
+
+
+def torch_depthwise(x, w, b, dy, step) -> list[Run | None]:
+    if torch is None:
+        return [None] * 3
+    x, dy = (torch.from_numpy(a).permute(0, 3, 1, 2) for a in (x, dy))
+    w = torch.from_numpy(w).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+    b = torch.from_numpy(b)
+
+    def back(*mask: bool) -> Run:
+        return lambda: torch.ops.aten.convolution_backward(
+            dy, x, w, None, [step, step], [1, 1], [1, 1], False, [0, 0], len(b), mask
+        )
+
+    return [
+        lambda: F.conv2d(x, w, b, step, 1, 1, len(b)),
+        back(True, False, False),
+        back(False, True, False),
+    ]
+
+
 def others() -> list[Case]:
     """The other kernels, at the sizes of the same networks."""
     x, dy = draw(BATCH, 30, 30, 32), draw(BATCH, 30, 30, 32)
@@ -102,6 +137,8 @@ def others() -> list[Case]:
         "relu_grad": lambda k: k.relu_grad(dy, x, y, False),
         "max_pool2d": lambda k: k.max_pool2d(x, small, arg, *POOL),
         "max_pool2d_grad": lambda k: k.max_pool2d_grad(slope, arg, y, *POOL, False),
+        "avg_pool2d": lambda k: k.avg_pool2d(x, small, *POOL, True),
+        "avg_pool2d_grad": lambda k: k.avg_pool2d_grad(slope, y, *POOL, True, False),
         "sum_rows": lambda k: k.sum_rows(dy, c, False),
         "dropout": lambda k: k.dropout(x, key, y, 0.25),
         "batch_norm": lambda k: k.batch_norm(x, w, w, y, c, c.copy(), 1e-5, False),
@@ -136,6 +173,10 @@ def torch_others(x, dy, p) -> dict[str, Run]:
         "max_pool2d_grad": lambda: aten.max_pool2d_with_indices_backward(
             small, x, [2, 2], [2, 2], [0, 0], [1, 1], False, arg
         ),
+        "avg_pool2d": lambda: F.avg_pool2d(x, 2),
+        "avg_pool2d_grad": lambda: aten.avg_pool2d_backward(
+            small, x, [2, 2], [2, 2], [0, 0], False, True, None
+        ),
         "sum_rows": lambda: dy.sum((0, 2, 3)),
         "dropout": lambda: F.dropout(x, 0.25),
         "batch_norm": lambda: aten.native_batch_norm(x, w, w, None, None, True, 0.1, 1e-5),
@@ -151,7 +192,10 @@ def table() -> None:
     print(f"{'milliseconds, batch ' + str(BATCH):34}definition     cpu   torch  cpu/torch")
     # the convolutions of the CIFAR-10 network (valid), of the 28x28 network ("same")
     sizes = (32, 3, 32, 0), (15, 32, 64, 0), (28, 1, 32, 1), (14, 32, 64, 1), (7, 64, 128, 1)
-    for name, call, theirs in [case for size in sizes for case in convolution(*size)] + others():
+    cases = [case for size in sizes for case in convolution(*size)]
+    layers = itertools.product(((32, 64), (16, 128), (8, 256), (4, 512)), (1, 2))
+    cases += [case for size, step in layers for case in depthwise(*size, step)]
+    for name, call, theirs in cases + others():
         both = [functools.partial(call, kernels) for kernels in (reference, cpu)]
         times = best(both + ([theirs] if theirs else []))
         rest = f"{times[2]:8.3f}{times[1] / times[2]:11.2f}" if theirs else ""

@@ -105,9 +105,14 @@ def window(size: int, kernel: int, stride: int, pad: Pair) -> int:
     return (size + pad[0] + pad[1] - kernel) // stride + 1
 
 
-def conv2d(x: Shape, w: Shape, stride: Pair, pad: Padding) -> Shape:
-    """x (N, H, W, C), w (KH, KW, C, F) -> (N, OH, OW, F)."""
-    return (*pool2d(x, w[:2], stride, pad)[:3], w[3])
+def extent(kernel: Sequence[int], dilation: Sequence[int]) -> Shape:
+    """Pixels that a window spans along each axis, the gaps included: (kernel - 1) dilation + 1."""
+    return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+
+
+def conv2d(x: Shape, w: Shape, stride: Pair, pad: Padding, dilation: Pair = (1, 1)) -> Shape:
+    """x (N, H, W, C), w (KH, KW, C / groups, F) -> (N, OH, OW, F)."""
+    return (*pool2d(x, extent(w[:2], dilation), stride, pad)[:3], w[3])
 
 
 def pool2d(x: Shape, size: Sequence[int], stride: Pair, pad: Padding) -> Shape:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
 import minidl.kernels
 from minidl.kernels import cpu, reference, shapes
-from minidl.kernels.cpu import _threads
+from minidl.kernels.cpu import _threads, vector
 from minidl.kernels.roles import roles
 
 KERNELS = Path(minidl.kernels.__file__).parent
@@ -59,6 +60,34 @@ def image_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "image_batch", (images, index, scale, -scale, (4, 7, 6, 3), 2**40 + 5, 3, pad, flip)
         matrix = np.random.default_rng(pad).integers(-(2**33), 2**33, (4, 2, 3))
         yield "affine_batch", (images, index, matrix, scale, -scale, (4, 9, 5, 3), flip)
+
+
+def depthwise_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Whole and broken vectors of channels; lines of pixels that fours do not fill; edges alone."""
+    for x, w, stride, pad, dilation in [
+        ((3, 7, 6, 3), (3, 3, 3, 1), (1, 1), SAME, (1, 1)),
+        ((2, 9, 31, 70), (3, 3, 70, 1), (1, 1), SAME, (1, 1)),
+        ((2, 12, 23, 33), (3, 4, 33, 2), (2, 3), ((1, 0), (4, 2)), (2, 2)),
+        ((2, 9, 22, 64), (2, 5, 64, 1), (3, 2), ((2, 1), (3, 4)), (3, 1)),
+        ((2, 4, 4, 2), (3, 3, 2, 1), (1, 2), ((7, 7), (8, 9)), (1, 1)),
+        ((2, 8, 9, 32), (2, 2, 32, 1), (4, 4), VALID, (1, 2)),  # pixels that no window covers
+        ((64, 20, 20, 32), (3, 3, 32, 1), (2, 2), SAME, (1, 1)),  # threads
+    ]:
+        size = shapes.pool2d(x, shapes.extent(w[:2], dilation), stride, pad)[:3]
+        y, static = (*size, w[2] * w[3]), (stride, pad, dilation)
+        yield "depthwise_conv2d", (draw(*x), draw(*w), draw(y[3]), y, *static, True)
+        yield "depthwise_conv2d", (draw(*x), draw(*w), None, y, *static, False)
+        yield "depthwise_conv2d_grad_x", (draw(*y), draw(*w), x, *static, False)
+        yield "depthwise_conv2d_grad_w", (draw(*y), draw(*x), w, *static, False)
+    for x, size, stride, pad in [
+        ((32, 30, 31, 16), (2, 2), (2, 2), VALID),
+        ((2, 7, 6, 5), (3, 2), (1, 2), SAME),
+        ((2, 9, 9, 3), (2, 2), (3, 4), VALID),
+    ]:
+        y = shapes.pool2d(x, size, stride, pad)
+        for counted in (True, False):
+            yield "avg_pool2d", (draw(*x), y, size, stride, pad, counted)
+            yield "avg_pool2d_grad", (draw(*y), x, size, stride, pad, counted, False)
 
 
 def other_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -136,7 +165,7 @@ def run(kernel: Callable[..., Any], arguments: tuple[Any, ...], dtype=np.float32
     return written
 
 
-CASES = [*image_cases(), *other_cases()]
+CASES = [*image_cases(), *depthwise_cases(), *other_cases()]
 NUMBERED = pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: f"{CASES[n][0]}-{n}")
 
 
@@ -317,6 +346,27 @@ def test_processes_may_race_for_the_folder(checkout: Path) -> None:
     assert all(path.suffix == ".code" for path in (checkout / "cache").rglob("*") if path.is_file())
 
 
+def test_vectors_are_values_in_compiled_functions() -> None:
+    lanes, load, at_least = vector.LANES, vector.load, vector.at_least
+    plus, plus_product, splat, store = (
+        getattr(vector, name) for name in ("plus", "plus_product", "splat", "store")
+    )
+
+    @numba.njit
+    def both(x, y, low):
+        total = splat(np.float32(1))
+        for i in range(0, x.size, lanes):  # a value that a loop carries on
+            total = plus_product(total, load(x, i), splat(np.float32(2)))
+        store(y, 1, at_least(plus(total, total), splat(low)))
+
+    x, y = draw(3 * lanes), np.full(lanes + 2, 7, np.float32)
+    x[:2] = np.nan, -np.inf
+    both(x, y, np.float32(0.5))
+    expected = np.maximum(2 * (1 + 2 * x.reshape(3, lanes).sum(axis=0)), 0.5)
+    np.testing.assert_allclose(y[1:-1], expected, rtol=1e-5)
+    assert (y[0], y[-1]) == (7, 7)
+
+
 def test_numba_itself_is_left_alone() -> None:
     """The user's own jitted functions keep Numba's settings and its threads."""
     code = "import minidl.kernels.cpu, numba, os; print(numba.config.CACHE_DIR, *os.environ)"
@@ -335,6 +385,7 @@ rng = np.random.default_rng(0)
 def draw(*shape): return rng.normal(size=shape).astype(np.float32)
 x, w, dy = draw(48, 30, 30, 8), draw(3, 3, 8, 8), draw(48, 28, 28, 8)
 one, pool = ((0, 0), (0, 0)), ((2, 2), (2, 2), ((0, 0), (0, 0)))
+own, apart = draw(3, 3, 8, 1), ((1, 1), one, (1, 1), False)
 y, arg = cpu.max_pool2d(x, np.empty((48, 15, 15, 8), "f"), np.empty((48, 15, 15, 8), "i4"), *pool)
 key, c = np.array([3, 4], np.uint64), np.empty(8, "f")
 out = np.empty_like(x), c.copy(), c.copy()
@@ -348,6 +399,11 @@ for name, result in {
     "max_pool2d_grad": cpu.max_pool2d_grad(y, arg, np.empty_like(x), *pool, False),
     "relu_grad": cpu.relu_grad(x, n, np.empty_like(x), False),
     "dropout": cpu.dropout(x, key, np.empty_like(x), 0.5),
+    "depthwise_conv2d": cpu.depthwise_conv2d(x, own, None, np.empty_like(dy), *apart),
+    "depthwise_conv2d_grad_x": cpu.depthwise_conv2d_grad_x(dy, own, np.empty_like(x), *apart),
+    "depthwise_conv2d_grad_w": cpu.depthwise_conv2d_grad_w(dy, x, np.empty_like(own), *apart),
+    "avg_pool2d": cpu.avg_pool2d(x, np.empty_like(y), *pool, True),
+    "avg_pool2d_grad": cpu.avg_pool2d_grad(y, np.empty_like(x), *pool, True, False),
     "sum_rows": cpu.sum_rows(dy, c.copy(), False),
     "batch_norm_grad": cpu.batch_norm_grad(
         n, x, None, mean, var, np.empty_like(x), c.copy(), c.copy(), 1e-5, (False,) * 3
@@ -363,7 +419,7 @@ for name, result in {
 
 def test_one_and_two_threads_give_the_same_bits() -> None:
     one, two, again = (child(BITS, NUMBA_NUM_THREADS=n).stdout for n in ("1", "2", "2"))
-    assert len(one.splitlines()) == 18
+    assert len(one.splitlines()) == 23
     assert one == two == again
 
 

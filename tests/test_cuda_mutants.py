@@ -157,6 +157,26 @@ MUTANTS = [
         "stop = min(first + chunk, windows)", "stop = first + chunk + 1", "outside",
     ),
     Mutant(
+        "pixels a stride apart are taken for neighbours", "depthwise", "depthwise_conv2d_grad_x",
+        "* width + v + p * sw) * channels", "* width + v + p) * channels",
+    ),
+    Mutant(
+        "a task goes on into lines that are not there", "depthwise", "depthwise_conv2d_grad_w",
+        "min((task + 1) * chunk, rows)", "(task + 1) * chunk", "outside",
+    ),
+    Mutant(
+        "channels past the last one come in fours", "depthwise", "depthwise_conv2d",
+        "w.shape[3] == 1 and w.shape[2] % 4 == 0 and", "w.shape[3] == 1 and", "unaligned",
+    ),
+    Mutant(
+        "a window at the edge counts a line too many", "pool", "avg_pool2d",
+        "min(kh, height - h) - max(0, -h)", "min(kh, height - h + 1) - max(0, -h)",
+    ),
+    Mutant(
+        "the first window that covers a pixel is passed by", "pool", "avg_pool2d_grad",
+        "max(0, place - size + step)", "max(0, place - size + step + 1)",
+    ),
+    Mutant(
         "the edge of a matrix is one further", "gemm", "matmul",
         "if c + n < y.shape[2]:", "if c + n <= y.shape[2]:", "outside",
     ),

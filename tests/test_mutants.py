@@ -366,6 +366,38 @@ def windows_overwrite_each_other(dy, arg, dx, size, stride, pad, add):
     return put(value / np.maximum(each, 1), dx, add)
 
 
+# Depthwise convolution and average pooling
+
+
+@mutant("depthwise_conv2d")
+def channels_of_each_filter_in_a_row(x, w, b, y, stride, pad, dilation, relu):
+    value = right.depthwise_conv2d(x, w, None, np.empty_like(y), stride, pad, dilation, False)
+    value = value.reshape(*y.shape[:3], *w.shape[2:]).swapaxes(3, 4).reshape(y.shape)
+    value = value if b is None else value + b
+    return put(np.maximum(value, 0) if relu else value, y)
+
+
+@mutant("depthwise_conv2d_grad_x")
+def cells_of_the_filter_not_as_far_apart(dy, w, dx, stride, pad, dilation, add):
+    return right.depthwise_conv2d_grad_x(dy, w, dx, stride, pad, (1, 1), add)
+
+
+@mutant("depthwise_conv2d_grad_w")
+def depthwise_filter_upside_down(dy, x, dw, stride, pad, dilation, add):
+    value = right.depthwise_conv2d_grad_w(dy, x, np.empty_like(dw), stride, pad, dilation, False)
+    return put(value[::-1], dw, add)
+
+
+@mutant("avg_pool2d")
+def padding_always_counts(x, y, size, stride, pad, count_padding):
+    return right.avg_pool2d(x, y, size, stride, pad, True)
+
+
+@mutant("avg_pool2d_grad")
+def every_share_is_of_the_cells_of_a_whole_window(dy, dx, size, stride, pad, count_padding, add):
+    return right.avg_pool2d_grad(dy, dx, size, stride, pad, True, add)
+
+
 # Normalisation
 
 

@@ -533,7 +533,7 @@ def test_a_wrong_name_gets_the_right_one(name, right):
 
 def test_a_name_like_no_other_gets_the_list():
     with pytest.raises(
-        AttributeError, match=r"no 'zzz'; it has BCELoss, BCEWithLogitsLoss, BatchNorm2d"
+        AttributeError, match=r"no 'zzz'; it has AvgPool2d, BCELoss, BCEWithLogitsLoss"
     ):
         nn.zzz  # noqa: B018
     assert not hasattr(nn, "__path_to_nothing__")
@@ -721,6 +721,39 @@ def test_layer_norm_is_over_the_last_axes_and_the_same_in_evaluation():
     assert list(nn.LayerNorm(3, elementwise_affine=False).parameters()) == []
     with pytest.raises(ValueError, match="normalized_shape is 0, but must be at least 1"):
         nn.LayerNorm(0)
+
+
+def test_a_depthwise_convolution_and_pools():
+    layer = nn.DepthwiseConv2d(2, 3, stride=(1, 2), padding="same", depth_multiplier=2)
+    assert repr(layer) == (
+        "DepthwiseConv2d(2, kernel_size=(3, 3), stride=(1, 2), padding=same, depth_multiplier=2)"
+    )
+    assert [(n, p.shape) for n, p in layer.named_parameters()] == [
+        ("weight", (3, 3, 2, 2)), ("bias", (4,)),
+    ]  # fmt: skip
+    # U(-1, 1) / sqrt(fan_in), of a window of one channel
+    assert 0.3 < np.abs(nn.DepthwiseConv2d(200, 3).weight.detach().numpy()).max() <= 1 / 3
+    x = Tensor(np.arange(32, dtype=np.float32).reshape(1, 4, 4, 2))
+    y = layer(x)
+    assert y.shape == (1, 4, 2, 4)
+    assert layer.flops(x, y) == 32 * 18
+    dilated = nn.DepthwiseConv2d(2, 2, dilation=3, bias=False)
+    assert repr(dilated).endswith("stride=(1, 1), dilation=(3, 3), bias=False)")
+    assert dilated(x).shape == (1, 1, 1, 2)
+    np.testing.assert_array_equal(nn.AvgPool2d(2)(x)[0, :, :, 0], [[5, 9], [21, 25]])
+    padded = nn.AvgPool2d(3, 2, "same", count_include_pad=False)
+    np.testing.assert_array_equal(padded(x)[0, :, :, 0], [[10, 13], [22, 25]])
+    np.testing.assert_array_equal(nn.GlobalAvgPool2d()(x), [[15, 16]])
+    assert nn.GlobalAvgPool2d(keepdim=True)(x).shape == (1, 1, 1, 2)
+    assert repr(padded) == (
+        "AvgPool2d(kernel_size=(3, 3), stride=(2, 2), padding=same, count_include_pad=False)"
+    )
+    with pytest.raises(ValueError, match="x has 2 dimensions, but a batch of images"):
+        F.global_avg_pool2d(Tensor(np.ones((2, 3))))
+    with pytest.raises(ValueError, match="depth_multiplier is 0, but must be at least 1"):
+        nn.DepthwiseConv2d(3, 3, depth_multiplier=0)
+    with pytest.raises(AttributeError, match=r"mean nn\.GlobalAvgPool2d, which is Adaptive"):
+        nn.AdaptiveAvgPool2d  # noqa: B018
 
 
 def test_softmax_is_along_its_dim():

@@ -309,6 +309,40 @@ def test_a_stride_of_2_by_1():
     same(y[0, :, :, 0], [[0, 1, 2], [6, 7, 8]])
 
 
+def test_a_depthwise_convolution_has_filters_of_its_own_for_each_channel():
+    x = np.array([[1.0, 10], [2, 20], [3, 30]]).reshape(1, 1, 3, 2)
+    w = np.array([[[1.0, 0], [0, 1]], [[0, 1], [1, 0]]]).reshape(1, 2, 2, 2)
+    b, y, how = np.array([100.0, 0, -25, 0]), np.empty((1, 1, 2, 4)), ((1, 1), VALID, (1, 1))
+    k.depthwise_conv2d(x, w, None, y, *how, False)  # left, then right of 0; right, then left of 1
+    same(y[0, 0], [[1, 2, 20, 10], [2, 3, 30, 20]])
+    k.depthwise_conv2d(x, w, b, y, *how, True)
+    same(y[0, 0], [[101, 2, 0, 10], [102, 3, 5, 20]])
+    dy = np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]]).reshape(1, 1, 2, 4)
+    dx = k.depthwise_conv2d_grad_x(dy, w, np.empty_like(x), *how, False)
+    same(dx[0, 0], [[1, 4], [5 + 2, 8 + 3], [6, 7]])
+    dw = k.depthwise_conv2d_grad_w(dy, x, np.empty_like(w), *how, False)
+    same(dw[0, 0], [[1 + 10, 2 + 12], [30 + 140, 40 + 160]])
+    same(dw[0, 1], [[2 + 15, 4 + 18], [60 + 210, 80 + 240]])
+
+
+def test_a_dilated_depthwise_convolution_with_a_stride_of_2():
+    x, w = np.arange(1.0, 6).reshape(1, 1, 5, 1), np.array([1.0, 10]).reshape(1, 2, 1, 1)
+    how = (1, 2), ((0, 0), (1, 0)), (1, 3)
+    y = k.depthwise_conv2d(x, w, None, np.empty((1, 1, 2, 1)), *how, False)
+    same(y.reshape(-1), [0 + 30, 2 + 50])
+    dy = np.array([1.0, 100]).reshape(1, 1, 2, 1)
+    dx = k.depthwise_conv2d_grad_x(dy, w, np.empty_like(x), *how, False)
+    same(dx.reshape(-1), [0, 100, 10, 0, 1000])
+    dw = k.depthwise_conv2d_grad_w(dy, x, np.empty_like(w), *how, False)
+    same(dw.reshape(-1), [0 + 200, 3 + 500])
+
+
+def test_a_depthwise_relu_keeps_nan_and_cuts_minus_infinity():
+    x, w = np.array([NAN, -INF, INF, -1]).reshape(1, 1, 1, 4), np.ones((1, 1, 4, 1))
+    y = k.depthwise_conv2d(x, w, None, np.empty_like(x), (1, 1), VALID, (1, 1), True)
+    same(y.reshape(-1), [NAN, 0, INF, 0])
+
+
 def test_pooling_the_first_maximum_wins_and_padding_never():
     x = np.array([[-1.0, -1], [-1, -2]]).reshape(1, 2, 2, 1)
     y, arg = np.empty((1, 2, 2, 1)), np.empty((1, 2, 2, 1), np.int32)
@@ -329,6 +363,40 @@ def test_pooling_nan_wins_and_where_all_is_minus_inf_the_first_real_cell():
     assert (np.isnan(y).all(), arg.item()) == (True, 1)
     k.max_pool2d(np.full((1, 1, 1, 1), -INF), y, arg, (2, 2), (1, 1), ((1, 0), (0, 1)))
     assert (y.item(), arg.item()) == (-INF, 2)
+
+
+def test_pooling_with_same_padding_and_a_stride_of_2_starts_at_the_first_of_even_sizes():
+    pad = padding("same", (4, 4), (3, 3), (2, 2))
+    assert pad == ((0, 1), (0, 1))  # as TensorFlow; PyTorch's padding of 1 would start outside
+    x, y = np.arange(16.0).reshape(1, 4, 4, 1), np.empty((1, 2, 2, 1))
+    arg = np.empty((1, 2, 2, 1), np.int32)
+    k.max_pool2d(x, y, arg, (3, 3), (2, 2), pad)
+    same(y[0, :, :, 0], [[10, 11], [14, 15]])
+    same(arg[0, :, :, 0], [[8, 7], [5, 4]])
+    k.max_pool2d(-x - 1, y, arg, (3, 3), (2, 2), pad)  # zeros of the padding would win
+    same(y[0, :, :, 0], [[-1, -3], [-9, -11]])
+    same(arg[0, :, :, 0], [[0, 0], [0, 0]])
+    k.avg_pool2d(x, y, (3, 3), (2, 2), pad, False)
+    same(y[0, :, :, 0], [[5, 6.5], [11, 12.5]])
+
+
+def test_means_of_windows_with_the_padding_counted_and_without():
+    x = np.array([[1.0, 2], [3, 10]]).reshape(1, 2, 2, 1)
+    dy = np.array([[4.0, 8], [16, 32]]).reshape(1, 2, 2, 1)
+    static = (2, 2), (1, 1), ((1, 0), (1, 0))
+    same(k.avg_pool2d(x, np.empty_like(x), *static, True)[0, :, :, 0], [[0.25, 0.75], [1, 4]])
+    same(k.avg_pool2d(x, np.empty_like(x), *static, False)[0, :, :, 0], [[1, 1.5], [2, 4]])
+    dx = k.avg_pool2d_grad(dy, np.empty_like(x), *static, True, False)
+    same(dx[0, :, :, 0], [[1 + 2 + 4 + 8, 2 + 8], [4 + 8, 8]])
+    k.avg_pool2d_grad(dy, dx, *static, False, True)
+    same(dx[0, :, :, 0], [[15 + 4 + 4 + 8 + 8, 10 + 4 + 8], [12 + 8 + 8, 8 + 8]])
+
+
+def test_the_mean_of_padding_alone_and_of_infinities_is_nan():
+    x, above = np.array([INF, -INF, 7]).reshape(1, 1, 3, 1), ((1, 0), (0, 0))
+    y = np.empty((1, 2, 2, 1))
+    same(k.avg_pool2d(x, y, (1, 2), (1, 1), above, False).reshape(-1), [NAN, NAN, NAN, -INF])
+    same(k.avg_pool2d(x, y, (1, 2), (1, 1), above, True).reshape(-1), [0, 0, NAN, -INF])
 
 
 # Normalisation
@@ -844,6 +912,26 @@ def loops_conv2d(x, w, b, y, stride, pad, relu):
     return np.maximum(result, 0) if relu else result
 
 
+def loops_depthwise_conv2d(x, w, b, y, stride, pad, dilation, relu):
+    result = np.zeros(y.shape) + (0 if b is None else b)
+    for n, i, j, f, r, s in np.ndindex(*y.shape, *w.shape[:2]):
+        h = i * stride[0] + r * dilation[0] - pad[0][0]
+        v = j * stride[1] + s * dilation[1] - pad[1][0]
+        if 0 <= h < x.shape[1] and 0 <= v < x.shape[2]:
+            c, m = divmod(f, w.shape[3])
+            result[n, i, j, f] += x[n, h, v, c] * w[r, s, c, m]
+    return np.maximum(result, 0) if relu else result
+
+
+def loops_avg_pool2d(x, y, size, stride, pad, count_padding):
+    result = np.zeros(y.shape)
+    for n, i, j in np.ndindex(*y.shape[:3]):
+        h, v = i * stride[0] - pad[0][0], j * stride[1] - pad[1][0]
+        inside = x[n, max(h, 0) : h + size[0], max(v, 0) : v + size[1]].reshape(-1, x.shape[3])
+        result[n, i, j] = inside.sum(0) / (math.prod(size) if count_padding else len(inside))
+    return result
+
+
 def loops_max_pool2d(x, y, arg, size, stride, pad):
     result = np.full(y.shape, -INF)
     for n, i, j, r, s in np.ndindex(*y.shape[:3], *size):
@@ -921,7 +1009,9 @@ def textbook_adagrad(dp, lr, t, p, v, initial, lr_decay, eps, weight_decay):
 
 OTHER_WORDS = {
     "conv2d": loops_conv2d,
+    "depthwise_conv2d": loops_depthwise_conv2d,
     "max_pool2d": loops_max_pool2d,
+    "avg_pool2d": loops_avg_pool2d,
     "matmul": lambda a, b, y: np.einsum("mk,kn->mn", a, b),
     "bmm": lambda a, b, y: np.einsum("...mk,...kn->...mn", a, b),
     "linear": einsum_linear,

@@ -63,7 +63,7 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
     small = (n, side // 2, side // 2, c)
     square, logits, label = (m, m), (rows, c), Integers((rows,), c)
     flat = (n * side * side * c,)
-    padding = ((1, 1), (1, 1)) if kernel.startswith("conv2d") else ((0, 0), (0, 0))
+    padding = ((1, 1), (1, 1)) if "conv2d" in kernel else ((0, 0), (0, 0))
     own: dict[str, dict[str, Any]] = {
         "log_softmax": dict(x=logits, y=logits),
         "log_softmax_grad": dict(dy=logits, y=logits, dx=logits),
@@ -87,6 +87,8 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         "max_grad": dict(dy=(rows, 1), arg=Integers((rows, 1), c), dx=logits),
         "max_pool2d": dict(y=small, arg=Integers(small, 4, "int32"), stride=(2, 2)),
         "max_pool2d_grad": dict(dy=small, arg=Integers(small, 4, "int32"), stride=(2, 2)),
+        "avg_pool2d": dict(y=small, stride=(2, 2), count_padding=True),
+        "avg_pool2d_grad": dict(dy=small, stride=(2, 2), count_padding=True),
         "linear": dict(x=square, w=square, b=(m,), y=square),
         "image_batch": dict(
             images=Integers((n, side, side, 3), 256, "uint8"), index=Integers((n,), n),
@@ -109,6 +111,8 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         found |= {"add": (False,) * 3} if "grad" in kernel else {}
     elif kernel.startswith("conv2d"):
         found = dict.fromkeys(("w", "dw"), (3, 3, c, c)) | {"b": channel}
+    elif kernel.startswith("depthwise_conv2d"):
+        found = dict.fromkeys(("w", "dw"), (3, 3, c, 1)) | {"b": channel, "dilation": (1, 1)}
     elif kernel.startswith("batch_norm"):
         channels = "w", "b", "mean", "var", "dw", "db", "running_mean", "running_var"
         found = dict.fromkeys(channels, channel)
@@ -281,9 +285,11 @@ def torch_ops() -> dict[str, Callable[[Any], Any]]:
         return {}
     aten = torch.ops.aten
 
-    def gradient(t: Any, x: Any, w: Any, mask: list[bool]) -> Any:
+    def gradient(t: Any, x: Any, w: Any, mask: list[bool], groups: int = 1) -> Any:
         ones = [1, 1]
-        return aten.convolution_backward(t.dy, x, w, None, ones, ones, ones, False, [0, 0], 1, mask)
+        return aten.convolution_backward(
+            t.dy, x, w, None, ones, ones, ones, False, [0, 0], groups, mask
+        )
 
     def optimizer(t: Any, make: Callable[..., Any], **options: Any) -> None:
         if "step" not in vars(t):
@@ -344,6 +350,16 @@ def torch_ops() -> dict[str, Callable[[Any], Any]]:
         "conv2d": lambda t: torch.relu(F.conv2d(t.x, t.w, t.b, padding=1)),
         "conv2d_grad_x": lambda t: gradient(t, t.dx, t.w, [True, False, False]),
         "conv2d_grad_w": lambda t: gradient(t, t.x, t.dw, [False, True, False]),
+        "depthwise_conv2d": lambda t: torch.relu(
+            F.conv2d(t.x, t.w.swapaxes(0, 1), t.b, padding=1, groups=t.x.shape[1])
+        ),
+        "depthwise_conv2d_grad_x": lambda t: gradient(
+            t, t.dx, t.w.swapaxes(0, 1), [True, False, False], t.dx.shape[1]
+        ),
+        "depthwise_conv2d_grad_w": lambda t: gradient(
+            t, t.x, t.dw.swapaxes(0, 1), [False, True, False], t.x.shape[1]
+        ),
+        "avg_pool2d": lambda t: F.avg_pool2d(t.x, 2),
         "sgd_step_": lambda t: optimizer(t, torch.optim.SGD, momentum=0.9),
         "adam_step_": lambda t: optimizer(t, torch.optim.Adam),
         "max_pool2d": lambda t: F.max_pool2d(t.x, 2, return_indices=True),

@@ -11,6 +11,7 @@ The files are the families of kernels, as in `reference/`.
 
 from . import (
     augment,
+    depthwise,
     distance,
     elementwise,
     index,
@@ -20,6 +21,7 @@ from . import (
     move,
     norm,
     optim,
+    pool,
     random,
     reduce,
     window,
@@ -30,7 +32,7 @@ from .draw import Blank, Draw, Seeded, Values
 
 __all__ = [
     "CASES", "DEFINITION", "Blank", "Call", "Case", "Definition", "Draw", "Example", "Reject",
-    "Seeded", "Values", "augment", "bind", "case", "distance", "draw_example", "elementwise",
-    "example", "gradients", "index", "likelihood", "linear", "loss", "move", "norm", "op_call",
-    "optim", "random", "reduce", "window",
+    "Seeded", "Values", "augment", "bind", "case", "depthwise", "distance", "draw_example",
+    "elementwise", "example", "gradients", "index", "likelihood", "linear", "loss", "move", "norm",
+    "op_call", "optim", "pool", "random", "reduce", "window",
 ]  # fmt: skip

@@ -150,5 +150,6 @@ class Draw:
 
     def image(self, size, pad, channels: int, **kind: bool) -> Array:
         """A batch of images (N, H, W, C) into which a window fits."""
-        height, width = (self.size(max(1, k - sum(p)), 7, 12) for k, p in zip(size, pad))
+        least = (max(1, k - sum(p)) for k, p in zip(size, pad))
+        height, width = (self.size(n, max(n, 7), 12) for n in least)
         return self.array((self.batch(), height, width, channels), **kind)

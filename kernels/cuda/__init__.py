@@ -9,6 +9,7 @@ from typing import Any
 from ..roles import kernels_of
 from . import (
     augment,
+    depthwise,
     distance,
     elementwise,
     index,
@@ -18,6 +19,7 @@ from . import (
     move,
     norm,
     optim,
+    pool,
     random,
     reduce,
     window,
@@ -27,8 +29,8 @@ from .linear import set_matmul  # noqa: F401
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 
 _families = (
-    augment, distance, elementwise, index, likelihood, linear, loss, move, norm, optim, random,
-    reduce, window,
+    augment, depthwise, distance, elementwise, index, likelihood, linear, loss, move, norm, optim,
+    pool, random, reduce, window,
 )  # fmt: skip
 globals().update(kernels_of(*_families))
 

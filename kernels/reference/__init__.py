@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..roles import kernels_of
 from . import (
     augment,
+    depthwise,
     distance,
     elementwise,
     index,
@@ -17,6 +18,7 @@ from . import (
     move,
     norm,
     optim,
+    pool,
     random,
     reduce,
     window,
@@ -24,8 +26,8 @@ from . import (
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 
 _families = (
-    augment, distance, elementwise, index, likelihood, linear, loss, move, norm, optim, random,
-    reduce, window,
+    augment, depthwise, distance, elementwise, index, likelihood, linear, loss, move, norm, optim,
+    pool, random, reduce, window,
 )  # fmt: skip
 globals().update(kernels_of(*_families))
 

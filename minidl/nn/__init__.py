@@ -20,11 +20,13 @@ from .module import Module, Parameter
 _load, _later = later(
     __name__,
     activation="ELU GELU LeakyReLU ReLU6 SiLU Sigmoid Softmax Softplus Tanh",
+    depthwise="DepthwiseConv2d",
     embedding="Embedding",
     layer_norm="LayerNorm",
     losses="BCELoss BCEWithLogitsLoss CrossEntropyLoss HuberLoss KLDivLoss L1Loss MSELoss NLLLoss "
     "SmoothL1Loss",
     padding="ZeroPad2d",
+    pool="AvgPool2d GlobalAvgPool2d",
 )
 __all__ = [
     "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Linear", "MaxPool2d", "Module", "Parameter",
@@ -46,6 +48,9 @@ _ELSEWHERE = {
     "MeanSquaredError": "MSELoss",
     "MeanAbsoluteError": "L1Loss",
     "SparseCategoricalCrossentropy": "CrossEntropyLoss",
+    "AdaptiveAvgPool2d": "GlobalAvgPool2d, which is AdaptiveAvgPool2d(1)",
+    "GlobalAveragePooling2D": "GlobalAvgPool2d",
+    "AveragePooling2D": "AvgPool2d, with count_include_pad=False as in Keras",
     "LogSoftmax": "functional.log_softmax",
 }
 

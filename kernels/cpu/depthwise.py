@@ -1,0 +1,272 @@
+"""Depthwise convolution: LANES channels of four pixels at a time, which share a cell of a filter.
+
+One loop over lines serves y and dx: the neighbours of a pixel of y read x a stride apart, and the
+pixels of dx that lie a stride apart read neighbours of dy.
+"""
+
+import math
+
+import numpy as np
+
+from .. import reference
+from ..roles import Array, Out
+from ..shapes import Padding, Pair
+from ._numba import jit, loop
+from .memory import ZERO, canonical, rare, settle, space, target
+from .vector import LANES, at_least, load, plus, plus_product, splat, store
+
+_NEAR = 256  # pixels whose LANES channels of x and dy stay in a first-level cache
+_TASKS = 32  # partial sums of dw
+
+
+def depthwise_conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    y: Out,
+    stride: Pair,
+    pad: Padding,
+    dilation: Pair,
+    relu: bool,
+) -> Array:
+    """y[n, i, j, c, m] = b[c, m] + sum over r, s of x[n, i sh + r dh, j sw + s dw, c] w[r, s, c, m]
+
+    x (N, H, W, C) padded with zeros, w (KH, KW, C, M), b (C*M,) or None -> y (N, OH, OW, C*M):
+    here channel c*M + m is written c, m. relu: the larger of that and 0; NaN stays NaN.
+    """
+    if rare(x, w, y):
+        return reference.depthwise_conv2d(x, w, b, y, stride, pad, dilation, relu)
+    wide = _whole(x, w.shape[3], 1)
+    filters = _whole(w.reshape(*w.shape[:2], -1), 1, 2)
+    start, fits = _bias(b, filters), filters.shape[2] == y.shape[3]
+    out = target(y) if fits else space(4, (*y.shape[:3], filters.shape[2]))
+    floor = ZERO if relu else np.float32(-math.inf)
+    begin = pad[0][0], pad[1][0]
+    rows = y.shape[0] * y.shape[1]
+    _forward(rows, 4 * out.size, wide, filters, start, out, *stride, *begin, *dilation, floor)
+    return settle(out if fits else out[..., : y.shape[3]], y)
+
+
+def depthwise_conv2d_grad_x(
+    dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, dilation: Pair, add: bool
+) -> Array:
+    """dx = every dy put back where its window read, times the cell of the filter it met there."""
+    if rare(dx, w, dy):
+        return reference.depthwise_conv2d_grad_x(dy, w, dx, stride, pad, dilation, add)
+    wide, filters = _whole(dy, 1, 1), _whole(w.reshape(*w.shape[:2], -1), 1, 2)
+    fits = filters.shape[2] == dx.shape[3]
+    out = target(dx, add) if fits else space(4, (*dx.shape[:3], filters.shape[2]))
+    start, rows = _bias(None, filters), dx.shape[0] * dx.shape[1]
+    begin = pad[0][0], pad[1][0]
+    _backward(rows, 4 * out.size, wide, filters, start, out, *stride, *begin, *dilation)
+    if not fits:
+        out = out[..., : dy.shape[3]].reshape(*dx.shape, -1).sum(axis=-1)
+    return settle(out, dx, add)
+
+
+def depthwise_conv2d_grad_w(
+    dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, dilation: Pair, add: bool
+) -> Array:
+    """dw[r, s, c, m] = sum over n, i, j of x[n, i sh + r dh, j sw + s dw, c] dy[n, i, j, c, m]."""
+    if rare(x, dw, dy):
+        return reference.depthwise_conv2d_grad_w(dy, x, dw, stride, pad, dilation, add)
+    slopes, wide = _whole(dy, 1, 1), _whole(x, dw.shape[3], 2)
+    rows = dy.shape[0] * dy.shape[1]
+    parts = space(3, (min(_TASKS, rows), *dw.shape[:2], wide.shape[3]))
+    begin = pad[0][0], pad[1][0]
+    _sum(len(parts), 4 * dy.size, slopes, wide, parts, *stride, *begin, *dilation)
+    total = parts.sum(axis=0, dtype=np.float64)[..., : dy.shape[3]].reshape(dw.shape)
+    return settle(total.astype(np.float32), dw, add)
+
+
+def _whole(x: Array, multiplier: int, nth: int) -> Array:
+    """x with each channel repeated, then zeros up to whole vectors; x itself where it has them."""
+    channels = x.shape[-1] * multiplier
+    if multiplier == 1 and channels % LANES == 0:
+        return canonical(x)
+    whole = space(nth, (*x.shape[:-1], -(-channels // LANES) * LANES))
+    whole[..., :channels] = np.repeat(x, multiplier, axis=-1)
+    whole[..., channels:] = 0
+    return whole
+
+
+def _bias(b: Array | None, filters: Array) -> Array:
+    """What the sums begin with: b, or zeros."""
+    start = space(3, filters.shape[2:])
+    start[...] = 0
+    if b is not None:
+        start[: len(b)] = b
+    return start
+
+
+@loop
+def _forward(start, stop, x, w, b, y, sh, sw, top, left, dh, dw, floor):
+    height, (oh, ow), (kh, kw) = x.shape[1], y.shape[1:3], w.shape[:2]
+    for row in range(start, stop):
+        n, h = row // oh, row % oh * sh - top
+        first = max(0, -(h // dh))  # lines of the window inside the image: from first to last
+        last = min(kh - 1, (height - 1 - h) // dh)
+        lines = n * height + h + first * dh, dh, last - first + 1
+        taps = first * kw, kw, 1, kw
+        _line(x, w, b, y, lines, taps, (-left, sw, dw), (row * ow, 1, ow), floor)
+
+
+@loop
+def _backward(start, stop, dy, w, b, dx, sh, sw, top, left, dh, dw):
+    (height, width), oh, (kh, kw) = dx.shape[1:3], dy.shape[1], w.shape[:2]
+    for row in range(start, stop):
+        n, h = row // height, row % height + top
+        r, down, i, up = _meeting(h, dh, sh, kh)
+        while r < kh and i >= oh:
+            r, i = r + down, i - up
+        lines = 0
+        while r + lines * down < kh and i - lines * up >= 0:
+            lines += 1
+        for v in range(min(sw, width)):
+            s, across, j, back = _meeting(v + left, dw, sw, kw)
+            taps = r * kw + s, down * kw, across, (kw - s + across - 1) // across
+            pixels = row * width + v, sw, (width - v + sw - 1) // sw
+            place = (n * oh + i, -up, lines)
+            _line(dy, w, b, dx, place, taps, (j, 1, -back), pixels, np.float32(-np.inf))
+
+
+@jit
+def _meeting(place, dilation, step, cells):
+    """The first cell of a window that can lie on a place, and from there to the next: 4 numbers.
+
+    The cell, or `cells` if there is none; how many on the next one is; the window it is a cell of;
+    and how many windows before that the next cell's window is.
+    """
+    every = step
+    for n in range(1, step):
+        if n * dilation % step == 0 and every == step:
+            every = n
+    cell = 0
+    while cell < cells and (place - cell * dilation) % step != 0:
+        cell += 1
+    return cell, every, (place - cell * dilation) // step, every * dilation // step
+
+
+@jit
+def _line(x, w, b, y, lines, taps, columns, pixels, floor):
+    """A line of y: for each of its pixels b and the sum of cells of x times filters.
+
+    lines: the first line of x, from one to the next, how many. taps: the first cell of a filter,
+    from one line of cells to the next, from cell to cell, how many in a line. columns: of x for the
+    first pixel and cell, from pixel to pixel, from cell to cell. pixels: the first of y, from one
+    to the next, how many.
+    """
+    width, c = x.shape[2:]
+    _, _, tap_on, across = taps
+    (column, on, apart), (pixel, pixel_on, count) = columns, pixels
+    least, most = min(0, (across - 1) * apart), max(0, (across - 1) * apart)
+    inside = min(count, (width - 1 - most - column) // on + 1)  # pixels before those at the edge
+    q = 0
+    while q < count:
+        v, out = column + q * on, (pixel + q * pixel_on) * c
+        if v + least >= 0 and q + 4 <= inside:
+            _four(x, w, b, y, lines, taps, (v, on, apart), out, pixel_on * c, floor)
+            q += 4
+            if q < inside < q + 4:
+                q = inside - 4  # some of these are done again
+        else:
+            skip, stop = 0, across
+            while skip < stop and not 0 <= v + skip * apart < width:
+                skip += 1
+            while skip < stop and not 0 <= v + (stop - 1) * apart < width:
+                stop -= 1
+            real = taps[0] + skip * tap_on, taps[1], tap_on, stop - skip
+            _one(x, w, b, y, lines, real, (v + skip * apart, apart), out, floor)
+            q += 1
+
+
+@jit
+def _four(x, w, b, y, lines, taps, columns, out, step, floor):
+    """Four pixels of y, `step` numbers apart, with their windows inside x in every line."""
+    width, c = x.shape[2:]
+    (line, down, high), (tap, tap_down, tap_on, across) = lines, taps
+    v, on, apart = columns
+    low = splat(floor)
+    for k in range(0, c, LANES):
+        v0 = v1 = v2 = v3 = load(b, k)
+        for r in range(high):
+            at = ((line + r * down) * width + v) * c + k
+            cell = (tap + r * tap_down) * c + k
+            for _ in range(across):
+                f = load(w, cell)
+                v0 = plus_product(v0, load(x, at), f)
+                v1 = plus_product(v1, load(x, at + on * c), f)
+                v2 = plus_product(v2, load(x, at + 2 * on * c), f)
+                v3 = plus_product(v3, load(x, at + 3 * on * c), f)
+                at += apart * c
+                cell += tap_on * c
+        store(y, out + k, at_least(v0, low))
+        store(y, out + step + k, at_least(v1, low))
+        store(y, out + 2 * step + k, at_least(v2, low))
+        store(y, out + 3 * step + k, at_least(v3, low))
+
+
+@jit
+def _one(x, w, b, y, lines, taps, columns, out, floor):
+    """One pixel of y, with a part of its window that lies inside x."""
+    width, c = x.shape[2:]
+    (line, down, high), (tap, tap_down, tap_on, across), (v, apart) = lines, taps, columns
+    for k in range(0, c, LANES):
+        total = load(b, k)
+        for r in range(high):
+            at, cell = ((line + r * down) * width + v) * c + k, (tap + r * tap_down) * c + k
+            for _ in range(across):
+                total = plus_product(total, load(x, at), load(w, cell))
+                at += apart * c
+                cell += tap_on * c
+        store(y, out + k, at_least(total, splat(floor)))
+
+
+@loop
+def _sum(start, stop, dy, x, parts, sh, sw, top, left, dh, dw):
+    oh, ow, c = dy.shape[1:]
+    rows, tasks, near = dy.shape[0] * oh, parts.shape[0], max(1, _NEAR // ow)
+    for task in range(start, stop):
+        part, end = parts[task], (task + 1) * rows // tasks
+        part[:] = 0
+        for first in range(task * rows // tasks, end, near):
+            last = min(first + near, end)
+            for k in range(0, c, LANES):
+                for r in range(part.shape[0]):
+                    _sum_line(dy, x, part, first, last, k, r, sh, sw, r * dh - top, left, dw)
+
+
+@jit
+def _sum_line(dy, x, part, first, last, k, r, sh, sw, above, left, dw):
+    """part[r] += x times dy, summed over lines of dy, in the LANES channels from k on."""
+    oh, ow, c = dy.shape[1:]
+    height, width, kw = x.shape[1], x.shape[2], part.shape[1]
+    for s in range(0, kw, 3):  # three cells at a time
+        cell, many, v = (r * kw + s) * c + k, min(3, kw - s), s * dw - left
+        # windows with all three inside the image
+        near = max(0, -(v // sw)) if many == 3 else ow
+        far = min(ow, (width - 1 - v - 2 * dw) // sw + 1)
+        v0, v1, v2 = load(part, cell), splat(ZERO), splat(ZERO)
+        n, i = first // oh, first % oh
+        for row in range(first, last):
+            h = i * sh + above
+            if 0 <= h < height:
+                at = ((n * height + h) * width + v) * c + k
+                for j in range(ow):
+                    slope = load(dy, (row * ow + j) * c + k)
+                    inside = near <= j < far
+                    if inside or 0 <= v + j * sw < width:
+                        v0 = plus_product(v0, load(x, at), slope)
+                    if inside or (many > 1 and 0 <= v + dw + j * sw < width):
+                        v1 = plus_product(v1, load(x, at + dw * c), slope)
+                    if inside or (many > 2 and 0 <= v + 2 * dw + j * sw < width):
+                        v2 = plus_product(v2, load(x, at + 2 * dw * c), slope)
+                    at += sw * c
+            i += 1
+            if i == oh:
+                n, i = n + 1, 0
+        store(part, cell, v0)
+        if many > 1:
+            store(part, cell + c, plus(load(part, cell + c), v1))
+        if many > 2:
+            store(part, cell + 2 * c, plus(load(part, cell + 2 * c), v2))
