@@ -57,11 +57,11 @@ def convolution(side: int, c: int, f: int, p: int) -> list[Case]:
         f"{side}x{side} {c}->{f}",
     )
     forward, grad_x, grad_w = torch_convolution(x, w, b, dy, p)
-    back = (1, 1), pad, False
+    how = (1, 1), pad, (1, 1), 1, False
     return [
-        (f"conv2d {where}", lambda k: k.conv2d(x, w, b, y, (1, 1), pad, False), forward),
-        (f"conv2d_grad_x {where}", lambda k: k.conv2d_grad_x(dy, w, dx, *back), grad_x),
-        (f"conv2d_grad_w {where}", lambda k: k.conv2d_grad_w(dy, x, dw, *back), grad_w),
+        (f"conv2d {where}", lambda k: k.conv2d(x, w, b, y, *how), forward),
+        (f"conv2d_grad_x {where}", lambda k: k.conv2d_grad_x(dy, w, dx, *how), grad_x),
+        (f"conv2d_grad_w {where}", lambda k: k.conv2d_grad_w(dy, x, dw, *how), grad_w),
     ]
 
 

@@ -70,7 +70,8 @@ def to_torch(model: nn.Module) -> Any:
             layers.append(_filled(torch.nn.Linear(w.shape[1], w.shape[0]), w, layer.bias))
         elif isinstance(layer, nn.Conv2d):
             w = layer.weight.detach().numpy().transpose(3, 2, 0, 1)
-            conv = torch.nn.Conv2d(w.shape[1], w.shape[0], w.shape[2:], padding=layer.padding)
+            how = layer.stride, layer.padding, layer.dilation, layer.groups
+            conv = torch.nn.Conv2d(layer.in_channels, layer.out_channels, w.shape[2:], *how)
             layers.append(_filled(conv, w, layer.bias))
         else:
             raise TypeError(f"no PyTorch twin for {layer}")

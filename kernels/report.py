@@ -121,12 +121,13 @@ def _run_more(dtype: str) -> None:
         for tf32 in (False, True)[: 1 + (dtype == "float32")]:
             gemm(x(m, k), x(k, m), None, x(m, m), False, False, tf32)
     gemm(x(3, 8, 8), x(3, 8, 8), None, x(3, 8, 8), False, False)
-    same, pad = (1, 1), ((1, 1), (1, 1))
-    for side, c, f in itertools.product((8, 64), (1, 8, 32), (16, 32, 64)):
+    sizes = itertools.product((8, 64), (1, 8, 32), (16, 32, 64), (1, 2))
+    for side, c, f, dilation in sizes:
         image, w, y = x(16, side, side, c), x(3, 3, c, f), x(16, side, side, f)
-        cuda.conv2d(image, w, None, y, same, pad, False)
-        cuda.conv2d_grad_x(y, w, image, same, pad, False)
-        cuda.conv2d_grad_w(y, image, w, same, pad, False)
+        how = (1, 1), ((dilation, dilation),) * 2, (dilation, dilation), 1, False
+        cuda.conv2d(image, w, None, y, *how)
+        cuda.conv2d_grad_x(y, w, image, *how)
+        cuda.conv2d_grad_w(y, image, w, *how)
     cuda.take_grad(x(5000, 8), np.zeros(5000, np.int64), x(99, 8), False)
     for relation in RELATIONS:
         for a in (x(9), x(18)[::2]):

@@ -38,22 +38,41 @@ def axes(op: str, axis: Any, x: Array) -> tuple[int, ...]:
         fail(op, str(error), x=x)
 
 
-def windows(op: str, x: Array, size: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
+def windows(
+    op: str, x: Array, size: Any, stride: Any, padding: Any, dilation: Any = 1
+) -> tuple[Any, Any, Any]:
     """size, stride and padding of a sliding window in full, and that it fits into x."""
     hint = "" if x.ndim != 2 else "is a Flatten before it? Flatten comes after the convolutions"
     hint = "add a batch axis: x[None]" if x.ndim == 3 else hint
     rank(op, "x", x, 4, "a batch of images (N, H, W, C)", hint)
     try:
-        size, stride = shapes.pair(size), shapes.pair(stride)
-        if min(*size, *stride) < 1:
-            raise ValueError(f"window {size} and stride {stride} must be at least 1")
-        pad = shapes.padding(padding, x.shape[1:3], size, stride)
+        size, stride, dilation = map(shapes.pair, (size, stride, dilation))
+        for what, n in (("window", size), ("stride", stride), ("dilation", dilation)):
+            if min(n) < 1:
+                raise ValueError(f"{what} {n} must be at least 1")
+        span = shapes.extent(size, dilation)
+        pad = shapes.padding(padding, x.shape[1:3], span, stride)
     except (ValueError, TypeError) as error:
         fail(op, str(error), x=x)
     wide = x.shape[1] + sum(pad[0]), x.shape[2] + sum(pad[1])
-    if size[0] > wide[0] or size[1] > wide[1]:
-        fail(op, f"the window {size} is larger than the padded image {wide}", x=x)
+    if span[0] > wide[0] or span[1] > wide[1]:
+        gaps = f", which spans {span}," if span != size else ""
+        fail(op, f"the window {size}{gaps} is larger than the padded image {wide}", x=x)
     return size, stride, pad
+
+
+def filters(op: str, x: Array, w: Array, b: Array | None, groups: Any, hint: str) -> None:
+    """w (..., C / groups, F) fits the channels of x and divides into groups, and b fits w."""
+    channels, count = w.shape[-2:]
+    if not isinstance(groups, int) or groups < 1:
+        fail(op, f"groups is {groups!r}, but must be a whole number from 1 on")
+    if x.shape[-1] != channels * groups:
+        each = f" in each of {groups} groups" * (groups > 1)
+        fail(op, f"x has {x.shape[-1]} channels, but w expects {channels}{each}", hint, x=x, w=w)
+    if count % groups:
+        fail(op, f"w has {count} filters, which do not divide into {groups} groups", w=w)
+    if b is not None and b.shape != (count,):
+        fail(op, f"b needs one number per filter, {count}", w=w, b=b)
 
 
 def _readable(numbers: Array) -> bool:

@@ -30,18 +30,22 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 def image_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Arguments of the kernels on images; an output is given as its shape."""
-    for x, w, stride, pad in [
-        ((3, 7, 6, 3), (3, 3, 3, 4), (1, 1), SAME),
-        ((2, 9, 8, 2), (2, 3, 2, 5), (2, 1), ((0, 1), (2, 0))),
-        ((2, 4, 4, 2), (3, 3, 2, 3), (1, 2), ((7, 7), (8, 9))),
-        ((2, 5, 5, 4), (1, 1, 4, 3), (3, 2), VALID),
-        ((40, 30, 30, 8), (3, 3, 8, 8), (1, 1), VALID),  # several blocks, threads
+    for x, w, stride, pad, dilation, groups in [
+        ((3, 7, 6, 3), (3, 3, 3, 4), (1, 1), SAME, (1, 1), 1),
+        ((2, 9, 8, 2), (2, 3, 2, 5), (2, 1), ((0, 1), (2, 0)), (1, 1), 1),
+        ((2, 4, 4, 2), (3, 3, 2, 3), (1, 2), ((7, 7), (8, 9)), (1, 1), 1),
+        ((2, 5, 5, 4), (1, 1, 4, 3), (3, 2), VALID, (1, 1), 1),
+        ((40, 30, 30, 8), (3, 3, 8, 8), (1, 1), VALID, (1, 1), 1),  # several blocks, threads
+        ((2, 9, 8, 4), (2, 3, 4, 3), (2, 1), ((0, 1), (2, 0)), (3, 2), 1),
+        ((3, 7, 6, 6), (3, 3, 2, 9), (1, 2), SAME, (1, 1), 3),
+        ((2, 4, 5, 6), (2, 2, 3, 4), (1, 1), ((7, 7), (8, 9)), (2, 3), 2),
+        ((40, 30, 30, 8), (3, 3, 4, 8), (1, 1), VALID, (2, 1), 2),
     ]:
-        y = shapes.conv2d(x, w, stride, pad)
-        yield "conv2d", (draw(*x), draw(*w), draw(w[3]), y, stride, pad, True)
-        yield "conv2d", (draw(*x), draw(*w), None, y, stride, pad, False)
-        yield "conv2d_grad_x", (draw(*y), draw(*w), x, stride, pad, False)
-        yield "conv2d_grad_w", (draw(*y), draw(*x), w, stride, pad, False)
+        y, how = shapes.conv2d(x, w, stride, pad, dilation), (stride, pad, dilation, groups)
+        yield "conv2d", (draw(*x), draw(*w), draw(w[3]), y, *how, True)
+        yield "conv2d", (draw(*x), draw(*w), None, y, *how, False)
+        yield "conv2d_grad_x", (draw(*y), draw(*w), x, *how, False)
+        yield "conv2d_grad_w", (draw(*y), draw(*x), w, *how, False)
     for x, size, stride, pad in [
         ((5, 8, 8, 3), (2, 2), (2, 2), VALID),
         ((32, 30, 31, 16), (2, 2), (2, 2), VALID),
@@ -387,14 +391,15 @@ x, w, dy = draw(48, 30, 30, 8), draw(3, 3, 8, 8), draw(48, 28, 28, 8)
 one, pool = ((0, 0), (0, 0)), ((2, 2), (2, 2), ((0, 0), (0, 0)))
 own, apart = draw(3, 3, 8, 1), ((1, 1), one, (1, 1), False)
 y, arg = cpu.max_pool2d(x, np.empty((48, 15, 15, 8), "f"), np.empty((48, 15, 15, 8), "i4"), *pool)
+how = (1, 1), one, (1, 1), 1
 key, c = np.array([3, 4], np.uint64), np.empty(8, "f")
 out = np.empty_like(x), c.copy(), c.copy()
 n, mean, var = cpu.batch_norm(x, c * 0 + 2, None, *out, 1e-5, False)
 p, m, v = draw(200_000), draw(200_000), np.abs(draw(200_000))
 for name, result in {
-    "conv2d": cpu.conv2d(x, w, draw(8), np.empty_like(dy), (1, 1), one, False),
-    "conv2d_grad_x": cpu.conv2d_grad_x(dy, w, np.empty_like(x), (1, 1), one, False),
-    "conv2d_grad_w": cpu.conv2d_grad_w(dy, x, np.empty_like(w), (1, 1), one, False),
+    "conv2d": cpu.conv2d(x, w, draw(8), np.empty_like(dy), *how, False),
+    "conv2d_grad_x": cpu.conv2d_grad_x(dy, w, np.empty_like(x), *how, False),
+    "conv2d_grad_w": cpu.conv2d_grad_w(dy, x, np.empty_like(w), *how, False),
     "max_pool2d": y, "arg": arg, "batch_norm": n, "mean": mean, "var": var,
     "max_pool2d_grad": cpu.max_pool2d_grad(y, arg, np.empty_like(x), *pool, False),
     "relu_grad": cpu.relu_grad(x, n, np.empty_like(x), False),
@@ -442,7 +447,7 @@ def test_a_forked_child_can_share_work() -> None:
             "import os, warnings",
             "warnings.simplefilter('ignore')",
             "child = os.fork()",
-            "cpu.conv2d(x, w, None, np.empty_like(dy), (1, 1), one, False)",
+            "cpu.conv2d(x, w, None, np.empty_like(dy), *how, False)",
             "os._exit(0) if child == 0 else sys.exit(os.waitpid(child, 0)[1])",
         ]
     )

@@ -148,9 +148,29 @@ MUTANTS = [
     ),
     Mutant(
         "a window reaches one line too far", "window", "conv2d",
-        "line < lines and 0 <= h + line < height and 0 <= v + cell < width:\n                out",
-        "line < lines and 0 <= h + line <= height and 0 <= v + cell < width:\n                out",
+        "0 <= h + down < height and 0 <= v + along < width:\n                out",
+        "0 <= h + down <= height and 0 <= v + along < width:\n                out",
         "outside",
+    ),
+    Mutant(
+        "a gap of a window is a cell too short", "window", "conv2d",
+        "down, along = line * dh, pixel * apart + cell",
+        "down, along = line * dh, pixel * (apart - 1) + cell",
+    ),
+    Mutant(
+        "every group sees the first channels", "window", "conv2d_grad_w",
+        "h, v = i * sh - top if real else height, j * sv - left + group * run",
+        "h, v = i * sh - top if real else height, j * sv - left",
+    ),
+    Mutant(
+        "a group writes over the filters of the next one", "window", "conv2d",
+        "_write_row(y, place[high * ty + k], total, k, b, column, end,",
+        "_write_row(y, place[high * ty + k], total, k, b, column, filters,",
+    ),
+    Mutant(
+        "a stride and a dilation with a common factor", "window", "conv2d_grad_x",
+        "return slice(first, None, step), -((place - last * dilation) // stride), gap",
+        "return slice(first, None, step), -((place - last * dilation) // stride), dilation",
     ),
     Mutant(
         "a task reads what is the next one's", "window", "conv2d_grad_w",

@@ -125,6 +125,7 @@ def bounds(layer, x, dy):
         name, (kh, kw) = "conv2d", layer.kernel_size  # all of padding "same", stride 1
         pad = (((kh - 1) // 2, kh // 2), ((kw - 1) // 2, kw // 2))
         args = dict(dy=dy, x=x, dw=Blank(w.shape), stride=(1, 1), pad=pad, add=False)
+        args |= dict(dilation=(1, 1), groups=1)
     calls = [Call(f"{name}_grad_w", args, np.dtype("float32"))]
     calls.append(Call("sum_rows", dict(dy=dy, db=Blank(dy.shape[-1:]), add=False), calls[0].dtype))
     for call in calls:

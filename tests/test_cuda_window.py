@@ -14,6 +14,7 @@ import pytest
 from minidl.kernels import reference, shapes
 
 ONE, NONE = (1, 1), ((0, 0), (0, 0))
+PLAIN = ONE, NONE, ONE, 1
 NAN, INF = math.nan, math.inf
 
 
@@ -51,26 +52,28 @@ def crooked(x):
     return place
 
 
-def convolutions(k, in_every_order, x, w, stride=ONE, pad=NONE, dtype="float32"):
+def convolutions(
+    k, in_every_order, x, w, stride=ONE, pad=NONE, dilation=ONE, groups=1, dtype="float32"
+):
     """All three kernels against the definition: in every order, in fours and one by one."""
-    y = shapes.conv2d(x, w, stride, pad)
+    y, how = shapes.conv2d(x, w, stride, pad, dilation), (stride, pad, dilation, groups)
     x, w, b, dy = (whole(s, dtype, i) for i, s in enumerate((x, w, w[3:], y)))
     for relu in (False, True):
-        want = reference.conv2d(x, w, b, unset(y, dtype), stride, pad, relu)
-        got = in_every_order(k.conv2d, x, w, b, unset(y, dtype), stride, pad, relu)
+        want = reference.conv2d(x, w, b, unset(y, dtype), *how, relu)
+        got = in_every_order(k.conv2d, x, w, b, unset(y, dtype), *how, relu)
         np.testing.assert_array_equal(got, want)
-    got = k.conv2d(crooked(x), crooked(w), b, crooked(unset(y, dtype)), stride, pad, True)
+    got = k.conv2d(crooked(x), crooked(w), b, crooked(unset(y, dtype)), *how, True)
     np.testing.assert_array_equal(got, want)
     for name, (a, b, shape) in {
         "conv2d_grad_x": (dy, w, x.shape),
         "conv2d_grad_w": (dy, x, w.shape),
     }.items():
-        want = getattr(reference, name)(a, b, unset(shape, dtype), stride, pad, False)
-        got = in_every_order(getattr(k, name), a, b, unset(shape, dtype), stride, pad, False)
+        want = getattr(reference, name)(a, b, unset(shape, dtype), *how, False)
+        got = in_every_order(getattr(k, name), a, b, unset(shape, dtype), *how, False)
         np.testing.assert_array_equal(got, want, name)
         start = crooked(whole(shape, dtype, 9))
         want = want + start
-        got = getattr(k, name)(crooked(a), crooked(b), start, stride, pad, True)
+        got = getattr(k, name)(crooked(a), crooked(b), start, *how, True)
         np.testing.assert_array_equal(got, want, f"{name}, add")
 
 
@@ -118,15 +121,44 @@ def test_strides_and_padding(check_convolution, x, size, stride, pad, filters):
     check_convolution(x, (*size, x[3], filters), stride, pad)
 
 
+GAPS = [  # x, window, groups, stride, padding, dilation
+    ((2, 9, 11, 4), (3, 2), 1, ONE, ((2, 1), (0, 3)), (2, 3)),
+    ((2, 9, 8, 3), (2, 3), 1, (2, 3), NONE, (2, 2)),  # pixels that no window of a part can see
+    ((1, 13, 13, 2), (4, 4), 1, (4, 6), ((3, 0), (0, 3)), (2, 4)),  # with a common factor
+    ((1, 2, 3, 5), (3, 2), 1, ONE, ((9, 2), (4, 4)), (5, 6)),  # gaps larger than the image
+    ((3, 4, 5, 8), (1, 1), 1, (2, 1), NONE, (3, 3)),  # windows of one pixel have no gaps
+    ((2, 6, 5, 8), (2, 2), 2, ONE, ((0, 1), (1, 0)), ONE),
+    ((2, 6, 5, 9), (3, 1), 3, (2, 1), ((1, 1), (0, 0)), ONE),
+    ((2, 6, 5, 6), (3, 3), 6, (1, 2), ((1, 1), (1, 1)), (2, 1)),  # a group for each channel
+    ((0, 5, 5, 4), (2, 2), 2, ONE, NONE, (2, 2)),
+    ((2, 5, 5, 0), (2, 2), 2, ONE, NONE, (2, 2)),
+]
+
+
+@pytest.mark.parametrize(("x", "size", "groups", "stride", "pad", "dilation"), GAPS)
+@pytest.mark.parametrize("filters", [1, 8, 33])
+def test_dilation_and_groups(check_convolution, x, size, groups, stride, pad, dilation, filters):
+    w = (*size, x[3] // groups, filters * groups)
+    check_convolution(x, w, stride, pad, dilation, groups)
+
+
+@pytest.mark.parametrize("filters", [16, 17, 33, 65])
+@pytest.mark.parametrize("channels", [1, 4, 6, 17])
+def test_groups_at_the_edges_of_tiles(check_convolution, channels, filters):
+    """Tiles of windows and of weights end inside a group, and the next group begins anew."""
+    pad = ((1, 1), (1, 1))
+    check_convolution((2, 7, 7, 3 * channels), (3, 3, channels, 3 * filters), ONE, pad, ONE, 3)
+
+
 def test_nan_and_inf_go_where_they_belong(k):
     x, w = whole((1, 5, 6, 3)), whole((3, 3, 3, 20))
     w[1, 2, 0, 17] = NAN
-    y = k.conv2d(x, w, None, unset((1, 3, 4, 20)), ONE, NONE, True)
+    y = k.conv2d(x, w, None, unset((1, 3, 4, 20)), *PLAIN, True)
     assert np.isnan(y[..., 17]).all()  # NaN passes relu, too
     assert not np.isnan(np.delete(y, 17, axis=3)).any()
     w[1, 2, 0, 17], x[0, 0, 0, 1] = 1, INF
     w[0, 0, 1, :] = np.where(w[0, 0, 1] == 0, 1, w[0, 0, 1])
-    y = k.conv2d(x, w, None, unset((1, 3, 4, 20)), ONE, NONE, False)
+    y = k.conv2d(x, w, None, unset((1, 3, 4, 20)), *PLAIN, False)
     np.testing.assert_array_equal(y[0, 0, 0], np.copysign(INF, w[0, 0, 1]))
     assert np.isfinite(y[0, 1:]).all()
     assert np.isfinite(y[0, 0, 1:]).all()
@@ -136,10 +168,9 @@ def test_nan_and_inf_go_where_they_belong(k):
 def test_a_batch_of_too_many_pixels_is_refused():
     pixel = np.zeros((1, 1, 1, 1), np.float32)
     many = np.broadcast_to(pixel[0, 0, 0, 0], (2**16, 2**15, 2, 1))  # takes no memory
+    how = ONE, (0, 0), (0, 0, 0), ONE, 1, False, False
     with pytest.raises(ValueError, match=r"4294967296 pixels .* split the batch"):
-        window_module()._convolve(
-            pixel, pixel, pixel.reshape(-1), many, many.shape[:3], ONE, (0, 0), (0, 0, 0), 0, 0
-        )
+        window_module()._convolve(pixel, pixel, pixel.reshape(-1), many, many.shape[:3], *how)
 
 
 POOLS = [
@@ -201,15 +232,17 @@ def launches(k, dtype):
     from minidl.kernels.cuda._numba import recording
 
     with recording() as found:
-        for x, w in [
-            ((1, 300, 300, 1), (1, 1, 1, 64)),  # the large tile of conv2d, the low one of dw
-            ((1, 4, 4, 64), (1, 3, 64, 64)),  # the large tile of dw
-            *(((1, 4, 4, 32), (1, 1, 32, filters)) for filters in (16, 32, 64)),
-        ]:
-            y = shapes.conv2d(x, w, ONE, NONE)
+        sizes = [
+            ((1, 300, 300, 1), (1, 2, 1, 64)),  # the large tile of conv2d, the low one of dw
+            ((1, 4, 6, 64), (1, 3, 64, 64)),  # the large tile of dw
+            *(((1, 4, 4, 32), (1, 2, 32, filters)) for filters in (16, 32, 64)),
+        ]
+        for (x, w), dilation in itertools.product(sizes, (1, 2)):
+            how = ONE, NONE, (1, dilation), 1
+            y = shapes.conv2d(x, w, *how[:3])
             x, w, y = np.zeros(x, dtype), np.zeros(w, dtype), np.zeros(y, dtype)
-            k.conv2d(x, w, None, y, ONE, NONE, False)
-            k.conv2d_grad_w(y, x, w, ONE, NONE, False)
+            k.conv2d(x, w, None, y, *how, False)
+            k.conv2d_grad_w(y, x, w, *how, False)
         arg = np.zeros(y.shape, np.int32)
         k.max_pool2d(y, y, arg, ONE, ONE, NONE)
         k.max_pool2d_grad(y, arg, y, ONE, ONE, NONE, False)
@@ -226,7 +259,7 @@ def test_no_float64_no_spills_no_stack(k, dtype, cc):
     from minidl.kernels.cuda import cubin
 
     found = launches(k, dtype)
-    assert len(found) == (11 if dtype == "float32" else 9)  # float64 has no large tiles
+    assert len(found) == (20 if dtype == "float32" else 16)  # float64 has no large tiles
     for name, launch in found.items():
         used = cubin.compiled(launch.kernel, launch.signature, cc).resources
         assert (used.spills, used.stack, used.divisions) == (0, 0, 0), name

@@ -384,7 +384,7 @@ def calls():
     """Every launcher once, on shapes that leave no tile full: (name, outputs, call)."""
     x, w, b = f32(3, 9, 7, 5), f32(3, 2, 5, 35, seed=1), f32(35, seed=2)
     dy = f32(3, 5, 8, 35, seed=3)
-    how = (2, 1), ((1, 1), (1, 1))
+    how = (2, 1), ((1, 1), (1, 1)), (1, 1), 1
     logits, label = f32(21, 40), np.arange(21, dtype=np.int64)
     lse = np.log(np.exp(logits).sum(1))
     one, flat = np.ones((), np.float32), w.reshape(-1)

@@ -9,6 +9,7 @@ from hypothesis import Phase
 from numpy.lib.stride_tricks import as_strided
 
 from minidl.kernels import reference as right
+from minidl.kernels import shapes
 from minidl.kernels.cases import CASES, gradients
 from minidl.kernels.reference.random import words
 from minidl.kernels.testing import DEFINITION, Backend, Mismatch, verify
@@ -291,57 +292,94 @@ def added_to_what_is_there_always(dy, w, dx, add):
 
 # Windows
 
+NO_PAD, CLOSE = ((0, 0), (0, 0)), (1, 1)
 
-@mutant("conv2d")
-def stride_swapped(x, w, b, y, stride, pad, relu):
-    wide = np.pad(x, ((0, 0), (0, 40), (0, 40), (0, 0)))
-    big = np.empty((len(x), 60, 60, w.shape[3]), y.dtype)
-    sizes = [
-        (n + sum(p) - k) // s + 1
-        for n, p, k, s in zip((wide.shape[1:3]), pad, w.shape, stride[::-1])
-    ]
-    big = right.conv2d(
-        wide, w, b, np.empty((len(x), *sizes, w.shape[3]), y.dtype), stride[::-1], pad, relu
-    )
-    return put(big[:, : y.shape[1], : y.shape[2]], y)
+
+def more_windows(x, w, b, y, stride, pad, dilation, groups, relu):
+    """As many windows as y has, and more below and to the right, if the image were larger."""
+    wide = np.pad(x, ((0, 0), *pad, (0, 0)))
+    wide = np.pad(wide, ((0, 0), (0, 40), (0, 40), (0, 0)))
+    big = shapes.conv2d(wide.shape, w.shape, stride, NO_PAD, dilation)
+    how = stride, NO_PAD, dilation, groups, relu
+    return right.conv2d(wide, w, b, np.empty(big, y.dtype), *how)[:, : y.shape[1], : y.shape[2]]
 
 
 @mutant("conv2d")
-def sides_of_the_padding_swapped(x, w, b, y, stride, pad, relu):
-    return right.conv2d(x, w, b, y, stride, tuple(p[::-1] for p in pad), relu)
+def stride_swapped(x, w, b, y, stride, pad, dilation, groups, relu):
+    return put(more_windows(x, w, b, y, stride[::-1], pad, dilation, groups, relu), y)
 
 
 @mutant("conv2d")
-def height_and_width_of_the_padding_swapped(x, w, b, y, stride, pad, relu):
+def dilation_swapped(x, w, b, y, stride, pad, dilation, groups, relu):
+    return put(more_windows(x, w, b, y, stride, pad, dilation[::-1], groups, relu), y)
+
+
+@mutant("conv2d")
+def dilation_ignored(x, w, b, y, stride, pad, dilation, groups, relu):
+    return put(more_windows(x, w, b, y, stride, pad, CLOSE, groups, relu), y)
+
+
+@mutant("conv2d")
+def filters_dealt_to_the_groups_in_turn(x, w, b, y, stride, pad, dilation, groups, relu):
+    right.conv2d(x, w, b, y, stride, pad, dilation, groups, relu)
+    each = y.reshape(*y.shape[:3], groups, y.shape[3] // groups)
+    return put(each.swapaxes(3, 4).reshape(y.shape), y)
+
+
+@mutant("conv2d")
+def sides_of_the_padding_swapped(x, w, b, y, stride, pad, dilation, groups, relu):
+    sides = tuple(p[::-1] for p in pad)
+    return right.conv2d(x, w, b, y, stride, sides, dilation, groups, relu)
+
+
+@mutant("conv2d")
+def height_and_width_of_the_padding_swapped(x, w, b, y, stride, pad, dilation, groups, relu):
     (top, bottom), (left, right_) = pad
     wide = np.pad(x, ((0, 0), (left, top + bottom), (top, left + right_), (0, 0)))
     windows = wide[:, : x.shape[1] + top + bottom, : x.shape[2] + left + right_]
-    return right.conv2d(windows, w, b, y, stride, ((0, 0), (0, 0)), relu)
+    return right.conv2d(windows, w, b, y, stride, NO_PAD, dilation, groups, relu)
 
 
 @mutant("conv2d")
-def relu_before_the_bias(x, w, b, y, stride, pad, relu):
-    value = right.conv2d(x, w, None, np.empty_like(y), stride, pad, relu)
+def relu_before_the_bias(x, w, b, y, stride, pad, dilation, groups, relu):
+    how = stride, pad, dilation, groups, relu
+    value = right.conv2d(x, w, None, np.empty_like(y), *how)
     return put(value if b is None else value + b, y)
 
 
 @mutant("conv2d", "inf and NaN")
-def relu_drops_nan(x, w, b, y, stride, pad, relu):
-    value = right.conv2d(x, w, b, np.empty_like(y), stride, pad, False)
+def relu_drops_nan(x, w, b, y, stride, pad, dilation, groups, relu):
+    how = stride, pad, dilation, groups, False
+    value = right.conv2d(x, w, b, np.empty_like(y), *how)
     return put(np.where(value > 0, value, 0) if relu else value, y)
 
 
 @mutant("conv2d_grad_w")
-def filter_upside_down(dy, x, dw, stride, pad, add):
-    return put(right.conv2d_grad_w(dy, x, np.empty_like(dw), stride, pad, False)[::-1], dw, add)
+def filter_upside_down(dy, x, dw, stride, pad, dilation, groups, add):
+    how = stride, pad, dilation, groups, False
+    return put(right.conv2d_grad_w(dy, x, np.empty_like(dw), *how)[::-1], dw, add)
+
+
+@mutant("conv2d_grad_w")
+def every_group_sees_the_first_channels(dy, x, dw, stride, pad, dilation, groups, add):
+    first = np.tile(x[..., : dw.shape[2]], groups)
+    return right.conv2d_grad_w(dy, first, dw, stride, pad, dilation, groups, add)
 
 
 @mutant("conv2d_grad_x", "every cell written")
-def pixels_that_no_window_saw_left_as_they_were(dy, w, dx, stride, pad, add):
-    seen = right.conv2d_grad_x(np.ones_like(dy), np.ones_like(w), np.empty_like(dx), stride, pad, 0)
-    value = right.conv2d_grad_x(dy, w, np.empty_like(dx), stride, pad, False)
+def pixels_that_no_window_saw_left_as_they_were(dy, w, dx, stride, pad, dilation, groups, add):
+    how = stride, pad, dilation, groups, False
+    seen = right.conv2d_grad_x(np.ones_like(dy), np.ones_like(w), np.empty_like(dx), *how)
+    value = right.conv2d_grad_x(dy, w, np.empty_like(dx), *how)
     np.add(value, dx if add else 0, out=dx, where=seen > 0)
     return dx
+
+
+@mutant("conv2d_grad_x")
+def channels_given_to_the_next_group(dy, w, dx, stride, pad, dilation, groups, add):
+    how = stride, pad, dilation, groups, False
+    value = right.conv2d_grad_x(dy, w, np.empty_like(dx), *how)
+    return put(np.roll(value, w.shape[2], axis=-1), dx, add)
 
 
 @mutant("max_pool2d")

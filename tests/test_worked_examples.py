@@ -9,7 +9,7 @@ import pytest
 from minidl.kernels import reference as k
 from minidl.kernels.cases import Blank, example
 from minidl.kernels.reference.random import philox4x32, words
-from minidl.kernels.shapes import padding
+from minidl.kernels.shapes import extent, padding
 
 NAN, INF = math.nan, math.inf
 
@@ -280,32 +280,37 @@ def test_stacks_of_matrices_broadcast_and_their_gradients_are_summed_back():
 
 
 SAME, VALID = padding("same", (3, 3), (2, 2), (1, 1)), ((0, 0), (0, 0))
+PLAIN = (1, 1), 1  # neither dilation nor groups
 
 
 def test_same_padding_puts_the_odd_one_at_the_bottom_right():
     assert SAME == ((0, 1), (0, 1))
     x = np.arange(1.0, 10).reshape(1, 3, 3, 1)
-    y = k.conv2d(x, np.ones((2, 2, 1, 1)), None, np.empty((1, 3, 3, 1)), (1, 1), SAME, False)
+    y = k.conv2d(
+        x, np.ones((2, 2, 1, 1)), None, np.empty((1, 3, 3, 1)), (1, 1), SAME, *PLAIN, False
+    )
     same(y[0, :, :, 0], [[12, 16, 9], [24, 28, 15], [15, 17, 9]])
 
 
 def test_a_convolution_does_not_turn_its_filter_and_mixes_channels():
     x = np.array([[1.0, 10], [2, 20], [3, 30]]).reshape(1, 1, 3, 2)
     w = np.array([[[1.0], [0]], [[0], [1]]]).reshape(1, 2, 2, 1)  # left of channel 0 + right of 1
-    y = k.conv2d(x, w, np.array([100.0]), np.empty((1, 1, 2, 1)), (1, 1), VALID, False)
+    y = k.conv2d(x, w, np.array([100.0]), np.empty((1, 1, 2, 1)), (1, 1), VALID, *PLAIN, False)
     same(y.reshape(-1), [121, 132])
-    k.conv2d(x, w, np.array([-21.5]), y, (1, 1), VALID, True)
+    k.conv2d(x, w, np.array([-21.5]), y, (1, 1), VALID, *PLAIN, True)
     same(y.reshape(-1), [0, 10.5])
     dy = np.array([1.0, 5]).reshape(1, 1, 2, 1)
-    dx = k.conv2d_grad_x(dy, w, np.empty_like(x), (1, 1), ((0, 0), (0, 0)), False)
+    dx = k.conv2d_grad_x(dy, w, np.empty_like(x), (1, 1), VALID, *PLAIN, False)
     same(dx.reshape(3, 2), [[1, 0], [5, 1], [0, 5]])
-    dw = k.conv2d_grad_w(dy, x, np.empty_like(w), (1, 1), ((0, 0), (0, 0)), False)
+    dw = k.conv2d_grad_w(dy, x, np.empty_like(w), (1, 1), VALID, *PLAIN, False)
     same(dw.reshape(2, 2), [[1 + 10, 10 + 100], [2 + 15, 20 + 150]])
 
 
 def test_a_stride_of_2_by_1():
     x = np.arange(12.0).reshape(1, 4, 3, 1)
-    y = k.conv2d(x, np.ones((1, 1, 1, 1)), None, np.empty((1, 2, 3, 1)), (2, 1), VALID, False)
+    y = k.conv2d(
+        x, np.ones((1, 1, 1, 1)), None, np.empty((1, 2, 3, 1)), (2, 1), VALID, *PLAIN, False
+    )
     same(y[0, :, :, 0], [[0, 1, 2], [6, 7, 8]])
 
 
@@ -341,6 +346,38 @@ def test_a_depthwise_relu_keeps_nan_and_cuts_minus_infinity():
     x, w = np.array([NAN, -INF, INF, -1]).reshape(1, 1, 1, 4), np.ones((1, 1, 4, 1))
     y = k.depthwise_conv2d(x, w, None, np.empty_like(x), (1, 1), VALID, (1, 1), True)
     same(y.reshape(-1), [NAN, 0, INF, 0])
+
+
+def test_a_dilation_of_2_reads_every_second_pixel():
+    x, w = np.array([1.0, 2, 3, 4, 5]).reshape(1, 1, 5, 1), np.array([1.0, 10]).reshape(1, 2, 1, 1)
+    how = (1, 1), VALID, (1, 2), 1, False
+    y = k.conv2d(x, w, None, np.empty((1, 1, 3, 1)), *how)
+    same(y.reshape(-1), [1 + 30, 2 + 40, 3 + 50])
+    dy = np.array([1.0, 0, 7]).reshape(y.shape)
+    same(k.conv2d_grad_x(dy, w, np.empty_like(x), *how).reshape(-1), [1, 0, 10 + 7, 0, 70])
+    same(k.conv2d_grad_w(dy, x, np.empty_like(w), *how).reshape(-1), [1 + 21, 3 + 35])
+
+
+def test_each_of_two_groups_of_channels_has_its_own_filters():
+    x = np.array([1.0, 2, 3, 4]).reshape(1, 1, 1, 4)
+    w = np.array([[1.0, 100], [10, 1000]]).reshape(1, 1, 2, 2)
+    how = (1, 1), VALID, (1, 1), 2, False
+    y = k.conv2d(x, w, None, np.empty((1, 1, 1, 2)), *how)
+    same(y.reshape(-1), [1 + 20, 300 + 4000])
+    dy = np.array([1.0, 2]).reshape(y.shape)
+    same(k.conv2d_grad_x(dy, w, np.empty_like(x), *how).reshape(-1), [1, 10, 200, 2000])
+    same(k.conv2d_grad_w(dy, x, np.empty_like(w), *how).reshape(2, 2), [[1, 6], [2, 8]])
+    x[..., 3] = NAN  # stays in its group
+    assert np.isnan(k.conv2d(x, w, None, y, *how)).reshape(-1).tolist() == [False, True]
+
+
+def test_same_padding_with_stride_2_and_dilation_2_on_an_even_size():
+    pad = padding("same", (1, 6), extent((1, 3), (1, 2)), (1, 2))
+    assert pad == ((0, 0), (1, 2))  # windows span 5; the odd pixel is at the right, as always
+    x = np.arange(1.0, 7).reshape(1, 1, 6, 1)
+    y = np.empty((1, 1, 3, 1))
+    k.conv2d(x, np.ones((1, 3, 1, 1)), None, y, (1, 2), pad, (1, 2), 1, False)
+    same(y.reshape(-1), [0 + 2 + 4, 2 + 4 + 6, 4 + 6 + 0])
 
 
 def test_pooling_the_first_maximum_wins_and_padding_never():
@@ -903,12 +940,15 @@ def test_clipping_shortens_and_never_lengthens():
 # The same in other words: formulas that share no code with the definition, on drawn arguments
 
 
-def loops_conv2d(x, w, b, y, stride, pad, relu):
+def loops_conv2d(x, w, b, y, stride, pad, dilation, groups, relu):
     result = np.zeros(y.shape) + (0 if b is None else b)
+    filters = w.reshape(*w.shape[:3], groups, -1)
     for n, i, j, r, s in np.ndindex(*y.shape[:3], *w.shape[:2]):
-        h, v = i * stride[0] + r - pad[0][0], j * stride[1] + s - pad[1][0]
+        h = i * stride[0] + r * dilation[0] - pad[0][0]
+        v = j * stride[1] + s * dilation[1] - pad[1][0]
         if 0 <= h < x.shape[1] and 0 <= v < x.shape[2]:
-            result[n, i, j] += np.einsum("c,cf->f", x[n, h, v], w[r, s])
+            channels = x[n, h, v].reshape(groups, -1)
+            result[n, i, j] += np.einsum("gc,cgf->gf", channels, filters[r, s]).reshape(-1)
     return np.maximum(result, 0) if relu else result
 
 

@@ -38,6 +38,7 @@ class Integers(NamedTuple):
 # Where what a Case draws would not do.
 STATICS = {
     "relu": True, "momentum": 0.9, "p": 0.5, "flip": True, "stride": (1, 1), "size": (2, 2),
+    "dilation": (1, 1), "groups": 1,
     "rows": 100, "scale": 1.0, "n": 100, "ignore": -100, "mean": True, "smoothing": 0.1,
     "seed": 1, "epoch": 0, "nesterov": False, "decoupled": False, "weight_decay": 0.0,
 }  # fmt: skip

@@ -30,17 +30,28 @@ def _conv2d_specials(v: Values) -> list[str]:
             zeros(1, 2, 2, 3), zeros(3, 3, 3, 8)),
         bad("must be at least 1", zeros(1, 9, 9, 3), zeros(3, 3, 3, 8), stride=0),
         bad("padding is at least 0", zeros(1, 9, 9, 3), zeros(3, 3, 3, 8), padding=-1),
+        bad("the window (3, 3), which spans (9, 3), is larger than the padded image (8, 8)",
+            zeros(1, 8, 8, 3), zeros(3, 3, 3, 8), dilation=(4, 1)),
+        bad("dilation (0, 0) must be at least 1", zeros(1, 9, 9, 3), zeros(3, 3, 3, 8), dilation=0),
+        bad("x has 6 channels, but w expects 2 in each of 2 groups (x (1, 9, 9, 6), w (3, 3, 2, 8",
+            zeros(1, 9, 9, 6), zeros(3, 3, 2, 8), groups=2),
+        bad("w has 8 filters, which do not divide into 3 groups",
+            zeros(1, 9, 9, 6), zeros(3, 3, 2, 8), groups=3),
+        bad("groups is 0, but must be", zeros(1, 9, 9, 6), zeros(3, 3, 6, 8), groups=0),
     ),
 )  # fmt: skip
 def _conv2d(d: Draw) -> Values:
     size, stride, pad = d.window(pool=False)
-    channels, filters = d.size(1, 4, 35), d.size(1, 4, 35)
-    x = d.image(size, pad, channels)
-    w = d.array((*size, channels, filters))
-    b = d.pick("b", None, True) and d.array((filters,))
-    y = Blank(shapes.conv2d(x.shape, w.shape, stride, pad))
+    dilation = d.pick("dilation", (1, 1), (1, 1), (2, 2), (1, 3), (2, 1))
+    groups = d.pick("groups", 1, 1, 2, 3)
+    channels, filters = (d.size(1, 4, 35 // groups) for _ in "cf")  # of a group
+    x = d.image(shapes.extent(size, dilation), pad, channels * groups)
+    w = d.array((*size, channels, filters * groups))
+    b = d.pick("b", None, True) and d.array(w.shape[3:])
+    y = Blank(shapes.conv2d(x.shape, w.shape, stride, pad, dilation))
     relu = d.mode != "smooth" and d.pick("relu", False, True)  # no kinks where it is smooth
-    return dict(x=x, w=w, b=b, y=y, stride=stride, pad=pad, relu=relu)
+    how = dict(stride=stride, pad=pad, dilation=dilation, groups=groups)
+    return dict(x=x, w=w, b=b, y=y, relu=relu) | how
 
 
 @case(

@@ -22,25 +22,30 @@ _PARTIAL = 32 << 20  # bytes of partial sums of dw, of which there are 2 to 16
 
 
 def conv2d(
-    x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding, relu: bool
-) -> Array:
-    """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r, j sw + s, c] w[r, s, c, f].
+    x: Array, w: Array, b: Array | None, y: Out,
+    stride: Pair, pad: Padding, dilation: Pair, groups: int, relu: bool,
+) -> Array:  # fmt: skip
+    """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r dh, j sw + s dw, c] w[r, s, c, f].
 
-    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F).
+    x (N, H, W, C) padded with zeros, w (KH, KW, C / groups, F), b (F,) or None -> y (N, OH, OW, F).
+    Of several groups, each takes its share of the channels to its share of the filters.
     relu: the larger of that and 0; NaN stays NaN.
     """
     if rare(x, w, y):
-        return reference.conv2d(x, w, b, y, stride, pad, relu)
+        return reference.conv2d(x, w, b, y, stride, pad, dilation, groups, relu)
     x, filters, out = canonical(x), canonical(w).reshape(-1, w.shape[3]), target(y)
     if b is not None:  # one more filter row, met by a 1 at the end of each window
         both = space(2, (len(filters) + 1, w.shape[3]))
         both[:-1], both[-1] = filters, b
         filters = both
     rows, layout = out.reshape(-1, w.shape[3]), _layout(w.shape, y.shape, stride, pad)
+    shares = _shares(w.shape, groups, dilation)
 
     def block(number: int, first: int, span: slice, windows: Array) -> None:
-        _im2col(x, windows, first, *layout)
-        part = np.matmul(windows, filters, out=rows[span])
+        part = rows[span]
+        for own, pieces in shares:
+            _im2col(x, windows, first, *layout, *pieces)
+            np.matmul(windows, filters[:, own], out=part[:, own])
         if relu:  # while it is in the cache
             np.maximum(part, ZERO, out=part)
 
@@ -48,38 +53,67 @@ def conv2d(
     return settle(out, y)
 
 
-def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add: bool) -> Array:
-    """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s]."""
+def conv2d_grad_x(
+    dy: Array, w: Array, dx: Out,
+    stride: Pair, pad: Padding, dilation: Pair, groups: int, add: bool,
+) -> Array:  # fmt: skip
+    """dx = every dy put back where its window read: dx[.., i sh + r dh, j sw + s dw] += dy w[r, s].
+
+    The group that a channel is in got it from the group's own filters.
+    """
     if rare(dx, w, dy):
-        return reference.conv2d_grad_x(dy, w, dx, stride, pad, add)
+        return reference.conv2d_grad_x(dy, w, dx, stride, pad, dilation, groups, add)
     filters, out = canonical(w).reshape(-1, w.shape[3]), target(dx, add)
     rows, layout = canonical(dy).reshape(-1, w.shape[3]), _layout(w.shape, dy.shape, stride, pad)
+    shares = _shares(w.shape, groups, dilation)
 
     def block(number: int, first: int, span: slice, windows: Array) -> None:
-        np.matmul(rows[span], filters.T, out=windows)
-        _gather(windows, out, first, *layout)
+        for own, pieces in shares:
+            np.matmul(rows[span, own], filters[:, own].T, out=windows)
+            _gather(windows, out, first, *layout, *pieces)
 
     _by_blocks(dy.shape, len(filters), block)
     return settle(out, dx, add)
 
 
-def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add: bool) -> Array:
-    """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
+def conv2d_grad_w(
+    dy: Array, x: Array, dw: Out,
+    stride: Pair, pad: Padding, dilation: Pair, groups: int, add: bool,
+) -> Array:  # fmt: skip
+    """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r dh, j sw + s dw, c] dy[n, i, j, f]."""
     if rare(x, dw, dy):
-        return reference.conv2d_grad_w(dy, x, dw, stride, pad, add)
+        return reference.conv2d_grad_w(dy, x, dw, stride, pad, dilation, groups, add)
     x, rows, out = canonical(x), canonical(dy).reshape(-1, dw.shape[3]), target(dw, add)
     total, layout = out.reshape(-1, dw.shape[3]), _layout(dw.shape, dy.shape, stride, pad)
     most = max(2, min(16, _PARTIAL // total.nbytes))
     parts = space(2, (min(most, len(_starts(dy.shape, len(total)))), *total.shape))
     parts[...] = 0
+    shares = _shares(dw.shape, groups, dilation)
 
     def block(number: int, first: int, span: slice, windows: Array) -> None:
-        _im2col(x, windows, first, *layout)
-        parts[number] += np.matmul(windows.T, rows[span], out=space(4, total.shape))
+        sums = space(4, (len(total), dw.shape[3] // groups))
+        for own, pieces in shares:
+            _im2col(x, windows, first, *layout, *pieces)
+            parts[number, :, own] += np.matmul(windows.T, rows[span, own], out=sums)
 
     _by_blocks(dy.shape, len(total), block, len(parts))
     parts.sum(axis=0, out=total)
     return settle(out, dw, add)
+
+
+def _shares(w: tuple[int, ...], groups: int, dilation: Pair) -> list[tuple[slice, tuple]]:
+    """For each group its filters, and where the cells of its windows lie in a line of an image.
+
+    A line of a window is (pieces, run, gap, skip): so many pieces of `run` cells that lie together,
+    the first one `skip` cells after the window's left edge, with `gap` pixels from one to the next;
+    and dh lines from one line to the next. Without groups and gaps it is one piece.
+    """
+    _, kw, c, f = w
+    pieces, run = (1, kw * c) if groups == dilation[1] == 1 else (kw, c)
+    f //= groups
+    return [
+        (slice(g * f, (g + 1) * f), (pieces, run, *dilation[::-1], g * c)) for g in range(groups)
+    ]
 
 
 def _starts(y: tuple[int, ...], width: int) -> range:
@@ -146,57 +180,56 @@ def _layout(w: tuple[int, ...], y: tuple[int, ...], stride: Pair, pad: Padding):
 
 
 @jit
-def _im2col(x, windows, first, oh, ow, kh, kw, sh, sw, top, left):
+def _im2col(x, windows, first, oh, ow, kh, kw, sh, sw, top, left, pieces, run, dw, dh, skip):
     """windows[(n, i, j)] = the cells of x (KH KW C) that window (i, j) of image first + n covers.
 
-    The rest of a row, if there is any, is 1: it meets the bias.
+    The rest of a row, if there is any, is 1: it meets the bias. The last arguments: see `_shares`.
     """
-    _, height, width, c = x.shape
-    run = kw * c  # the cells of one row of a window lie side by side in x
+    _, height, _, c = x.shape
     for row in range(windows.shape[0] // ow):
         n, i = first + row // oh, row % oh
         for r in range(kh):
-            h = i * sh + r - top
+            h = i * sh + r * dh - top
             inside = 0 <= h < height
             line = x[n, h if inside else 0].reshape(-1)
             for j in range(ow):
-                left_edge = j * sw - left
-                cells = windows[row * ow + j, r * run : (r + 1) * run]
-                if inside and left_edge >= 0 and left_edge + kw <= width:
-                    part = line[left_edge * c : left_edge * c + run]
-                    for k in range(run):
-                        cells[k] = part[k]
-                else:
-                    begin = left_edge * c
-                    for k in range(run):
-                        real = inside and 0 <= begin + k < line.size
-                        cells[k] = line[begin + k] if real else ZERO
+                for piece in range(pieces):
+                    begin, at = (j * sw - left + piece * dw) * c + skip, (r * pieces + piece) * run
+                    cells = windows[row * ow + j, at : at + run]
+                    if inside and begin >= 0 and begin + run <= line.size:
+                        part = line[begin : begin + run]
+                        for k in range(run):
+                            cells[k] = part[k]
+                    else:
+                        for k in range(run):
+                            real = inside and 0 <= begin + k < line.size
+                            cells[k] = line[begin + k] if real else ZERO
         for j in range(row * ow, (row + 1) * ow):
-            for k in range(kh * run, windows.shape[1]):
+            for k in range(kh * pieces * run, windows.shape[1]):
                 windows[j, k] = 1
 
 
 @jit
-def _gather(windows, x, first, oh, ow, kh, kw, sh, sw, top, left):
+def _gather(windows, x, first, oh, ow, kh, kw, sh, sw, top, left, pieces, run, dw, dh, skip):
     """x[n] = every window put back where `_im2col` read it, summed in a fixed order."""
-    _, height, width, c = x.shape
-    run = kw * c
+    _, height, _, c = x.shape
     for row in range(windows.shape[0] // (oh * ow) * height):
         n, h = row // height, row % height
         line = x[first + n, h].reshape(-1)
-        line[:] = 0
+        if skip == 0:  # the first group comes first
+            line[:] = 0
         for r in range(kh):
-            i = (h + top - r) // sh
-            if i * sh != h + top - r or i < 0 or i >= oh:
+            i = (h + top - r * dh) // sh
+            if i * sh != h + top - r * dh or i < 0 or i >= oh:
                 continue
             for j in range(ow):
-                left_edge = j * sw - left
-                skip = max(0, -left_edge) * c
-                end = min(kw, width - left_edge) * c
-                cells = windows[(n * oh + i) * ow + j, r * run + skip : r * run + max(skip, end)]
-                part = line[left_edge * c + skip : left_edge * c + end]
-                for k in range(cells.size):
-                    part[k] += cells[k]
+                for piece in range(pieces):
+                    begin, at = (j * sw - left + piece * dw) * c + skip, (r * pieces + piece) * run
+                    before, end = max(0, -begin), min(run, line.size - begin)
+                    cells = windows[(n * oh + i) * ow + j, at + before : at + max(before, end)]
+                    part = line[begin + before : begin + end]
+                    for k in range(cells.size):
+                        part[k] += cells[k]
 
 
 @loop

@@ -16,6 +16,11 @@ on images of 8 x 10, with 4 channels:
 
 The window starts in line h and cell v of the image, or outside, in the padding. The first 16 terms
 are its line 0 and cells 0 to 3 of its line 1, the next 16 start at (line 1, cell 4).
+
+With dilation, or groups that each take a part of the channels, a window has gaps: a line of it is
+so many `pixels` of run cells each, `apart` cells from one to the next. Kernels of their own do
+these, so that the others keep their registers; they are the same code, in which a line of a window
+is not one "pixel" as wide as the line.
 """
 
 import math
@@ -56,16 +61,19 @@ _NARROW, _SLIM = ConvTile(64, 32), ConvTile(64, 16)  # for few filters
 _LOW = ConvTile(16, 64)  # for the gradient of few weights
 
 
-def _convolution(tile: ConvTile) -> Kernel:
-    """The kernel that multiplies windows by filters, for tiles of one size."""
+def _convolution(tile: ConvTile, whole: bool) -> Kernel:
+    """The kernel that multiplies windows by filters, for tiles of one size.
+
+    whole: windows have no gaps, and there is one group.
+    """
     rows, columns, high = tile
     share = columns // 4 // high  # threads that load cells of the same window
     # cells that each of them loads for a step; x_tile is written across: rows begin 4 banks apart
     held, pitch = DEPTH // share, rows + 4
 
     def kernel(
-        x, w, b, y, height, width, lines, run, depth, images, down, across, sh, sv, top, left,
-        filters, y_image, y_line, y_pixel, relu, add, wide_x, wide_w,
+        x, w, b, y, height, width, lines, pixels, run, dh, apart, depth, images, down, across, sh,
+        sv, top, left, filters, own, tiles, y_image, y_line, y_pixel, relu, add, wide_x, wide_w,
     ):  # fmt: skip
         """A block computes `rows` windows by `columns` filters.
 
@@ -74,6 +82,7 @@ def _convolution(tile: ConvTile) -> Kernel:
 
         Of `images` there are down x across windows each, sh lines and sv cells apart; the first
         begins at (-top, -left). Their pixels in y lie y_image, y_line and y_pixel numbers apart.
+        A group has `own` of the filters, and as many blocks as there are tiles of windows.
         """
         x_tile = cuda.shared.array((DEPTH, pitch), x.dtype, 16)
         w_tile = cuda.shared.array((DEPTH, columns), x.dtype, 16)
@@ -83,13 +92,19 @@ def _convolution(tile: ConvTile) -> Kernel:
         _clear(total)
         tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
         row, part = _divmod(ty * (columns // 4) + tx, share)
-        column = cuda.blockIdx.y * columns + 4 * tx
-        image, i, j = _pixel(cuda.blockIdx.x * rows + row, down, across)
-        h, v = i * sh - top if image < images else height, j * sv - left
+        group, number = 0, cuda.blockIdx.x
+        if whole:
+            pixels, dh, apart = 1, 1, 0  # what is known when it is compiled costs nothing
+        else:
+            group, number = _divmod(number, tiles)
+        window = lines, pixels, run, dh, apart
+        column, end = group * own + cuda.blockIdx.y * columns + 4 * tx, (group + 1) * own
+        image, i, j = _pixel(number * rows + row, down, across)
+        h, v = i * sh - top if image < images else height, j * sv - left + group * run
         if part == 0:
             place[row] = image * y_image + i * y_line + j * y_pixel if image < images else -1
         cuda.syncthreads()
-        line, cell = _wrap(0, 4 * part, run)
+        cells = _further((0, 0, 4 * part), window)
         for ahead in range(0, depth + DEPTH, DEPTH):
             if ahead:
                 for k in range(held):
@@ -97,19 +112,23 @@ def _convolution(tile: ConvTile) -> Kernel:
                 _store_rows(w_next, w_tile, ty, DEPTH, 4 * tx)
                 cuda.syncthreads()
             for k in range(0, held, 4):
-                _gather(x, image, h, v, line, cell, height, width, lines, run, wide_x, x_next, k)
-                line, cell = _wrap(line, cell + 4 * share, run)
+                _gather(x, image, h, v, cells, height, width, window, wide_x, x_next, k)
+                cells = _further((cells[0], cells[1], cells[2] + 4 * share), window)
             _load_rows(w, ahead + ty, DEPTH, column, depth, filters, wide_w, w_next)
             if ahead:
                 _multiply(x_tile, w_tile, high * ty, 4 * tx, total)
                 cuda.syncthreads()
         for k in range(high):
-            _write_row(y, place[high * ty + k], total, k, b, column, filters, relu, add, wide_w)
+            _write_row(y, place[high * ty + k], total, k, b, column, end, relu, add, wide_w)
 
-    return jit(kernel, name=f"_convolve_{rows}x{columns}")
+    return jit(kernel, name=f"_convolve_{rows}x{columns}{'' if whole else '_gaps'}")
 
 
-_CONVOLVE = {tile: _convolution(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM)}
+_CONVOLVE = {
+    (tile, whole): _convolution(tile, whole)
+    for tile in (_LARGE, _SQUARE, _NARROW, _SLIM)
+    for whole in (True, False)
+}
 
 
 def _pixels(shape: tuple[int, ...]) -> int:
@@ -134,44 +153,61 @@ def _wide(columns: int, *matrices: Array) -> bool:
     return columns % 4 == 0 and aligned(*matrices)
 
 
-def _convolve(x, w, b, y, count, stride, begin, steps, relu, add):
+def _window(w: tuple[int, ...], channels: int, dilation: Pair, groups: int):
+    """Whether windows have no gaps, and their (lines, pixels, run, dh, apart)."""
+    lines, kw, own, _ = w
+    dh, dw = (d if n > 1 else 1 for d, n in zip(dilation, w))  # there are no gaps in one pixel
+    if groups == dh == dw == 1:
+        return True, (lines, 1, max(1, kw * own), 1, 0)
+    return False, (lines, kw, max(1, own), dh, dw * channels)
+
+
+def _convolve(x, w, b, y, count, stride, begin, steps, dilation, groups, relu, add):
     """y = b + the windows of x times w: count (N, down, across) windows, the first at -begin.
 
     A window and its right and lower neighbours lie `stride` apart in x, and `steps` in y.
     """
     _, height, width, channels = x.shape
-    lines, kw, _, filters = w.shape
-    run, depth, windows = max(1, kw * channels), lines * kw * channels, _pixels(count)
-    large = blocks(windows, _LARGE.rows) * blocks(filters, _LARGE.columns)
+    filters, windows, depth = w.shape[3], _pixels(count), math.prod(w.shape[:3])
+    own = filters // groups
+    whole, window = _window(w.shape, channels, dilation, groups)
+    large = groups * blocks(windows, _LARGE.rows) * blocks(own, _LARGE.columns)
     # a large tile is as much work as 2 square ones, and in float64 does not fit into registers
-    tile = _tile(filters, large >= ENOUGH_BLOCKS // 2 and y.dtype == "float32")
-    grid = blocks(windows, tile.rows), blocks(filters, tile.columns)
-    _CONVOLVE[tile][grid, tile.block](
-        x.reshape(-1), w.reshape(-1), b, y, height, width * channels, lines, run, depth,
-        *count, stride[0], stride[1] * channels, begin[0], begin[1] * channels,
-        filters, *steps, relu, add, _wide(channels, x), _wide(filters, w, y),
+    tile = _tile(own, large >= ENOUGH_BLOCKS // 2 and y.dtype == "float32")
+    tiles = blocks(windows, tile.rows)
+    grid = groups * tiles, blocks(own, tile.columns)
+    _CONVOLVE[tile, whole][grid, tile.block](
+        x.reshape(-1), w.reshape(-1), b, y, height, width * channels, *window, depth,
+        *count, stride[0], stride[1] * channels, begin[0], begin[1] * channels, filters, own,
+        tiles, *steps, relu, add, _wide(channels // groups, x), _wide(own, w, y),
     )  # fmt: skip
 
 
 @dense
 def conv2d(
-    x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding, relu: bool
-) -> Array:
-    """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r, j sw + s, c] w[r, s, c, f].
+    x: Array, w: Array, b: Array | None, y: Out,
+    stride: Pair, pad: Padding, dilation: Pair, groups: int, relu: bool,
+) -> Array:  # fmt: skip
+    """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r dh, j sw + s dw, c] w[r, s, c, f].
 
-    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F).
+    x (N, H, W, C) padded with zeros, w (KH, KW, C / groups, F), b (F,) or None -> y (N, OH, OW, F).
+    Of several groups, each takes its share of the channels to its share of the filters.
     relu: the larger of that and 0; NaN stays NaN.
     """
     b = memory.scratch((0,), y.dtype) if b is None else b
     _, oh, ow, f = y.shape
     begin, steps = (pad[0][0], pad[1][0]), (oh * ow * f, ow * f, f)
-    _convolve(x, w, b, y.reshape(-1), y.shape[:3], stride, begin, steps, relu, False)
+    how = stride, begin, steps, dilation, groups, relu, False
+    _convolve(x, w, b, y.reshape(-1), y.shape[:3], *how)
     return y
 
 
 @dense
-def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add: bool) -> Array:
-    """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s].
+def conv2d_grad_x(
+    dy: Array, w: Array, dx: Out,
+    stride: Pair, pad: Padding, dilation: Pair, groups: int, add: bool,
+) -> Array:  # fmt: skip
+    """dx = every dy put back where its window read: dx[.., i sh + r dh, j sw + s dw] += dy w[r, s].
 
     A convolution of dy with w turned around, its channels and filters swapped. With strides, the
     pixels of dx that lie whole strides apart met the same cells of w: sh sw convolutions, each
@@ -179,28 +215,44 @@ def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add:
     """
     n, height, width, c = dx.shape
     (sh, sw), none = stride, memory.scratch((0,), dx.dtype)
+    split = w.reshape(*w.shape[:3], groups, w.shape[3] // groups)
     for i in range(min(sh, height)):
         for j in range(min(sw, width)):
-            (down, r), (right, s) = divmod(i + pad[0][0], sh), divmod(j + pad[1][0], sw)
-            part = w[r::sh, s::sw][::-1, ::-1].swapaxes(2, 3)
+            rows, top, dh = _met_by(i + pad[0][0], w.shape[0], sh, dilation[0])
+            columns, left, dw = _met_by(j + pad[1][0], w.shape[1], sw, dilation[1])
+            part = split[rows, columns][::-1, ::-1].swapaxes(2, 4)
             turned = copy(part, memory.scratch(part.shape, w.dtype), False)
-            begin = len(part) - 1 - down, part.shape[1] - 1 - right
+            turned = turned.reshape(*part.shape[:3], c)
             count = n, blocks(height - i, sh), blocks(width - j, sw)
             steps = height * width * c, sh * width * c, sw * c
             place = dx.reshape(-1)[(i * width + j) * c :]
-            _convolve(dy, turned, none, place, count, (1, 1), begin, steps, False, add)
+            how = (1, 1), (top, left), steps, (dh, dw), groups, False, add
+            _convolve(dy, turned, none, place, count, *how)
     return dx
 
 
-def _weight_gradient(tile: ConvTile) -> Kernel:
+def _met_by(place: int, size: int, stride: int, dilation: int) -> tuple[slice, int, int]:
+    """Which of `size` cells of windows along an axis met a place of the padded image.
+
+    As a slice; and of the window that these cells, turned around, are to gradients: how far before
+    the first one it begins, and its dilation. Cell r of window i lies at i stride + r dilation.
+    """
+    common = math.gcd(stride, dilation)
+    step, gap = stride // common, dilation // common
+    first = next((r for r in range(step) if (place - r * dilation) % stride == 0), size)
+    last = first + (len(range(first, size, step)) - 1) * step
+    return slice(first, None, step), -((place - last * dilation) // stride), gap
+
+
+def _weight_gradient(tile: ConvTile, whole: bool) -> Kernel:
     """The kernel that multiplies cells of windows by gradients, summed over windows."""
     rows, columns, high = tile
     x_step, dy_step = columns // high, rows // high  # windows that a block loads at a time
     x_held, dy_held = 4 * DEPTH // x_step, 4 * DEPTH // dy_step  # and numbers of them a thread
 
     def kernel(
-        x, dy, dw, height, width, lines, run, weights, windows, chunk, down, across, sh, sv, top,
-        left, filters, add, wide_x, wide_dy,
+        x, dy, dw, height, width, lines, pixels, run, dh, apart, weights, windows, chunk, down,
+        across, sh, sv, top, left, filters, own, tiles, add, wide_x, wide_dy,
     ):  # fmt: skip
         """A block computes `rows` weights of `columns` filters, over the windows of its task.
 
@@ -212,54 +264,72 @@ def _weight_gradient(tile: ConvTile) -> Kernel:
         total = cuda.local.array((high, 4), x.dtype)
         _clear(total)
         tx, ty, task = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.z
-        window, quad = _divmod(ty * (columns // 4) + tx, rows // 4)
-        line, cell = _divmod(cuda.blockIdx.x * rows + 4 * quad, run)
-        column, first = cuda.blockIdx.y * columns + 4 * tx, task * chunk
+        mine, quad = _divmod(ty * (columns // 4) + tx, rows // 4)
+        group, number = 0, cuda.blockIdx.x
+        if whole:
+            pixels, dh, apart = 1, 1, 0
+        else:
+            group, number = _divmod(number, tiles)
+        window = lines, pixels, run, dh, apart
+        pixel, cell = _divmod(number * rows + 4 * quad, run)
+        line, pixel = _divmod(pixel, pixels)
+        column, end = group * own + cuda.blockIdx.y * columns + 4 * tx, (group + 1) * own
+        first = task * chunk
         stop = min(first + chunk, windows)
-        image, i, j = _pixel(first + window, down, across)
+        image, i, j = _pixel(first + mine, down, across)
         for ahead in range(first, stop + DEPTH, DEPTH):
             if ahead > first:
-                _store_rows(x_next, x_tile, window, x_step, 4 * quad)
+                _store_rows(x_next, x_tile, mine, x_step, 4 * quad)
                 _store_rows(dy_next, dy_tile, ty, dy_step, 4 * tx)
                 cuda.syncthreads()
             for k in range(0, x_held, 4):
-                real = ahead + window + k // 4 * x_step < stop
-                h, v = i * sh - top if real else height, j * sv - left
-                _gather(x, image, h, v, line, cell, height, width, lines, run, wide_x, x_next, k)
+                real = ahead + mine + k // 4 * x_step < stop
+                h, v = i * sh - top if real else height, j * sv - left + group * run
+                cells = line, pixel, cell
+                _gather(x, image, h, v, cells, height, width, window, wide_x, x_next, k)
                 image, i, j = _carry(image, i, j + x_step, down, across)
             _load_rows(dy, ahead + ty, dy_step, column, stop, filters, wide_dy, dy_next)
             if ahead > first:
                 _multiply(x_tile, dy_tile, high * ty, 4 * tx, total)
                 cuda.syncthreads()
         for k in range(high):
-            row = cuda.blockIdx.x * rows + high * ty + k
+            row = number * rows + high * ty + k
             at = (task * weights + row) * filters if row < weights else -1
-            _write_row(dw, at, total, k, dw[:0], column, filters, False, add, wide_dy)
+            _write_row(dw, at, total, k, dw[:0], column, end, False, add, wide_dy)
 
-    return jit(kernel, name=f"_correlate_{rows}x{columns}")
+    return jit(kernel, name=f"_correlate_{rows}x{columns}{'' if whole else '_gaps'}")
 
 
-_CORRELATE = {tile: _weight_gradient(tile) for tile in (_LARGE, _SQUARE, _NARROW, _SLIM, _LOW)}
+_CORRELATE = {
+    (tile, whole): _weight_gradient(tile, whole)
+    for tile in (_LARGE, _SQUARE, _NARROW, _SLIM, _LOW)
+    for whole in (True, False)
+}
 
 
 @dense
-def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add: bool) -> Array:
-    """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
-    lines, kw, channels, filters = dw.shape
-    _, height, width, _ = x.shape
-    run, weights, windows = kw * channels, lines * kw * channels, _pixels(dy.shape[:3])
+def conv2d_grad_w(
+    dy: Array, x: Array, dw: Out,
+    stride: Pair, pad: Padding, dilation: Pair, groups: int, add: bool,
+) -> Array:  # fmt: skip
+    """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r dh, j sw + s dw, c] dy[n, i, j, f]."""
+    _, height, width, channels = x.shape
+    filters, windows, weights = dw.shape[3], _pixels(dy.shape[:3]), math.prod(dw.shape[:3])
+    own = filters // groups
+    whole, window = _window(dw.shape, channels, dilation, groups)
     large = weights > _LARGE.rows and x.dtype == "float32"
-    tile = _LOW if weights <= _LOW.rows else _tile(filters, large)
-    tiles = blocks(weights, tile.rows), blocks(filters, tile.columns)
-    tasks = max(1, min(windows // SHORTEST, ENOUGH_BLOCKS // max(1, math.prod(tiles))))
+    tile = _LOW if weights <= _LOW.rows else _tile(own, large)
+    tiles = blocks(weights, tile.rows)
+    grid = groups * tiles, blocks(own, tile.columns)
+    tasks = max(1, min(windows // SHORTEST, ENOUGH_BLOCKS // max(1, math.prod(grid))))
     chunk = max(1, blocks(windows, tasks * DEPTH)) * DEPTH
     tasks = max(1, blocks(windows, chunk))
     out = memory.scratch((tasks, dw.size), dw.dtype) if tasks > 1 else dw
-    _CORRELATE[tile][(*tiles, tasks), tile.block](
-        x.reshape(-1), dy.reshape(-1), out.reshape(-1), height, width * channels, lines, run,
+    _CORRELATE[tile, whole][(*grid, tasks), tile.block](
+        x.reshape(-1), dy.reshape(-1), out.reshape(-1), height, width * channels, *window,
         weights, windows, chunk, *dy.shape[1:3], stride[0], stride[1] * channels, pad[0][0],
-        pad[1][0] * channels, filters, add and tasks == 1, _wide(channels, x),
-        _wide(filters, dy, out),
+        pad[1][0] * channels, filters, own, tiles, add and tasks == 1,
+        _wide(channels // groups, x), _wide(own, dy, out),
     )  # fmt: skip
     if tasks > 1:
         sum_rows(out, dw.reshape(-1), add)
@@ -294,6 +364,19 @@ def _wrap(line, cell, run):
 
 
 @device
+def _further(cells, window):
+    """The same place (line, pixel, cell) of a window where the cell has run past its pixel."""
+    line, pixel, cell = cells
+    _, pixels, run, _, _ = window
+    while cell >= run:
+        cell -= run
+        pixel += 1
+        if pixel == pixels:
+            line, pixel = line + 1, 0
+    return line, pixel, cell
+
+
+@device
 def _carry(image, i, j, down, across):
     """The pixel (image, i, j) where j has run past the end of its line."""
     i, j = _wrap(i, j, across)
@@ -302,23 +385,27 @@ def _carry(image, i, j, down, across):
 
 
 @device
-def _gather(x, image, h, v, line, cell, height, width, lines, run, wide, out, slot):
+def _gather(x, image, h, v, cells, height, width, window, wide, out, slot):
     """out[slot : slot + 4] = four cells of a window of x; 0 outside the image and the window.
 
     The window begins in cell v of line h of the image. wide: the four are one aligned load.
     """
     at = (image * height + h) * width + v
+    line, pixel, cell = cells
+    lines, _, _, dh, apart = window
     for d in range(4):
         out[slot + d] = x.dtype.type(0)
     if wide:
-        if line < lines and 0 <= h + line < height and 0 <= v + cell < width:
-            quad = ld4(x, at + line * width + cell)
+        down, along = line * dh, pixel * apart + cell
+        if line < lines and 0 <= h + down < height and 0 <= v + along < width:
+            quad = ld4(x, at + down * width + along)
             out[slot], out[slot + 1], out[slot + 2], out[slot + 3] = quad
     else:
         for d in range(4):
-            if line < lines and 0 <= h + line < height and 0 <= v + cell < width:
-                out[slot + d] = x[at + line * width + cell]
-            line, cell = _wrap(line, cell + 1, run)
+            down, along = line * dh, pixel * apart + cell
+            if line < lines and 0 <= h + down < height and 0 <= v + along < width:
+                out[slot + d] = x[at + down * width + along]
+            line, pixel, cell = _further((line, pixel, cell + 1), window)
 
 
 @device

@@ -4,35 +4,51 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..roles import Array, Out
-from ..shapes import Padding, Pair
+from ..shapes import Padding, Pair, extent
 from .elementwise import store
 
 
 def conv2d(
-    x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding, relu: bool
-) -> Array:
-    """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r, j sw + s, c] w[r, s, c, f].
+    x: Array, w: Array, b: Array | None, y: Out,
+    stride: Pair, pad: Padding, dilation: Pair, groups: int, relu: bool,
+) -> Array:  # fmt: skip
+    """y[n, i, j, f] = b[f] + sum over r, s, c of x[n, i sh + r dh, j sw + s dw, c] w[r, s, c, f].
 
-    x (N, H, W, C) padded with zeros, w (KH, KW, C, F), b (F,) or None -> y (N, OH, OW, F).
+    x (N, H, W, C) padded with zeros, w (KH, KW, C / groups, F), b (F,) or None -> y (N, OH, OW, F).
+    Of several groups, each takes its share of the channels to its share of the filters.
     relu: the larger of that and 0; NaN stays NaN.
     """
-    value = np.tensordot(_windows(_pad(x, pad, 0), w.shape[:2], stride), w, 3)
+    windows = _windows(_pad(x, pad, 0), w.shape[:2], stride, dilation)
+    parts = zip(np.split(windows, groups, -1), np.split(w, groups, -1))
+    value = np.concatenate([np.tensordot(own, filters, 3) for own, filters in parts], -1)
     value = value if b is None else value + b
     return store(np.maximum(value, value.dtype.type(0)) if relu else value, y, False)
 
 
-def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add: bool) -> Array:
-    """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s]."""
+def conv2d_grad_x(
+    dy: Array, w: Array, dx: Out,
+    stride: Pair, pad: Padding, dilation: Pair, groups: int, add: bool,
+) -> Array:  # fmt: skip
+    """dx = every dy put back where its window read: dx[.., i sh + r dh, j sw + s dw] += dy w[r, s].
+
+    The group that a channel is in got it from the group's own filters.
+    """
     wide = _pad(np.zeros(dx.shape, dx.dtype), pad, 0)
-    for r, s, part in _taps(wide, w.shape[:2], dy.shape[1:3], stride):
-        part += dy @ w[r, s].T
+    for own, slopes, filters in zip(*(np.split(a, groups, -1) for a in (wide, dy, w))):
+        for r, s, part in _taps(own, w.shape[:2], dy.shape[1:3], stride, dilation):
+            part += slopes @ filters[r, s].T
     return store(_inside(wide, dx.shape, pad), dx, add)
 
 
-def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add: bool) -> Array:
-    """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
-    windows = _windows(_pad(x, pad, 0), dw.shape[:2], stride)
-    return store(np.tensordot(windows, dy, ((0, 1, 2), (0, 1, 2))), dw, add)
+def conv2d_grad_w(
+    dy: Array, x: Array, dw: Out,
+    stride: Pair, pad: Padding, dilation: Pair, groups: int, add: bool,
+) -> Array:  # fmt: skip
+    """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r dh, j sw + s dw, c] dy[n, i, j, f]."""
+    windows = _windows(_pad(x, pad, 0), dw.shape[:2], stride, dilation)
+    parts = zip(np.split(windows, groups, -1), np.split(dy, groups, -1))
+    pixels = (0, 1, 2), (0, 1, 2)
+    return store(np.concatenate([np.tensordot(*part, pixels) for part in parts], -1), dw, add)
 
 
 def max_pool2d(
@@ -73,9 +89,10 @@ def _inside(wide: Array, shape: tuple[int, ...], pad: Padding) -> Array:
     return wide[:, top : top + shape[1], left : left + shape[2]]
 
 
-def _windows(x: Array, size: Pair, stride: Pair) -> Array:
+def _windows(x: Array, size: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Array:
     """Every window of x, a view: (N, OH, OW, KH, KW, C)."""
-    view = sliding_window_view(x, size, axis=(1, 2))[:, :: stride[0], :: stride[1]]
+    view = sliding_window_view(x, extent(size, dilation), axis=(1, 2))
+    view = view[:, :: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]]
     return view.transpose(0, 1, 2, 4, 5, 3)
 
 
@@ -85,10 +102,10 @@ def _cells(x: Array, size: Pair, stride: Pair) -> Array:
     return np.moveaxis(windows, 5, 3).reshape(*windows.shape[:3], x.shape[3], size[0] * size[1])
 
 
-def _taps(wide: Array, size: Pair, out: Pair, stride: Pair):
+def _taps(wide: Array, size: Pair, out: Pair, stride: Pair, dilation: Pair = (1, 1)):
     """For each cell (r, s) of the window: the part of the image it touches, a view."""
+    (oh, ow), (sh, sw), (dh, dw) = out, stride, dilation
     for r in range(size[0]):
         for s in range(size[1]):
-            rows = slice(r, r + (out[0] - 1) * stride[0] + 1, stride[0])
-            columns = slice(s, s + (out[1] - 1) * stride[1] + 1, stride[1])
-            yield r, s, wide[:, rows, columns]
+            rows = slice(r * dh, r * dh + (oh - 1) * sh + 1, sh)
+            yield r, s, wide[:, rows, s * dw : s * dw + (ow - 1) * sw + 1 : sw]

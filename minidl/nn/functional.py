@@ -40,11 +40,14 @@ def conv2d(
     bias: Tensor | None = None,
     stride: Any = 1,
     padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
     *,
     relu: bool = False,
 ) -> Tensor:
-    """Convolution of input (N, H, W, C) with weight (KH, KW, C, F): see ops.conv2d."""
-    return ops.conv2d(input, weight, bias, stride=stride, padding=padding, relu=relu)
+    """Convolution of input (N, H, W, C) with weight (KH, KW, C / groups, F): see ops.conv2d."""
+    how = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return ops.conv2d(input, weight, bias, **how, relu=relu)
 
 
 def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Tensor:

@@ -39,6 +39,15 @@ def _pair(layer: str, name: str, value: Any) -> tuple[int, int]:
     return pair
 
 
+def _groups(layer: str, in_channels: Any, out_channels: Any, groups: Any) -> None:
+    """Whole numbers, and channels and filters that divide into groups."""
+    sizes = dict(in_channels=in_channels, out_channels=out_channels)
+    _count(layer, **sizes, groups=groups)
+    for name, n in sizes.items():
+        if n % groups:
+            raise ValueError(f"{layer}: {name} is {n}, which does not divide into {groups} groups")
+
+
 class Sequential(Module):
     """Modules one after the other: given in order, or as a dict from names to modules."""
 
@@ -124,9 +133,10 @@ class Linear(Module):
 
 
 class Conv2d(Module):
-    """Filters (height, width, in, out) slid over images x (N, H, W, in) -> (N, OH, OW, out).
+    """Filters (height, width, in / groups, out) slid over images x (N, H, W, in): (N, OH, OW, out).
 
-    padding: a number, a pair, ((top, bottom), (left, right)), "valid" or "same".
+    padding: a number, a pair, ((top, bottom), (left, right)), "valid" or "same". dilation: a window
+    reads every so manyth pixel. groups: each sees its share of the channels.
     """
 
     def __init__(
@@ -136,34 +146,40 @@ class Conv2d(Module):
         kernel_size: Any,
         stride: Any = 1,
         padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
         bias: bool = True,
     ):
-        _count("Conv2d", in_channels=in_channels, out_channels=out_channels)
-        self.in_channels, self.out_channels = in_channels, out_channels
+        _groups("Conv2d", in_channels, out_channels, groups)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = _pair("Conv2d", "kernel_size", kernel_size)
         self.stride = _pair("Conv2d", "stride", stride)
+        self.dilation = _pair("Conv2d", "dilation", dilation)
         self.padding = padding
-        self.weight = _new(*self.kernel_size, in_channels, out_channels)
+        self.weight = _new(*self.kernel_size, in_channels // groups, out_channels)
         self.bias = _new(out_channels) if bias else None
         _reset(self)
 
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         """x (N, H, W, in_channels) -> (N, OH, OW, out_channels); relu: as in Linear."""
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, relu=relu)
+        how = self.stride, self.padding, self.dilation, self.groups
+        return F.conv2d(x, self.weight, self.bias, *how, relu=relu)
 
     def flops(self, x: Tensor, y: Tensor) -> int:
         """As of a Linear from each window to the outputs there, padding counted in."""
-        window = math.prod(self.kernel_size) * self.in_channels
+        window = math.prod(self.weight.shape[:-1])
         return y.size * (2 * window - (self.bias is None))
 
     def extra_repr(self) -> str:
         """As in PyTorch."""
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
         text += f", stride={self.stride}" + f", padding={self.padding}" * (self.padding != 0)
+        text += f", dilation={self.dilation}" * (max(self.dilation) > 1)
+        text += f", groups={self.groups}" * (self.groups > 1)
         return text + ", bias=False" * (self.bias is None)
 
 
-def _reset(layer: Linear | Conv2d) -> None:
+def _reset(layer: Any) -> None:
     """PyTorch's initial values: weight and bias from U(-1, 1) / sqrt(fan_in)."""
     init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
     if layer.bias is not None:

@@ -6,30 +6,28 @@ from ..op import op
 
 
 @op
-def conv2d(k, x, w, b=None, *, stride=1, padding=0, relu=False):
+def conv2d(k, x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, relu=False):
     """Slide each filter of w over x and sum the products.
 
-    x (N, H, W, C), w (KH, KW, C, F), b (F,) or None -> (N, OH, OW, F)
+    x (N, H, W, C), w (KH, KW, C / groups, F), b (F,) or None -> (N, OH, OW, F)
 
-    stride: a number or (height, width). padding: zeros to add on each side, as a number, a pair,
-    ((top, bottom), (left, right)), "valid" or "same". relu: what is below 0 becomes 0, at no
-    further pass.
+    stride, dilation: a number or (height, width); a window reads every dilation-th pixel. padding:
+    zeros to add on each side, as a number, a pair, ((top, bottom), (left, right)), "valid" or
+    "same". groups: the first F / groups filters see the first C / groups channels, and so on.
+    relu: what is below 0 becomes 0, at no further pass.
     """
-    check.rank("conv2d", "w", w, 4, "a set of filters (KH, KW, C, F)")
-    _, stride, pad = check.windows("conv2d", x, w.shape[:2], stride, padding)
-    if x.shape[3] != w.shape[2]:
-        problem = f"x has {x.shape[3]} channels, but w expects {w.shape[2]}"
-        check.fail("conv2d", problem, "images are (N, H, W, C)", x=x, w=w)
-    if b is not None and b.shape != w.shape[3:]:
-        check.fail("conv2d", f"b needs one number per filter, {w.shape[3]}", w=w, b=b)
-    y = k.empty_image(shapes.conv2d(x.shape, w.shape, stride, pad), x.dtype)
-    k.conv2d(x, w, b, y, stride, pad, relu)
+    check.rank("conv2d", "w", w, 4, "a set of filters (KH, KW, C / groups, F)")
+    _, stride, pad = check.windows("conv2d", x, w.shape[:2], stride, padding, dilation)
+    check.filters("conv2d", x, w, b, groups, "images are (N, H, W, C)")
+    how = stride, pad, shapes.pair(dilation), groups
+    y = k.empty_image(shapes.conv2d(x.shape, w.shape, *how[:3]), x.dtype)
+    k.conv2d(x, w, b, y, *how, relu)
 
     def grad_x(dy, dx, add):
-        return k.conv2d_grad_x(dy, w, dx, stride, pad, add)
+        return k.conv2d_grad_x(dy, w, dx, *how, add)
 
     def grad_w(dy, dw, add):
-        return k.conv2d_grad_w(dy, x, dw, stride, pad, add)
+        return k.conv2d_grad_w(dy, x, dw, *how, add)
 
     def grad_b(dy, db, add):
         return k.sum_rows(dy, db, add)
@@ -37,11 +35,11 @@ def conv2d(k, x, w, b=None, *, stride=1, padding=0, relu=False):
     def grad(dy, outs, adds):
         dz = k.relu_grad(dy, y, k.empty_like(y), False)
         if outs[0] is not None:
-            k.conv2d_grad_x(dz, w, outs[0], stride, pad, adds[0])
+            grad_x(dz, outs[0], adds[0])
         if outs[1] is not None:
-            k.conv2d_grad_w(dz, x, outs[1], stride, pad, adds[1])
+            grad_w(dz, outs[1], adds[1])
         if outs[2:] and outs[2] is not None:
-            k.sum_rows(dz, outs[2], adds[2])
+            grad_b(dz, outs[2], adds[2])
 
     return y, grad if relu else (grad_x, grad_w, grad_b)
 
