@@ -74,6 +74,14 @@ def pair(value: int | Sequence[int]) -> Pair:
     return int(height), int(width)
 
 
+def single(value: int | Sequence[int]) -> int:
+    """The number itself, or the only one of a sequence."""
+    if isinstance(value, int):
+        return value
+    (number,) = value
+    return int(number)
+
+
 def padding(
     pad: int | str | Sequence[int] | Padding, image: Pair, window: Pair, stride: Pair
 ) -> Padding:
@@ -98,6 +106,15 @@ def padding(
     if min(top, bottom, left, right) < 0:
         raise ValueError(f"padding is at least 0, not {pad}")
     return (top, bottom), (left, right)
+
+
+def padding1d(pad: int | str | Sequence[int], size: int, window: int, stride: int) -> Pair:
+    """Places to add at both ends of a sequence: (before, after).
+
+    pad is a number, (before, after), "valid" or "same", which is the rule for a line of an image.
+    """
+    full = pad if isinstance(pad, str) else ((0, 0), pair(pad))
+    return padding(full, (1, size), (1, window), (1, stride))[1]
 
 
 def window(size: int, kernel: int, stride: int, pad: Pair) -> int:

@@ -280,6 +280,9 @@ def test_repr_is_nested_as_in_pytorch():
         "  (4): Linear(in_features=4, out_features=2, bias=True)\n"
         ")"
     )
+    assert repr(nn.Conv2d(4, 6, 3, 1, 0, (1, 2), 2)) == (
+        "Conv2d(4, 6, kernel_size=(3, 3), stride=(1, 1), dilation=(1, 2), groups=2)"
+    )
     assert repr(nn.ReLU()) == "ReLU()"
     assert repr(nn.GELU("tanh")) == "GELU(approximate='tanh')"
     assert repr(nn.LeakyReLU()) == "LeakyReLU(negative_slope=0.01)"
@@ -409,6 +412,9 @@ def test_flatten_linear_and_pool_shapes():
     assert nn.Linear(3, 7)(x).shape == (2, 5, 6, 7)
     assert nn.MaxPool2d((2, 3), stride=1, padding=(0, 1))(x).shape == (2, 4, 6, 3)
     assert nn.Conv2d(3, 4, (1, 3), stride=(2, 1))(x).shape == (2, 3, 4, 4)
+    layer = nn.Conv2d(3, 6, 3, 2, "same", dilation=(2, 1), groups=3)
+    assert layer.weight.shape == (3, 3, 1, 6) and layer(x).shape == (2, 3, 3, 6)
+    assert layer.summary(x.shape).flops == 2 * 3 * 3 * 6 * (2 * 9)
 
 
 @pytest.mark.parametrize("reduction, expected", [("mean", 1.5), ("sum", 3.0), ("none", [1.0, 2.0])])
@@ -428,6 +434,10 @@ def test_cross_entropy_reductions(reduction, expected):
         (lambda: nn.Conv2d(3, 4, (3, 0)), ValueError, "kernel_size is 0"),
         (lambda: nn.Conv2d(3, 4, "3"), TypeError, "kernel_size is '3'.*pair"),
         (lambda: nn.Conv2d(3, 4, (1, 2, 3)), TypeError, r"kernel_size is \(1, 2, 3\)"),
+        (lambda: nn.Conv2d(3, 4, 3, dilation=0), ValueError, "Conv2d: dilation is 0"),
+        (lambda: nn.Conv2d(4, 4, 3, groups=0), ValueError, "Conv2d: groups is 0"),
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, "in_channels is 3, which does not div"),
+        (lambda: nn.Conv2d(4, 3, 3, groups=2), ValueError, "out_channels is 3, which does not d"),
         (lambda: nn.MaxPool2d(2, stride=-1), ValueError, "MaxPool2d: stride is -1"),
         (lambda: nn.BatchNorm2d(3, momentum=None), ValueError, "momentum is None"),
         (lambda: nn.Dropout(1.5), ValueError, "probability p is 1.5"),
@@ -544,7 +554,8 @@ def test_a_name_like_no_other_gets_the_list():
 
 def test_default_initial_values_are_pytorchs():
     minidl.manual_seed(3)
-    for layer, fan in ((nn.Linear(400, 100), 400), (nn.Conv2d(16, 64, 5), 400)):
+    layers = nn.Linear(400, 100), nn.Conv2d(16, 64, 5), nn.Conv2d(64, 64, 5, groups=4)
+    for layer, fan in zip(layers, (400, 400, 400)):
         bound = 1 / math.sqrt(fan)
         w, b = layer.weight.numpy_view(), layer.bias.numpy_view()
         assert abs(w).max() <= bound and abs(w).max() > 0.99 * bound

@@ -92,12 +92,7 @@ def _convolution(tile: ConvTile, whole: bool) -> Kernel:
         _clear(total)
         tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
         row, part = _divmod(ty * (columns // 4) + tx, share)
-        group, number = 0, cuda.blockIdx.x
-        if whole:
-            pixels, dh, apart = 1, 1, 0  # what is known when it is compiled costs nothing
-        else:
-            group, number = _divmod(number, tiles)
-        window = lines, pixels, run, dh, apart
+        group, number, window = _place_of_block(tiles, (lines, pixels, run, dh, apart), whole)
         column, end = group * own + cuda.blockIdx.y * columns + 4 * tx, (group + 1) * own
         image, i, j = _pixel(number * rows + row, down, across)
         h, v = i * sh - top if image < images else height, j * sv - left + group * run
@@ -265,14 +260,8 @@ def _weight_gradient(tile: ConvTile, whole: bool) -> Kernel:
         _clear(total)
         tx, ty, task = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.z
         mine, quad = _divmod(ty * (columns // 4) + tx, rows // 4)
-        group, number = 0, cuda.blockIdx.x
-        if whole:
-            pixels, dh, apart = 1, 1, 0
-        else:
-            group, number = _divmod(number, tiles)
-        window = lines, pixels, run, dh, apart
-        pixel, cell = _divmod(number * rows + 4 * quad, run)
-        line, pixel = _divmod(pixel, pixels)
+        group, number, window = _place_of_block(tiles, (lines, pixels, run, dh, apart), whole)
+        cells = _pixel(number * rows + 4 * quad, window[1], run)
         column, end = group * own + cuda.blockIdx.y * columns + 4 * tx, (group + 1) * own
         first = task * chunk
         stop = min(first + chunk, windows)
@@ -285,7 +274,6 @@ def _weight_gradient(tile: ConvTile, whole: bool) -> Kernel:
             for k in range(0, x_held, 4):
                 real = ahead + mine + k // 4 * x_step < stop
                 h, v = i * sh - top if real else height, j * sv - left + group * run
-                cells = line, pixel, cell
                 _gather(x, image, h, v, cells, height, width, window, wide_x, x_next, k)
                 image, i, j = _carry(image, i, j + x_step, down, across)
             _load_rows(dy, ahead + ty, dy_step, column, stop, filters, wide_dy, dy_next)
@@ -348,10 +336,25 @@ def _divmod(number, size):
 
 @device
 def _pixel(number, down, across):
-    """(image, line, place in the line) of a pixel, by its number."""
+    """(image, line, place in the line) of a pixel, by its number; or so of a cell in a window."""
     line, j = _divmod(number, across)
     image, i = _divmod(line, down)
     return image, i, j
+
+
+@device
+def _place_of_block(tiles, window, whole):
+    """The group, the number of the block's tile in it, and the window.
+
+    whole: what is then known of them is said in constants, so that it costs nothing.
+    """
+    group, number = 0, cuda.blockIdx.x
+    lines, pixels, run, dh, apart = window
+    if whole:
+        pixels, dh, apart = 1, 1, 0
+    else:
+        group, number = _divmod(number, tiles)
+    return group, number, (lines, pixels, run, dh, apart)
 
 
 @device

@@ -27,6 +27,7 @@ _load, _later = later(
     "SmoothL1Loss",
     padding="ZeroPad2d",
     pool="AvgPool2d GlobalAvgPool2d",
+    sequence="Conv1d",
 )
 __all__ = [
     "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Linear", "MaxPool2d", "Module", "Parameter",

@@ -17,6 +17,7 @@ __getattr__, _later = later(
     activation="elu gelu leaky_relu relu6 sigmoid silu softplus tanh",
     embedding="embedding",
     padding="pad",
+    sequence="conv1d",
 )
 __all__ = [
     "batch_norm", "conv2d", "cross_entropy", "dropout", "exp", "flatten", "layer_norm", "linear",

@@ -25,6 +25,7 @@ _load, _later = later(
     join="cat chunk concat split stack",
     pool="avg_pool2d",
     select="abs clip minimum where",
+    sequence="conv1d",
     likelihood="cross_entropy_soft cross_entropy_weighted nll_loss",
 )
 __getattr__ = _load

@@ -1,0 +1,81 @@
+"""Convolution of sequences (N, L, C), as a function and as a layer. Loaded when asked for."""
+
+import math
+from typing import Any
+
+from .. import ops
+from ..kernels import shapes
+from ..tensor import Tensor
+from .layers import _count, _groups, _new, _reset
+from .module import Module
+
+
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    relu: bool = False,
+) -> Tensor:
+    """Convolution of input (N, L, C) with weight (K, C / groups, F): see ops.conv1d."""
+    how = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return ops.conv1d(input, weight, bias, **how, relu=relu)
+
+
+class Conv1d(Module):
+    """Filters (length, in / groups, out) slid along sequences x (N, L, in) -> (N, OL, out).
+
+    padding: a number, (before, after), "valid" or "same". dilation and groups: as of Conv2d.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ):
+        _groups("Conv1d", in_channels, out_channels, groups)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = _single("kernel_size", kernel_size)
+        self.stride = _single("stride", stride)
+        self.dilation = _single("dilation", dilation)
+        self.padding = padding
+        self.weight = _new(self.kernel_size, in_channels // groups, out_channels)
+        self.bias = _new(out_channels) if bias else None
+        _reset(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, L, in_channels) -> (N, OL, out_channels)."""
+        how = self.stride, self.padding, self.dilation, self.groups
+        return conv1d(x, self.weight, self.bias, *how)
+
+    def flops(self, x: Tensor, y: Tensor) -> int:
+        """As of a Linear from each window to the outputs there, padding counted in."""
+        window = math.prod(self.weight.shape[:-1])
+        return y.size * (2 * window - (self.bias is None))
+
+    def extra_repr(self) -> str:
+        """As in PyTorch, with plain numbers."""
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        text += f", stride={self.stride}" + f", padding={self.padding}" * (self.padding != 0)
+        text += f", dilation={self.dilation}" * (self.dilation > 1)
+        text += f", groups={self.groups}" * (self.groups > 1)
+        return text + ", bias=False" * (self.bias is None)
+
+
+def _single(name: str, value: Any) -> int:
+    try:
+        number = shapes.single(value)
+    except (TypeError, ValueError):
+        number = value  # which _count refuses by name
+    _count("Conv1d", **{name: number})
+    return number
