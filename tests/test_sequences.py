@@ -140,3 +140,5 @@ def test_a_layer_of_filters_along_sequences():
     row = layer.summary((2, 80, 8)).rows[0]
     assert (row.layer, row.parameters, row.flops) == ("Conv1d", 6464, y.size * 2 * 100)
     np.testing.assert_array_equal(y, F.conv1d(x, layer.weight, layer.bias, 2, 1, 3, 2).detach())
+    fused = nn.Sequential(layer, nn.ReLU())(x)
+    assert (fused.detach().numpy() == np.maximum(y.numpy(), 0)).all() and (y.numpy() < 0).any()

@@ -32,7 +32,8 @@ def mnist_cnn(
     size, before = 28, 1
     for after in channels:
         layers.append(nn.Conv2d(before, after, 3, padding="same"))
-        layers += [nn.BatchNorm2d(after)] * batch_norm + [nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.BatchNorm2d(after)] if batch_norm else []
+        layers += [nn.ReLU(), nn.MaxPool2d(2)]
         size, before = size // 2, after
     return nn.Sequential(
         *layers,

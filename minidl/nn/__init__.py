@@ -6,7 +6,6 @@ from typing import Any
 from ..later import later
 from . import functional, init
 from .layers import (
-    BatchNorm2d,
     Conv2d,
     Dropout,
     Flatten,
@@ -22,15 +21,15 @@ _load, _later = later(
     activation="ELU GELU LeakyReLU ReLU6 SiLU Sigmoid Softmax Softplus Tanh",
     depthwise="DepthwiseConv2d",
     embedding="Embedding",
-    layer_norm="LayerNorm",
     losses="BCELoss BCEWithLogitsLoss CrossEntropyLoss HuberLoss KLDivLoss L1Loss MSELoss NLLLoss "
     "SmoothL1Loss",
+    norm="BatchNorm2d LayerNorm",
     padding="ZeroPad2d",
     pool="AvgPool2d GlobalAvgPool2d",
     sequence="Conv1d",
 )
 __all__ = [
-    "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Linear", "MaxPool2d", "Module", "Parameter",
+    "Conv2d", "Dropout", "Flatten", "Linear", "MaxPool2d", "Module", "Parameter",
     "ReLU", "Sequential", "functional", "init", *_later,
 ]  # fmt: skip
 

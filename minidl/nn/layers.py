@@ -76,12 +76,15 @@ class Sequential(Module):
         return x
 
     def _calls(self) -> list[tuple[Module, bool]]:
-        """The modules to call, and whether the ReLU behind one is done there, bit for bit."""
+        """The modules to call, and whether the ReLU behind one is done there, bit for bit.
+
+        It is where the class of a layer has `fuses_relu`: its forward takes relu=True.
+        """
         calls: list[tuple[Module, bool]] = []
         for module in self:
             before = calls[-1][0] if calls and type(module) is ReLU else None
             plain = all("forward" not in vars(m) for m in (module, before) if m)  # of the class
-            if before and type(before) in (Linear, Conv2d, BatchNorm2d) and plain:
+            if before and "fuses_relu" in vars(type(before)) and plain:
                 calls[-1] = before, True
             else:
                 calls.append((module, False))
@@ -111,6 +114,8 @@ class Sequential(Module):
 class Linear(Module):
     """x (..., in_features) times weight (in, out), plus bias -> (..., out_features)."""
 
+    fuses_relu = True  # see Sequential; not inherited, for a subclass may have its own forward
+
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
         _count("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
@@ -138,6 +143,8 @@ class Conv2d(Module):
     padding: a number, a pair, ((top, bottom), (left, right)), "valid" or "same". dilation: a window
     reads every so manyth pixel. groups: each sees its share of the channels.
     """
+
+    fuses_relu = True
 
     def __init__(
         self,
@@ -185,56 +192,6 @@ def _reset(layer: Any) -> None:
     if layer.bias is not None:
         bound = 1 / math.sqrt(init.fans(layer.weight.shape)[0])
         init.uniform_(layer.bias, -bound, bound)
-
-
-class BatchNorm2d(Module):
-    """Each channel brought to mean 0 and variance 1, then scaled by weight and shifted by bias.
-
-    x (N, H, W, C), or any (..., C). In training with the batch's own statistics, towards which
-    the running ones move by momentum; in evaluation with the running ones. Ioffe and Szegedy 2015.
-    """
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-    ):
-        _count("BatchNorm2d", num_features=num_features)
-        if momentum is None or not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm2d: momentum is {momentum}, but must lie in [0, 1]")
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.weight = init.ones_(_new(num_features)) if affine else None
-        self.bias = init.zeros_(_new(num_features)) if affine else None
-        tracked = track_running_stats
-        zeros, ones = np.zeros(num_features, np.float32), np.ones(num_features, np.float32)
-        self.register_buffer("running_mean", Tensor(zeros) if tracked else None)
-        self.register_buffer("running_var", Tensor(ones) if tracked else None)
-
-    running_mean: Tensor | None
-    running_var: Tensor | None
-
-    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
-        """x (..., C) -> (..., C); relu: as in Linear."""
-        mean, var = self.running_mean, self.running_var
-        batch = self.training or mean is None
-        return F.batch_norm(
-            x, mean, var, self.weight, self.bias, batch, self.momentum, self.eps, relu=relu
-        )
-
-    def flops(self, x: Tensor, y: Tensor) -> int:
-        """One scale and one shift each, into which all else can be folded."""
-        return 2 * y.size
-
-    def extra_repr(self) -> str:
-        """As in PyTorch."""
-        affine, tracked = self.weight is not None, self.running_mean is not None
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={affine}, "
-            f"track_running_stats={tracked}"
-        )
 
 
 class MaxPool2d(Module):

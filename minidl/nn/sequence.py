@@ -32,6 +32,8 @@ class Conv1d(Module):
     padding: a number, (before, after), "valid" or "same". dilation and groups: as of Conv2d.
     """
 
+    fuses_relu = True
+
     def __init__(
         self,
         in_channels: int,
@@ -53,10 +55,10 @@ class Conv1d(Module):
         self.bias = _new(out_channels) if bias else None
         _reset(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, L, in_channels) -> (N, OL, out_channels)."""
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """x (N, L, in_channels) -> (N, OL, out_channels); relu: as in Linear."""
         how = self.stride, self.padding, self.dilation, self.groups
-        return conv1d(x, self.weight, self.bias, *how)
+        return conv1d(x, self.weight, self.bias, *how, relu=relu)
 
     def flops(self, x: Tensor, y: Tensor) -> int:
         """As of a Linear from each window to the outputs there, padding counted in."""
