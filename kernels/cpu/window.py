@@ -192,9 +192,10 @@ def _im2col(x, windows, first, oh, ow, kh, kw, sh, sw, top, left, pieces, run, d
             h = i * sh + r * dh - top
             inside = 0 <= h < height
             line = x[n, h if inside else 0].reshape(-1)
-            for j in range(ow):
-                for piece in range(pieces):
-                    begin, at = (j * sw - left + piece * dw) * c + skip, (r * pieces + piece) * run
+            for piece in range(pieces):
+                edge, at = (piece * dw - left) * c + skip, (r * pieces + piece) * run
+                for j in range(ow):
+                    begin = edge + j * sw * c
                     cells = windows[row * ow + j, at : at + run]
                     if inside and begin >= 0 and begin + run <= line.size:
                         part = line[begin : begin + run]
@@ -222,9 +223,10 @@ def _gather(windows, x, first, oh, ow, kh, kw, sh, sw, top, left, pieces, run, d
             i = (h + top - r * dh) // sh
             if i * sh != h + top - r * dh or i < 0 or i >= oh:
                 continue
-            for j in range(ow):
-                for piece in range(pieces):
-                    begin, at = (j * sw - left + piece * dw) * c + skip, (r * pieces + piece) * run
+            for piece in range(pieces):
+                edge, at = (piece * dw - left) * c + skip, (r * pieces + piece) * run
+                for j in range(ow):
+                    begin = edge + j * sw * c
                     before, end = max(0, -begin), min(run, line.size - begin)
                     cells = windows[(n * oh + i) * ow + j, at + before : at + max(before, end)]
                     part = line[begin + before : begin + end]
