@@ -50,7 +50,7 @@ def windows(
         for what, n in (("window", size), ("stride", stride), ("dilation", dilation)):
             if min(n) < 1:
                 raise ValueError(f"{what} {n} must be at least 1")
-        span = shapes.extent(size, dilation)
+        span: Any = shapes.extent(size, dilation)
         pad = shapes.padding(padding, x.shape[1:3], span, stride)
     except (ValueError, TypeError) as error:
         fail(op, str(error), x=x)
