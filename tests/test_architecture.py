@@ -44,12 +44,16 @@ PACKAGES = {
 KERNELS = {
     "": (set(), set()),
     "roles": (set(), set()),
+    "families": (set(), {""}),
     "shapes": (set(), set()),
     "disk": (set(), set()),
     "scalars": (set(), set()),
-    "reference": ({"numpy"}, {"roles", "shapes"}),
-    "cpu": ({"numpy", "numba", "llvmlite"}, {"roles", "shapes", "scalars", "disk", "reference"}),
-    "cuda": ({"numpy"}, {"roles", "shapes", "scalars"}),
+    "reference": ({"numpy"}, {"roles", "shapes", "families"}),
+    "cpu": (
+        {"numpy", "numba", "llvmlite"},
+        {"roles", "shapes", "scalars", "disk", "reference", "families"},
+    ),
+    "cuda": ({"numpy"}, {"roles", "shapes", "scalars", "families"}),
     "cuda.memory": ({"numpy", "cupy"}, {"roles"}),
     "cuda._numba": ({"numpy", "numba", "cupy"}, {"roles", "cuda"}),
     "cuda.arguments": ({"numpy", "numba"}, {"cuda"}),
@@ -62,7 +66,7 @@ KERNELS = {
     "cuda.linear": ({"numpy", "cupy"}, {"roles", "shapes", "cuda"}),
     "cuda.intrinsics": ({"numba", "llvmlite"}, {"roles", "cuda"}),
     "cuda.emulator": ({"numpy", "numba", "llvmlite"}, {"roles", "cuda"}),
-    "cases": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "testing"}),
+    "cases": ({"numpy", "hypothesis"}, {"roles", "shapes", "families", "reference", "testing"}),
     "testing": ({"numpy", "hypothesis"}, {"roles", "shapes", "reference", "cpu", "cuda", "cases"}),
 }
 

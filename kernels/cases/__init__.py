@@ -9,30 +9,14 @@ they find x, w, arg, dy ... by parameter name, and their output dx is the gradie
 The files are the families of kernels, as in `reference/`.
 """
 
-from . import (
-    augment,
-    depthwise,
-    distance,
-    elementwise,
-    index,
-    likelihood,
-    linear,
-    loss,
-    move,
-    norm,
-    optim,
-    pool,
-    random,
-    reduce,
-    window,
-)
+from ..families import files_of
 from .calls import DEFINITION, Call, Definition, Example, bind, draw_example, gradients, op_call
 from .case import CASES, Case, Reject, case, example
 from .draw import Blank, Draw, Seeded, Values
 
 __all__ = [
     "CASES", "DEFINITION", "Blank", "Call", "Case", "Definition", "Draw", "Example", "Reject",
-    "Seeded", "Values", "augment", "bind", "case", "depthwise", "distance", "draw_example",
-    "elementwise", "example", "gradients", "index", "likelihood", "linear", "loss", "move", "norm",
-    "op_call", "optim", "pool", "random", "reduce", "window",
+    "Seeded", "Values", "bind", "case", "draw_example", "example", "gradients", "op_call",
 ]  # fmt: skip
+
+files_of(__name__)

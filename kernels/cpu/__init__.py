@@ -3,26 +3,8 @@
 What is not here is served by `reference/`, and so are float64 and rare shapes.
 """
 
+from ..families import files_of
 from ..roles import kernels_of
-from . import (
-    augment,
-    depthwise,
-    elementwise,
-    index,
-    linear,
-    loss,
-    move,
-    norm,
-    optim,
-    pool,
-    random,
-    reduce,
-    window,
-)
 from ._threads import set_threads, threads  # noqa: F401
 
-_families = (
-    augment, depthwise, elementwise, index, linear, loss, move, norm, optim, pool, random, reduce,
-    window,
-)  # fmt: skip
-globals().update(kernels_of(*_families))
+globals().update(kernels_of(*files_of(__name__)))

@@ -6,33 +6,13 @@ an error that names the file to edit, never a silent fallback.
 
 from typing import Any
 
+from ..families import files_of
 from ..roles import kernels_of
-from . import (
-    augment,
-    depthwise,
-    distance,
-    elementwise,
-    index,
-    likelihood,
-    linear,
-    loss,
-    move,
-    norm,
-    optim,
-    pool,
-    random,
-    reduce,
-    window,
-)
 from ._numba import blocks, cuda, device, jit  # noqa: F401  (for kernels of your own)
 from .linear import set_matmul  # noqa: F401
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 
-_families = (
-    augment, depthwise, distance, elementwise, index, likelihood, linear, loss, move, norm, optim,
-    pool, random, reduce, window,
-)  # fmt: skip
-globals().update(kernels_of(*_families))
+globals().update(kernels_of(*files_of(__name__)))
 
 
 def __getattr__(name: str) -> Any:

@@ -5,31 +5,11 @@ It is also the CPU's own version of each kernel that `cpu/` does not write bette
 
 from typing import TYPE_CHECKING, Any
 
+from ..families import files_of
 from ..roles import kernels_of
-from . import (
-    augment,
-    depthwise,
-    distance,
-    elementwise,
-    index,
-    likelihood,
-    linear,
-    loss,
-    move,
-    norm,
-    optim,
-    pool,
-    random,
-    reduce,
-    window,
-)
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 
-_families = (
-    augment, depthwise, distance, elementwise, index, likelihood, linear, loss, move, norm, optim,
-    pool, random, reduce, window,
-)  # fmt: skip
-globals().update(kernels_of(*_families))
+globals().update(kernels_of(*files_of(__name__)))
 
 if TYPE_CHECKING:
 
