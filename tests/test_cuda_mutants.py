@@ -242,7 +242,7 @@ MUTANTS = [
     # ---- types
     Mutant(
         "float64 for want of a type: a constant", "loss", "cross_entropy",
-        "loss[n] = (lse[n] - x[n, c]) * scale", "loss[n] = (lse[n] - x[n, c]) * 0.1", ".f64",
+        "loss[n] = each * scale", "loss[n] = each * 0.1", ".f64",
     ),
     Mutant(
         "float64 for want of a type: a root", "optim", "adam_step_",

@@ -5,9 +5,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
-from .elementwise import store
+from .elementwise import quiet, store
 
 
+@quiet
 def conv2d(
     x: Array, w: Array, b: Array | None, y: Out, stride: Pair, pad: Padding, relu: bool
 ) -> Array:
@@ -21,6 +22,7 @@ def conv2d(
     return store(np.maximum(value, value.dtype.type(0)) if relu else value, y, False)
 
 
+@quiet
 def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add: bool) -> Array:
     """dx = every dy put back where its window read: dx[.., i sh + r, j sw + s, c] += dy w[r, s]."""
     wide = _pad(np.zeros(dx.shape, dx.dtype), pad, 0)
@@ -29,6 +31,7 @@ def conv2d_grad_x(dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, add:
     return store(_inside(wide, dx.shape, pad), dx, add)
 
 
+@quiet
 def conv2d_grad_w(dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, add: bool) -> Array:
     """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r, j sw + s, c] dy[n, i, j, f]."""
     windows = _windows(_pad(x, pad, 0), dw.shape[:2], stride)
@@ -54,6 +57,7 @@ def max_pool2d(
     return y, arg
 
 
+@quiet
 def max_pool2d_grad(
     dy: Array, arg: Array, dx: Out, size: Pair, stride: Pair, pad: Padding, add: bool
 ) -> Array:
