@@ -299,7 +299,7 @@ MUTANTS = [
         "y[i] = math.sqrt(y[i])", "y[i] = y[i] ** 0.5", ".f64",
     ),
     Mutant(
-        "the lanes of a row do not share its largest", "loss", "softmax",
+        "the lanes of a row do not share its largest", "rows", "softmax",
         "return join_row(top, part, True)", "return top",
     ),
     Mutant(
