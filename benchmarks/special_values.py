@@ -99,12 +99,15 @@ def pytorch(torch: Any) -> dict[str, Any]:
         x, padding = padded(torch, x, (size, size), stride, padding, -math.inf)
         return real.max_pool2d(x, size, stride, padding).permute(0, 2, 3, 1)
 
+    def avg_pool2d(x, size):
+        return real.avg_pool2d(x.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+
     def linear(x, w, b, relu=False):
         y = real.linear(x, w.T, b)
         return y.relu() if relu else y
 
     F = SimpleNamespace(**vars(real))
-    F.conv2d, F.max_pool2d, F.linear = conv2d, max_pool2d, linear
+    F.conv2d, F.max_pool2d, F.avg_pool2d, F.linear = conv2d, max_pool2d, avg_pool2d, linear
     F.softmax, F.log_softmax = (lambda x: x.softmax(-1)), (lambda x: x.log_softmax(-1))
     F.layer_norm = lambda x, n, *args, **options: real.layer_norm(x, (n,), *args, **options)
     optim = SimpleNamespace(**vars(torch.optim))
