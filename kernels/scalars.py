@@ -72,12 +72,12 @@ def maximum(a, b):
 
 
 def maximum_grad_a(dy, a, b):
-    share = type(a)(0.5) if a == b else type(a)(a > b)
+    share = type(a)(0.5) if a == b else type(a)(not a < b)
     return dy * share
 
 
 def maximum_grad_b(dy, a, b):
-    share = type(a)(0.5) if a == b else type(a)(b > a)
+    share = type(a)(0.5) if a == b else type(a)(not b < a)
     return dy * share
 
 
@@ -86,12 +86,12 @@ def minimum(a, b):
 
 
 def minimum_grad_a(dy, a, b):
-    share = type(a)(0.5) if a == b else type(a)(a < b)
+    share = type(a)(0.5) if a == b else type(a)(not a > b)
     return dy * share
 
 
 def minimum_grad_b(dy, a, b):
-    share = type(a)(0.5) if a == b else type(a)(b < a)
+    share = type(a)(0.5) if a == b else type(a)(not b > a)
     return dy * share
 
 
@@ -170,7 +170,7 @@ def relu6(x):
 
 
 def relu6_grad(dy, y):
-    return dy if y > 0 and y < 6 else type(dy)(0)
+    return type(dy)(0) if y <= 0 or y >= 6 else dy
 
 
 def leaky_relu(x, negative_slope):

@@ -17,7 +17,16 @@ EDITS = re.findall(r"^`(\S+)`\n\n```(python|diff)\n(.*?)^```", TEXT, re.DOTALL |
 
 def followed(folder: Path) -> Path:
     """A copy of the project with the page's edits."""
-    keep = "kernels", "minidl", "tests", "benchmarks", "pyproject.toml", "README.md", PAGE.name
+    keep = (
+        "kernels",
+        "minidl",
+        "tests",
+        "benchmarks",
+        "docs",
+        "pyproject.toml",
+        "README.md",
+        PAGE.name,
+    )
     for name in keep:
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase
 
+from minidl import kernels
 from minidl.kernels import cuda, report
 from minidl.kernels.cases import CASES, Blank, Draw, Example, Seeded, draw_example, gradients
 from minidl.kernels.cuda import _numba, cubin
@@ -262,7 +263,7 @@ MUTANTS = [
     # ---- types
     Mutant(
         "float64 for want of a type: a constant", "loss", "cross_entropy",
-        "loss[n] = (lse[n] - x[n, c]) * scale", "loss[n] = (lse[n] - x[n, c]) * 0.1", ".f64",
+        "loss[n] = each * scale", "loss[n] = each * 0.1", ".f64",
     ),
     Mutant(
         "float64 for want of a type: a root", "optim", "adam_step_",
@@ -281,18 +282,140 @@ MUTANTS = [
         "total[i, j] += a[i % 4] * b[j]", "total[i, j] += a[(i + row) % 4] * b[j]",
         "stack",
     ),
+    # ---- scalar functions, rows of neighbouring threads, columns, steps
+    Mutant(
+        "a mask that NaN does not pass", "scalars", "relu6_grad",
+        "return type(dy)(0) if y <= 0 or y >= 6 else dy",
+        "return dy if y > 0 and y < 6 else type(dy)(0)",
+    ),
+    Mutant(
+        "the built-in max loses a NaN", "scalars", "maximum",
+        "a if a > b or a != a else b", "max(a, b)",
+    ),
+    Mutant(
+        "an exponential that overflows", "scalars", "silu_grad",
+        "z = math.exp(-math.fabs(x))", "z = math.exp(-x)",
+    ),
+    Mutant(
+        "the last column's thread reads the next row", "reduce", "var_grad",
+        "while out < dx.shape[0] and column < dx.shape[2]:\n        slope = (dy",
+        "while out < dx.shape[0] and column <= dx.shape[2]:\n        slope = (dy", "outside",
+    ),
+    Mutant(
+        "rows of a column left out", "reduce", "std_grad",
+        "start = cuda.blockIdx.y * chunk + cuda.threadIdx.y\n    for n in range(steps_of(smaller(",
+        "start = cuda.blockIdx.y * chunk\n    for n in range(steps_of(smaller(",
+    ),
+    Mutant(
+        "a minimum joined as a maximum", "reduce", "min",
+        "if wins(value, i, best, at, least):", "if wins(value, i, best, at, False):",
+    ),
+    Mutant(
+        "the last tie wins across threads", "reduce", "min",
+        "return i < at if tie", "return i > at if tie",
+    ),
+    Mutant(
+        "float64 for want of a type: a root of a variance", "reduce", "std",
+        "y[i] = math.sqrt(y[i])", "y[i] = y[i] ** 0.5", ".f64",
+    ),
+    Mutant(
+        "the lanes of a row do not share its largest", "rows", "softmax",
+        "return join_row(top, part, True)", "return top",
+    ),
+    Mutant(
+        "threads past the last row leave before a shuffle", "loss", "softmax_grad",
+        "n = min(row, dy.shape[0] - 1)\n    total = dy.dtype.type(0)\n"
+        "    for k in range(share_of(dy.shape[1], bits)):\n"
+        "        c = cuda.threadIdx.x + (k << bits)\n        total += dy[n, c] * y[n, c]",
+        "n = row\n    if row >= dy.shape[0]:\n        return\n    total = dy.dtype.type(0)\n"
+        "    for k in range(share_of(dy.shape[1], bits)):\n"
+        "        c = cuda.threadIdx.x + (k << bits)\n        total += dy[n, c] * y[n, c]",
+        "waits",
+    ),
+    Mutant(
+        "every thread takes the whole row's mean for its own", "norm", "layer_norm",
+        "middle = join_row(total, part, False) / count", "middle = total / count",
+    ),
+    Mutant(
+        "the row behind the last one is written", "norm", "layer_norm_grad",
+        "value = root * (g - flat - (x[n, c] - middle) * root * lean)\n"
+        "            dx[n, c] = plus(dx[n, c], value) if add else value",
+        "value = root * (g - flat - (x[n, c] - middle) * root * lean)\n"
+        "            dx[n, c] += value",
+    ),
+    Mutant(
+        "the last task of a loss is left out", "distance", "mse_loss",
+        "add_tasks(out.reshape(1, tasks, 1)", "add_tasks(out[1:].reshape(1, tasks - 1, 1)",
+    ),
+    Mutant(
+        "the thread behind the last number writes", "distance", "huber_loss_grad",
+        "if i < dx.size:", "if i <= dx.size:", "outside",
+    ),
+    Mutant(
+        "float64 for want of a type: half", "distance", "huber_loss",
+        "else far * far * half", "else far * far * 0.5", ".f64",
+    ),
+    Mutant(
+        "a row that is left out reads a stranger's weight", "likelihood", "nll_loss",
+        "    if label == ignore:\n        return zero\n    if not 0 <= label < classes:",
+        "    if label != ignore and not 0 <= label < classes:", "outside",
+    ),
+    Mutant(
+        "one matrix for all of a stack is read as a stack", "gemm", "bmm",
+        "return a[s if a.shape[0] > 1 else 0],", "return a[s],", "outside",
+    ),
+    Mutant(
+        "parts of sums and matrices of a stack mixed up", "gemm", "bmm_grad_b",
+        "task, s = cuda.blockIdx.z // size, cuda.blockIdx.z % size",
+        "s, task = cuda.blockIdx.z // size, cuda.blockIdx.z % size",
+    ),
+    Mutant(
+        "smoothing summed by each thread alone", "likelihood", "cross_entropy_weighted",
+        "spread = join_row(spread, part, False) / real(x.shape[1])",
+        "spread = spread / real(x.shape[1])",
+    ),
+    Mutant(
+        "every row of soft targets is the first", "likelihood", "cross_entropy_soft_grad_x",
+        "q = keep * target[n, c] + even", "q = keep * target[0, c] + even",
+    ),
+    Mutant(
+        "four at a time past the end of the parameters", "optim", "rmsprop_step_",
+        "store4(v, i, wide, v0, v1, v2, v3)\n    if centered:",
+        "store4(v, i, True, v0, v1, v2, v3)\n    if centered:", "unaligned",
+    ),
+    Mutant(
+        "a parameter stepped with its neighbour's sum", "optim", "adagrad_step_",
+        "p1, v1 = _adagrad(dp1, p1, v1,", "p1, v1 = _adagrad(dp1, p1, v0,",
+    ),
+    Mutant(
+        "0 times an infinite parameter", "optim", "adam_step_",
+        "if decay and decoupled:", "if decoupled:",
+    ),
+    Mutant(
+        "a mirrored image is one column off", "augment", "image_batch",
+        "v = width - 1 - v", "v = width - v",
+    ),
+    Mutant(
+        "images in place of their numbers", "augment", "image_batch",
+        "number = u64(index[n])", "number = u64(n)",
+    ),
 ]  # fmt: skip
 
 
 def changed(mutant: Mutant) -> Callable:
     """The mutant's launcher, in a copy of its file; what is changed may be a file it imports."""
-    path = FOLDER / f"{mutant.file}.py"
+    scalars = mutant.file == "scalars"  # they stand beside kernels/cuda, for kernels/cpu too
+    path = (FOLDER.parent if scalars else FOLDER) / f"{mutant.file}.py"
     text = path.read_text()
     assert mutant.old in text, f"{path.name} has changed: give this mutant another place"
     module = executed(path, text.replace(mutant.old, mutant.new))
     family = DEFINITION[mutant.kernel].__module__.rpartition(".")[2]
     if family != mutant.file:
-        with mock.patch.dict(sys.modules, {f"{cuda.__name__}.{mutant.file}": module}):
+        package = kernels if scalars else cuda
+        with (
+            mock.patch.dict(sys.modules, {f"{package.__name__}.{mutant.file}": module}),
+            mock.patch.object(package, mutant.file, module),
+        ):
             path = FOLDER / f"{family}.py"
             module = executed(path, path.read_text())
     return getattr(module, mutant.kernel)

@@ -117,6 +117,41 @@ def threshold_of_x_not_of_beta_x(x, y, beta, threshold):
     return put(np.where(x > threshold, x, right.softplus(x, y, beta, np.inf)), y)
 
 
+@mutant("elu_grad")
+def alpha_forgotten(dy, x, dx, alpha, add):
+    return right.elu_grad(dy, x, dx, 1.0, add)
+
+
+@mutant("leaky_relu")
+def slope_on_the_other_side(x, y, negative_slope):
+    return put(np.where(x < 0, x, x * x.dtype.type(negative_slope)), y)
+
+
+@mutant("silu_grad")
+def as_if_of_the_sigmoid(dy, x, dx, add):
+    return right.sigmoid_grad(dy, right.sigmoid(x, np.empty_like(x)), dx, add)
+
+
+@mutant("tanh_grad")
+def square_forgotten(dy, y, dx, add):
+    return put(dy * (1 - y), dx, add)
+
+
+@mutant("relu6_grad", "inf and NaN")
+def nan_stops_the_gradient(dy, y, dx, add):
+    return put(np.where((y > 0) & (y < 6), dy, 0), dx, add)
+
+
+@mutant("maximum_grad_a", "inf and NaN")
+def nan_gets_no_gradient(dy, a, b, da, add):
+    return right.mul_grad_a(dy, (a > b) + (a == b) * dy.dtype.type(0.5), da, add)
+
+
+@mutant("minimum_grad_b")
+def as_if_of_the_maximum(dy, a, b, db, add):
+    return right.maximum_grad_b(dy, a, b, db, add)
+
+
 @mutant("compare")
 def at_most_for_less(a, b, y, relation):
     return right.compare(a, b, y, "le" if relation == "lt" else relation)
@@ -200,9 +235,6 @@ def added_before_the_last_operation(x, y, add):
     return put(total, y)
 
 
-# Matrix products
-
-
 @mutant("var")
 def always_the_biased_variance(x, y, mean, correction):
     return right.var(x, y, mean, 0)
@@ -227,6 +259,9 @@ def last_minimum_wins(x, y, arg):
     right.min(x, y, arg)
     arg[...] = last_maximum_wins(-x, np.empty_like(y), np.empty_like(arg))[1]
     return y, arg
+
+
+# Normalised rows
 
 
 @mutant("softmax")
@@ -254,6 +289,22 @@ def the_mean_is_a_constant(dy, x, w, mean, rstd, dx, dw, db, add):
         wide = rstd.reshape(*rstd.shape, *(1 for _ in x.shape[rstd.ndim :]))
         put((dy if w is None else dy * w) * wide, dx)
     return dx, dw, db
+
+
+# Matrix products
+
+
+@mutant("bmm")
+def every_matrix_is_the_first(a, b, y):
+    return right.bmm(a, np.broadcast_to(b[(0,) * (b.ndim - 2)], b.shape) if b.size else b, y)
+
+
+@mutant("bmm_grad_b")
+def broadcast_stack_not_summed(dy, a, db, add):
+    wide = a.swapaxes(-1, -2) @ dy
+    ones = [slice(n if n < 2 else None) for n in db.shape]
+    first = wide[tuple([slice(1)] * (wide.ndim - db.ndim) + ones)]
+    return put(first if first.size == db.size else np.zeros(db.shape), db, add)
 
 
 @mutant("matmul")
@@ -687,6 +738,111 @@ def largest_of_an_empty_batch(x, label, y, lse, scale):
 @mutant("cross_entropy_grad")
 def not_divided_by_the_batch(dy, x, label, lse, dx, scale, add):
     return right.cross_entropy_grad(dy, x, label, lse, dx, 1.0, add)
+
+
+@mutant("log_softmax", "inf and NaN")
+def an_infinite_logit_spares_the_others(x, y):
+    top = x.max(axis=-1, keepdims=True, initial=-np.inf)
+    shifted = x - np.where(np.isfinite(top), top, 0)
+    return put(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), y)
+
+
+@mutant("nll_loss")
+def rows_left_out_count_in_the_mean(x, label, weight, y, total, ignore, mean):
+    right.nll_loss(x, label, weight, y, total, ignore, mean)
+    if mean:
+        y *= total / max(len(x), 1)
+        total[...] = len(x)
+    return y, total
+
+
+@mutant("nll_loss_grad")
+def weights_forgotten(dy, label, weight, total, dx, ignore, add):
+    return right.nll_loss_grad(dy, label, None, total, dx, ignore, add)
+
+
+@mutant("cross_entropy_weighted")
+def smoothed_over_the_other_classes(x, label, weight, y, lse, total, ignore, smoothing, mean):
+    more = smoothing * x.shape[1] / max(x.shape[1] - 1, 1)
+    return right.cross_entropy_weighted(x, label, weight, y, lse, total, ignore, more, mean)
+
+
+@mutant("cross_entropy_weighted_grad")
+def left_out_by_a_factor(dy, x, label, weight, lse, total, dx, ignore, smoothing, add):
+    every = np.where(label == ignore, 0, label)
+    args = x, every, weight, lse, total, np.empty_like(dx), -(2**63), smoothing, False
+    value = right.cross_entropy_weighted_grad(dy, *args)
+    return put(value * (label != ignore)[:, None], dx, add)
+
+
+@mutant("cross_entropy_soft")
+def targets_made_to_sum_to_1(x, target, weight, y, lse, smoothing, scale):
+    target = target / np.maximum(target.sum(axis=-1, keepdims=True), 1)
+    return right.cross_entropy_soft(x, target, weight, y, lse, smoothing, scale)
+
+
+@mutant("cross_entropy_soft_grad_x")
+def targets_taken_to_sum_to_1(dy, x, target, weight, lse, dx, smoothing, scale, add):
+    slope = np.exp(x - lse[:, None]) - target
+    return put(slope * (dy[..., None] * dy.dtype.type(scale)), dx, add)
+
+
+# Distances
+
+
+@mutant("mse_loss")
+def half_the_square(x, target, y, scale):
+    return right.mse_loss(x, target, y, scale / 2)
+
+
+@mutant("l1_loss_grad", "inf and NaN")
+def nan_has_a_sign(dy, x, target, dx, scale, add):
+    return put(np.sign(x - target) * (dy * dy.dtype.type(scale)), dx, add)
+
+
+@mutant("huber_loss")
+def not_joined_at_delta(x, target, y, delta, scale):
+    far = np.abs(x - target)
+    loss = np.where(far > delta, delta * far, far**2 / 2) * x.dtype.type(scale)
+    return put(loss if y.ndim else loss.sum(), y)
+
+
+@mutant("huber_loss_grad")
+def no_slope_beyond_delta(dy, x, target, dx, delta, scale, add):
+    far = np.where(np.abs(x - target) > delta, 0, x - target)
+    return put(far * (dy * dy.dtype.type(scale)), dx, add)
+
+
+@mutant("binary_cross_entropy")
+def the_log_of_0_is_infinite(x, target, y, scale):
+    loss = -(target * np.log(x) + (1 - target) * np.log1p(-x)) * x.dtype.type(scale)
+    return put(loss if y.ndim else loss.sum(), y)
+
+
+@mutant("binary_cross_entropy_with_logits")
+def a_sigmoid_first(x, target, pos_weight, y, scale):
+    chance = 1 / (1 + np.exp(-x))
+    positive = target if pos_weight is None else target * pos_weight
+    loss = -(positive * np.log(chance) + (1 - target) * np.log(1 - chance)) * x.dtype.type(scale)
+    return put(loss if y.ndim else loss.sum(), y)
+
+
+@mutant("binary_cross_entropy_with_logits_grad_x")
+def pos_weight_forgotten(dy, x, target, pos_weight, dx, scale, add):
+    return right.binary_cross_entropy_with_logits_grad_x(dy, x, target, None, dx, scale, add)
+
+
+@mutant("kl_div")
+def a_probability_of_0_is_nan(x, target, y, log_target, scale):
+    if log_target:
+        return right.kl_div(x, target, y, log_target, scale)
+    loss = target * (np.log(target) - x) * x.dtype.type(scale)
+    return put(loss if y.ndim else loss.sum(), y)
+
+
+@mutant("kl_div_grad_x")
+def a_log_taken_for_a_probability(dy, target, dx, log_target, scale, add):
+    return right.kl_div_grad_x(dy, target, dx, False, scale, add)
 
 
 # Optimizers

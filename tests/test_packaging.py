@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-SOURCES = ("minidl", "kernels", "tests", "notebooks", "benchmarks", "pyproject.toml")
+SOURCES = ("minidl", "kernels", "tests", "notebooks", "benchmarks", "docs", "pyproject.toml")
 SOURCES += ("MANIFEST.in", "README.md", "CONTRIBUTING.md", "LICENSE", "Makefile")
 
 INSTALLED = """

@@ -105,7 +105,7 @@ BELL = math.exp(-0.5) / math.sqrt(2 * math.pi)
         ("clip", (-1, 2), [-3, -1, 0, 2, 3, NAN], [-1, -1, 0, 2, 2, NAN], [0, 1, 1, 1, 0, 0]),
         ("clip", (-INF, 2), [-INF, INF], [-INF, 2], [1, 0]),
         ("clip", (3, 1), [0, 2, 4], [1, 1, 1], [0, 0, 0]),  # the upper bound wins
-        ("relu6", (), [-1, 0, 2, 6, INF, NAN], [0, 0, 2, 6, 6, NAN], [0, 0, 1, 0, 0, 0]),
+        ("relu6", (), [-1, 0, 2, 6, INF, NAN], [0, 0, 2, 6, 6, NAN], [0, 0, 1, 0, 0, 1]),
         (
             "leaky_relu", (0.5,), [-4, 0, 3, -INF, NAN],
             [-2, 0, 3, -INF, NAN], [0.5, 0.5, 1, 0.5, 0.5],
@@ -715,7 +715,7 @@ def test_distances_and_their_slopes():
     same(dx, [0, -2, 4, INF, NAN, NAN])
     y, dx = each_and_slope("l1_loss", x, target)
     same(y, [0, 1, 2, INF, NAN, NAN])
-    same(dx, [0, -1, 1, 1, NAN, NAN])  # 0 where they are equal
+    same(dx, [0, -1, 1, 1, 0, 0])  # 0 where they are equal, and at NaN, as of abs
     y, dx = each_and_slope("huber_loss", x, target, 1.0)
     same(y, [0, 0.5, 1.5, INF, NAN, NAN])  # 0.5 is 1**2 / 2 and 1 (1 - 1 / 2): they meet there
     same(dx, [0, -1, 1, 1, NAN, NAN])

@@ -87,7 +87,7 @@ def relu_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
 
 
 def relu6_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
-    """dx = dy where 0 < y < 6, else 0: at 0, at 6 and at NaN."""
+    """dx = 0 where y <= 0 or y >= 6, else dy: as in relu, NaN lets the gradient through."""
     if not _plain(dy, y):
         return reference.relu6_grad(dy, y, dx, add)
     return _relu6_grad((dy, y), dx, add)

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from ..reference.elementwise import quiet
 from ..roles import Array, Out
 from ._threads import share, single_blas
 from .memory import settle, target
@@ -27,6 +28,7 @@ def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     return _filled(a.T, dy, db, add)
 
 
+@quiet
 def linear(x: Array, w: Array, b: Array | None, y: Out, relu: bool) -> Array:
     """y (R, O) = x (R, I) w (I, O) + b (O,), or 0 where relu and that is below; NaN stays NaN."""
     _product(x, w, y)
@@ -50,6 +52,7 @@ def _filled(a: Array, b: Array, out: Array, add: bool) -> Array:
     return settle(_product(a, b, value), out, add)
 
 
+@quiet
 def _product(a: Array, b: Array, y: Array) -> Array:
     work, rows = a.size * b.shape[1], len(a)
     if work <= _SINGLE:

@@ -11,7 +11,7 @@ from .memory import ZERO, canonical, rare, settle, target
 
 
 def log_softmax(x: Array, y: Out) -> Array:
-    """y = x - log(sum of exp x) along the last axis."""
+    """y = x - log(sum of exp x) along the last axis; NaN in rows whose largest x is infinite."""
     if rare(x, y):
         return reference.log_softmax(x, y)
     out = target(y)
@@ -47,24 +47,23 @@ def cross_entropy_grad(
 
 
 @jit
-def _log_sum_exp(row):
+def _top_and_rest(row):
+    """The largest number of a row, and log(sum of exp(row - that))."""
     top = row[0]
     for k in range(1, row.size):
         top = max(top, row[k])
-    if not math.isfinite(top):
-        top = ZERO
     total = ZERO
     for k in range(row.size):
         total += math.exp(row[k] - top)
-    return math.log(total) + top
+    return top, math.log(total)
 
 
 @jit
 def _log_softmax(x, y):
     for n in range(x.shape[0]):
-        lse = _log_sum_exp(x[n])
+        top, rest = _top_and_rest(x[n])
         for k in range(x.shape[1]):
-            y[n, k] = x[n, k] - lse
+            y[n, k] = x[n, k] - top - rest
 
 
 @jit
@@ -73,8 +72,9 @@ def _cross_entropy(x, label, y, lse, scale, summed):
     for n in range(x.shape[0]):
         if not 0 <= label[n] < x.shape[1]:
             raise IndexError("cross_entropy: a label is not a column of the logits")
-        lse[n] = _log_sum_exp(x[n])
-        loss = lse[n] - x[n, label[n]]
+        top, rest = _top_and_rest(x[n])
+        lse[n] = rest + top
+        loss = rest - (x[n, label[n]] - top)  # lse - x would cancel
         if summed:
             total += loss
         else:

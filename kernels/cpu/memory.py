@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..reference.elementwise import store
+from ..reference.elementwise import quiet, store
 from ..reference.memory import scratch
 from ..roles import Array
 
@@ -31,6 +31,7 @@ def target(out: Array, add: bool = False, nth: int = 0) -> Array:
     return out if out.flags.carray and not add else space(nth, out.shape, out.dtype)
 
 
+@quiet
 def settle(value: Array, out: Array, add: bool = False) -> Array:
     """Bring what stands in `target` to out; adding is a pass of its own, so it is exact."""
     return out if value is out else store(value, out, add)

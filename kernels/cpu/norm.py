@@ -3,13 +3,14 @@
 import numpy as np
 
 from .. import reference
-from ..reference.elementwise import store
+from ..reference.elementwise import quiet, store
 from ..roles import Array, Out
 from ._numba import loop
 from .memory import ZERO, canonical, rare, settle, space, target
 from .reduce import ROWS, column_sums
 
 
+@quiet
 def batch_norm(
     x: Array,
     w: Array | None,
@@ -35,6 +36,7 @@ def batch_norm(
     return batch_norm_eval(x, w, b, mean, var, y, eps, relu), mean, var
 
 
+@quiet
 def batch_norm_eval(
     x: Array,
     w: Array | None,
@@ -56,6 +58,7 @@ def batch_norm_eval(
     return settle(out, y)
 
 
+@quiet
 def batch_norm_grad(
     dy: Array,
     x: Array,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import reference
-from ..reference.elementwise import store
+from ..reference.elementwise import quiet, store
 from ..roles import Array, Out
 from ._numba import loop
 from .memory import canonical, rare, space
@@ -11,6 +11,7 @@ from .memory import canonical, rare, space
 ROWS = 256  # that one task sums in float32; the sums of the tasks are added in float64
 
 
+@quiet
 def sum_rows(dy: Array, db: Out, add: bool) -> Array:
     """db (F,) = sum of dy (..., F) over all axes but the last: the gradient of a bias."""
     if rare(dy, db) or dy.size < _SMALL:

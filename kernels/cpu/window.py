@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import reference
+from ..reference.elementwise import quiet
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
 from ._numba import jit, loop
@@ -121,6 +122,7 @@ def _starts(y: tuple[int, ...], width: int) -> range:
     return range(0, y[0], min(max(1, _BLOCK // (4 * y[1] * y[2] * width)), y[0]))
 
 
+@quiet
 def _by_blocks(
     y: tuple[int, ...],
     width: int,

@@ -128,8 +128,8 @@ def _l1(x, target, weight, setting):
 
 @_slopes
 def _l1_grad(x, target, weight, setting):
-    d, one = x - target, type(x)(1)
-    return one if d > 0 else -one if d < 0 else d  # 0, or NaN
+    one = type(x)(1)
+    return one if x > target else -one if x < target else type(x)(0)  # NaN: 0, too
 
 
 @dense
@@ -140,7 +140,7 @@ def l1_loss(x: Array, target: Array, y: Out, scale: float) -> Array:
 
 @dense
 def l1_loss_grad(dy: Array, x: Array, target: Array, dx: Out, scale: float, add: bool) -> Array:
-    """dx = scale dy sign(x - target), 0 where they are equal."""
+    """dx = scale dy sign(x - target), 0 where they are equal or one is NaN, as in abs."""
     return _backward(_l1_grad, dy, x, target, dx, scale, add)
 
 

@@ -146,12 +146,12 @@ def maximum(a: Array, b: Array, y: Out) -> Array:
 
 
 def maximum_grad_a(dy: Array, a: Array, b: Array, da: Out, add: bool) -> Array:
-    """da = dy where a is larger, dy / 2 where a = b."""
+    """da = dy where a is larger or either is NaN, dy / 2 where a = b."""
     return _gradient(_maximum_grad_a, (dy, a, b), da, add)
 
 
 def maximum_grad_b(dy: Array, a: Array, b: Array, db: Out, add: bool) -> Array:
-    """db = dy where b is larger, dy / 2 where a = b."""
+    """db = dy where b is larger or either is NaN, dy / 2 where a = b."""
     return _gradient(_maximum_grad_b, (dy, a, b), db, add)
 
 
@@ -166,12 +166,12 @@ def minimum(a: Array, b: Array, y: Out) -> Array:
 
 
 def minimum_grad_a(dy: Array, a: Array, b: Array, da: Out, add: bool) -> Array:
-    """da = dy where a is smaller, dy / 2 where a = b."""
+    """da = dy where a is smaller or either is NaN, dy / 2 where a = b."""
     return _gradient(_minimum_grad_a, (dy, a, b), da, add)
 
 
 def minimum_grad_b(dy: Array, a: Array, b: Array, db: Out, add: bool) -> Array:
-    """db = dy where b is smaller, dy / 2 where a = b."""
+    """db = dy where b is smaller or either is NaN, dy / 2 where a = b."""
     return _gradient(_minimum_grad_b, (dy, a, b), db, add)
 
 
@@ -305,7 +305,7 @@ def relu6(x: Array, y: Out) -> Array:
 
 
 def relu6_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
-    """dx = dy where 0 < y < 6, else 0: at 0, at 6 and at NaN."""
+    """dx = 0 where y <= 0 or y >= 6, else dy: as in relu, NaN lets the gradient through."""
     return _relu6_grad((dy, y), dx, add)
 
 

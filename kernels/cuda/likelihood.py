@@ -14,7 +14,7 @@ from .intrinsics import plus
 from .layout import THREADS, WARP
 from .loss import sum_losses
 from .move import dense
-from .rows import join_row, largest_and_total, share_of, threads_of_rows
+from .rows import join_row, share_of, threads_of_rows, top_and_rest
 
 MOST_THREADS = 512  # of a row: more of them could not have the 78 registers that float64 needs
 
@@ -140,22 +140,21 @@ def _cross_entropy_weighted(x, label, weight, loss, share, lse, ignore, smoothin
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, x.shape[0] - 1)  # past the end, too: a shuffle needs every lane of its warp
     real = x.dtype.type
-    top, total = largest_and_total(x, n, part, bits)
-    both = math.log(total) + top
+    top, rest = top_and_rest(x, n, part, bits)
     spread = real(0)
     if smoothing > 0:
         for k in range(share_of(x.shape[1], bits)):
             c = cuda.threadIdx.x + (k << bits)
-            spread += (both - x[n, c]) * (weight[c] if weight.size else real(1))
+            spread += (rest - (x[n, c] - top)) * (weight[c] if weight.size else real(1))
         spread = join_row(spread, part, False) / real(x.shape[1])
     if row == n and cuda.threadIdx.x == 0:
-        lse[n] = both
+        lse[n] = rest + top
         c = np.int64(label[n])
         mine = share_of_row(c, weight, ignore, x.shape[1], real(0))
         share[n] = mine
         value = mine
         if c != ignore and mine == mine:
-            value = mine * (both - x[n, c])
+            value = mine * (rest - (x[n, c] - top))  # lse - x would cancel
             if smoothing > 0:
                 value = (real(1) - smoothing) * value + smoothing * spread
         loss[n] = value
@@ -246,15 +245,14 @@ def _cross_entropy_soft(x, target, weight, loss, lse, keep, even, scale, bits):
     part = cuda.shared.array(WARP, x.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, x.shape[0] - 1)
-    top, total = largest_and_total(x, n, part, bits)
-    both = math.log(total) + top
+    top, rest = top_and_rest(x, n, part, bits)
     value = x.dtype.type(0)
     for k in range(share_of(x.shape[1], bits)):
         c = cuda.threadIdx.x + (k << bits)
-        value += weighted(target, weight, n, c, keep, even) * (both - x[n, c])
+        value += weighted(target, weight, n, c, keep, even) * (rest - (x[n, c] - top))
     value = join_row(value, part, False)
     if row == n and cuda.threadIdx.x == 0:
-        lse[n], loss[n] = both, value * scale
+        lse[n], loss[n] = rest + top, value * scale
 
 
 @dense

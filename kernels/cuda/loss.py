@@ -10,7 +10,7 @@ from ._numba import blocks, cuda, jit
 from .intrinsics import plus
 from .layout import THREADS, WARP
 from .move import dense
-from .rows import join_row, largest_and_total, share_of, threads_of_rows, top_of, total_of
+from .rows import join_row, share_of, threads_of_rows, top_and_rest, top_of, total_of
 
 
 @jit
@@ -19,17 +19,16 @@ def _log_softmax(x, y, bits):
     part = cuda.shared.array(WARP, x.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, x.shape[0] - 1)  # past the end, too: a shuffle needs every lane of its warp
-    top, total = largest_and_total(x, n, part, bits)
-    total = math.log(total)
+    top, rest = top_and_rest(x, n, part, bits)
     if row == n:
         for k in range(share_of(x.shape[1], bits)):
             c = cuda.threadIdx.x + (k << bits)
-            y[n, c] = x[n, c] - top - total
+            y[n, c] = x[n, c] - top - rest
 
 
 @dense
 def log_softmax(x: Array, y: Out) -> Array:
-    """y = x - log(sum of exp x) along the last axis."""
+    """y = x - log(sum of exp x) along the last axis; NaN in rows whose largest x is infinite."""
     rows = math.prod(x.shape[:-1]), x.shape[-1]
     grid, block, bits = threads_of_rows(*rows)
     _log_softmax[grid, block](x.reshape(rows), y.reshape(rows), bits)
@@ -119,12 +118,13 @@ def _cross_entropy(x, label, loss, lse, scale, bits):
     part = cuda.shared.array(WARP, x.dtype)
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     n = min(row, x.shape[0] - 1)
-    top, total = largest_and_total(x, n, part, bits)
+    top, rest = top_and_rest(x, n, part, bits)
     if row == n and cuda.threadIdx.x == 0:
-        lse[n] = math.log(total) + top
+        lse[n] = rest + top
         c = np.int64(label[n])
         found = 0 <= c < x.shape[1]  # a wrong label gives NaN, never a stranger's memory
-        loss[n] = (lse[n] - x[n, c]) * scale if found else x.dtype.type(math.nan)
+        each = rest - (x[n, c] - top) if found else x.dtype.type(math.nan)  # lse - x would cancel
+        loss[n] = each * scale
 
 
 @jit

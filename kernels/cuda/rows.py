@@ -79,9 +79,7 @@ def total_of(x, n, top, part, bits):
 
 
 @device
-def largest_and_total(x, n, part, bits):
-    """The largest number of row n, 0 where it is infinite, and the sum of exp(x - that)."""
+def top_and_rest(x, n, part, bits):
+    """The largest number of row n, and log(sum of exp(x - that))."""
     top = top_of(x, n, part, bits)
-    if not math.isfinite(top):  # inf - inf would make NaN of a loss that is inf
-        top = x.dtype.type(0)
-    return top, total_of(x, n, top, part, bits)
+    return top, math.log(total_of(x, n, top, part, bits))

@@ -6,9 +6,10 @@ import numpy as np
 
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
-from .elementwise import store
+from .elementwise import quiet, store
 
 
+@quiet
 def depthwise_conv2d(
     x: Array,
     w: Array,
@@ -32,6 +33,7 @@ def depthwise_conv2d(
     return store(np.maximum(value, value.dtype.type(0)) if relu else value, y, False)
 
 
+@quiet
 def depthwise_conv2d_grad_x(
     dy: Array, w: Array, dx: Out, stride: Pair, pad: Padding, dilation: Pair, add: bool
 ) -> Array:
@@ -43,6 +45,7 @@ def depthwise_conv2d_grad_x(
     return store(wide[:, top : top + dx.shape[1], left : left + dx.shape[2]], dx, add)
 
 
+@quiet
 def depthwise_conv2d_grad_w(
     dy: Array, x: Array, dw: Out, stride: Pair, pad: Padding, dilation: Pair, add: bool
 ) -> Array:

@@ -31,8 +31,9 @@ def l1_loss(x: Array, target: Array, y: Out, scale: float) -> Array:
 
 @quiet
 def l1_loss_grad(dy: Array, x: Array, target: Array, dx: Out, scale: float, add: bool) -> Array:
-    """dx = scale dy sign(x - target), 0 where they are equal."""
-    return store(np.sign(x - target) * _scaled(dy, scale), dx, add)
+    """dx = scale dy sign(x - target), 0 where they are equal or one is NaN, as in abs."""
+    sign = np.select([x > target, x < target], [1, -1], 0).astype(x.dtype)
+    return store(sign * _scaled(dy, scale), dx, add)
 
 
 @quiet

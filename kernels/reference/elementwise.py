@@ -30,46 +30,55 @@ def store(value: Array, out: Array, add: bool) -> Array:
     return out
 
 
+@quiet
 def add(a: Array, b: Array, y: Out) -> Array:
     """y = a + b."""
     return np.add(a, b, out=y)
 
 
+@quiet
 def add_grad_a(dy: Array, da: Out, add: bool) -> Array:
     """da = dy."""
     return store(dy, da, add)
 
 
+@quiet
 def add_grad_b(dy: Array, db: Out, add: bool) -> Array:
     """db = dy."""
     return store(dy, db, add)
 
 
+@quiet
 def sub(a: Array, b: Array, y: Out) -> Array:
     """y = a - b."""
     return np.subtract(a, b, out=y)
 
 
+@quiet
 def sub_grad_a(dy: Array, da: Out, add: bool) -> Array:
     """da = dy."""
     return store(dy, da, add)
 
 
+@quiet
 def sub_grad_b(dy: Array, db: Out, add: bool) -> Array:
     """db = -dy."""
     return store(-dy, db, add)
 
 
+@quiet
 def mul(a: Array, b: Array, y: Out) -> Array:
     """y = a b."""
     return np.multiply(a, b, out=y)
 
 
+@quiet
 def mul_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
     """da = dy b."""
     return store(dy * b, da, add)
 
 
+@quiet
 def mul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     """db = dy a."""
     return store(dy * a, db, add)
@@ -118,13 +127,15 @@ def maximum(a: Array, b: Array, y: Out) -> Array:
     return np.maximum(a, b, out=y)
 
 
+@quiet
 def maximum_grad_a(dy: Array, a: Array, b: Array, da: Out, add: bool) -> Array:
-    """da = dy where a is larger, dy / 2 where a = b."""
+    """da = dy where a is larger or either is NaN, dy / 2 where a = b."""
     return store(dy * _share(a, b), da, add)
 
 
+@quiet
 def maximum_grad_b(dy: Array, a: Array, b: Array, db: Out, add: bool) -> Array:
-    """db = dy where b is larger, dy / 2 where a = b."""
+    """db = dy where b is larger or either is NaN, dy / 2 where a = b."""
     return store(dy * _share(b, a), db, add)
 
 
@@ -133,19 +144,21 @@ def minimum(a: Array, b: Array, y: Out) -> Array:
     return np.minimum(a, b, out=y)
 
 
+@quiet
 def minimum_grad_a(dy: Array, a: Array, b: Array, da: Out, add: bool) -> Array:
-    """da = dy where a is smaller, dy / 2 where a = b."""
+    """da = dy where a is smaller or either is NaN, dy / 2 where a = b."""
     return store(dy * _share(b, a), da, add)
 
 
+@quiet
 def minimum_grad_b(dy: Array, a: Array, b: Array, db: Out, add: bool) -> Array:
-    """db = dy where b is smaller, dy / 2 where a = b."""
+    """db = dy where b is smaller or either is NaN, dy / 2 where a = b."""
     return store(dy * _share(a, b), db, add)
 
 
 def _share(mine: Array, other: Array) -> Array:
     half = mine.dtype.type(0.5)
-    return np.where(mine == other, half, (mine > other).astype(mine.dtype))
+    return np.where(mine == other, half, (~(mine < other)).astype(mine.dtype))
 
 
 def where(cond: Array, a: Array, b: Array, y: Out) -> Array:
@@ -154,11 +167,13 @@ def where(cond: Array, a: Array, b: Array, y: Out) -> Array:
     return y
 
 
+@quiet
 def where_grad_a(dy: Array, cond: Array, da: Out, add: bool) -> Array:
     """da = dy where cond, else 0."""
     return store(np.where(cond, dy, dy.dtype.type(0)), da, add)
 
 
+@quiet
 def where_grad_b(dy: Array, cond: Array, db: Out, add: bool) -> Array:
     """db = 0 where cond, else dy."""
     return store(np.where(cond, dy.dtype.type(0), dy), db, add)
@@ -171,6 +186,7 @@ def neg(x: Array, y: Out) -> Array:
     return np.multiply(x, x.dtype.type(-1), out=y)
 
 
+@quiet
 def neg_grad(dy: Array, dx: Out, add: bool) -> Array:
     """dx = -dy."""
     return store(-dy, dx, add)
@@ -181,6 +197,7 @@ def abs(x: Array, y: Out) -> Array:
     return np.absolute(x, out=y)
 
 
+@quiet
 def abs_grad(dy: Array, x: Array, dx: Out, add: bool) -> Array:
     """dx = dy where x > 0, -dy where x < 0, 0 at 0 and at NaN."""
     return store(np.select([x > 0, x < 0], [dy, -dy], dy.dtype.type(0)), dx, add)
@@ -192,6 +209,7 @@ def exp(x: Array, y: Out) -> Array:
     return np.exp(x, out=y)
 
 
+@quiet
 def exp_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy y."""
     return store(dy * y, dx, add)
@@ -226,6 +244,7 @@ def clip(x: Array, y: Out, low: float, high: float) -> Array:
     return np.minimum(np.maximum(x, low), high, out=y)
 
 
+@quiet
 def clip_grad(dy: Array, x: Array, dx: Out, low: float, high: float, add: bool) -> Array:
     """dx = dy where low <= x <= high, else 0; 0 at NaN, too."""
     return store(np.where((low <= x) & (x <= high), dy, dy.dtype.type(0)), dx, add)
@@ -236,6 +255,7 @@ def relu(x: Array, y: Out) -> Array:
     return np.maximum(x, x.dtype.type(0), out=y)
 
 
+@quiet
 def relu_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = 0 where y <= 0, else dy: the slope at 0 is 0, and NaN lets the gradient through."""
     return store(np.where(y <= 0, dy.dtype.type(0), dy), dx, add)
@@ -246,17 +266,20 @@ def relu6(x: Array, y: Out) -> Array:
     return clip(x, y, 0, 6)
 
 
+@quiet
 def relu6_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
-    """dx = dy where 0 < y < 6, else 0: at 0, at 6 and at NaN."""
-    return store(np.where((y > 0) & (y < 6), dy, dy.dtype.type(0)), dx, add)
+    """dx = 0 where y <= 0 or y >= 6, else dy: as in relu, NaN lets the gradient through."""
+    return store(np.where((y <= 0) | (y >= 6), dy.dtype.type(0), dy), dx, add)
 
 
+@quiet
 def leaky_relu(x: Array, y: Out, negative_slope: float) -> Array:
     """y = x where x > 0, else negative_slope x."""
     y[...] = np.where(x > 0, x, x * x.dtype.type(negative_slope))
     return y
 
 
+@quiet
 def leaky_relu_grad(dy: Array, x: Array, dx: Out, negative_slope: float, add: bool) -> Array:
     """dx = dy where x > 0, else negative_slope dy: at 0 and at NaN, too."""
     return store(np.where(x > 0, dy, dy * dy.dtype.type(negative_slope)), dx, add)
@@ -282,6 +305,7 @@ def sigmoid(x: Array, y: Out) -> Array:
     return y
 
 
+@quiet
 def sigmoid_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy y (1 - y)."""
     return store(dy * y * (1 - y), dx, add)
@@ -292,6 +316,7 @@ def tanh(x: Array, y: Out) -> Array:
     return np.tanh(x, out=y)
 
 
+@quiet
 def tanh_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy (1 - y y), as a product, in which nothing cancels."""
     return store(dy * (1 - y) * (1 + y), dx, add)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..roles import Array, Out
 from .elementwise import quiet, store
-from .loss import largest
+from .loss import shifted_by_top
 
 
 @quiet
@@ -47,11 +47,11 @@ def cross_entropy_weighted(
     None for 1 -> y (N,) or their sum (), lse (N,) = log(sum of exp x), total ()
     """
     kept, at, share = _rows(x, label, weight, ignore)
-    top = largest(x)
-    lse[...] = np.log(np.exp(x - top).sum(axis=-1)) + top[:, 0]
-    loss = share * (lse - x[np.arange(len(x)), at])
+    shifted, rest, top = shifted_by_top(x)
+    lse[...], each = (rest + top)[:, 0], rest - shifted  # lse - x would cancel
+    loss = share * each[np.arange(len(x)), at]
     if smoothing:
-        spread = (lse[:, None] - x) * (1 if weight is None else weight)
+        spread = each * (1 if weight is None else weight)
         smoothing = x.dtype.type(smoothing)
         loss = (1 - smoothing) * loss + smoothing * (spread.sum(axis=-1) / x.shape[1])
     y, total = _divided(np.where(kept, loss, x.dtype.type(0)), share, y, total, mean)
@@ -85,9 +85,9 @@ def cross_entropy_soft(
     x, target (N, C) logits and probabilities, weight w (C,) or None for 1 -> y (N,) or their sum
     (), lse (N,) = log(sum of exp x)
     """
-    top = largest(x)
-    lse[...] = np.log(np.exp(x - top).sum(axis=-1)) + top[:, 0]
-    loss = (_weighted(target, weight, smoothing) * (lse[:, None] - x)).sum(axis=-1)
+    shifted, rest, top = shifted_by_top(x)
+    lse[...] = (rest + top)[:, 0]
+    loss = (_weighted(target, weight, smoothing) * (rest - shifted)).sum(axis=-1)
     y[...] = (loss if y.ndim else loss.sum()) * y.dtype.type(scale)
     return y, lse
 

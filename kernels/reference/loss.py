@@ -8,9 +8,9 @@ from .elementwise import quiet, store
 
 @quiet
 def log_softmax(x: Array, y: Out) -> Array:
-    """y = x - log(sum of exp x) along the last axis."""
-    shifted = x - largest(x)
-    return store(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), y, False)
+    """y = x - log(sum of exp x) along the last axis; NaN in rows whose largest x is infinite."""
+    shifted, rest, _ = shifted_by_top(x)
+    return store(shifted - rest, y, False)
 
 
 @quiet
@@ -38,9 +38,9 @@ def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tup
 
     x (N, C) logits, label (N,) integers in [0, C) -> y (N,) or (), lse (N,) = log(sum of exp x)
     """
-    top = largest(x)
-    lse[...] = np.log(np.exp(x - top).sum(axis=-1)) + top[:, 0]
-    loss = lse - x[np.arange(len(x)), label]
+    shifted, rest, top = shifted_by_top(x)
+    lse[...] = (rest + top)[:, 0]
+    loss = rest[:, 0] - shifted[np.arange(len(x)), label]  # lse - x would cancel
     y[...] = (loss if y.ndim else loss.sum()) * y.dtype.type(scale)
     return y, lse
 
@@ -55,7 +55,8 @@ def cross_entropy_grad(
     return store(slope * (dy[..., None] * dy.dtype.type(scale)), dx, add)
 
 
-def largest(x: Array) -> Array:
-    """Largest number of each row, 0 where it is infinite or the row is empty."""
+def shifted_by_top(x: Array) -> tuple[Array, Array, Array]:
+    """x less the largest number of its row, log(sum of exp of that), and the largest numbers."""
     top = x.max(axis=-1, keepdims=True, initial=-np.inf)
-    return np.where(np.isfinite(top), top, x.dtype.type(0))
+    shifted = x - top
+    return shifted, np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), top

@@ -3,9 +3,10 @@
 import numpy as np
 
 from ..roles import Array, Out
-from .elementwise import store
+from .elementwise import quiet, store
 
 
+@quiet
 def copy(x: Array, y: Out, add: bool) -> Array:
     """y = x, cast to y's dtype."""
     return store(x, y, add)
@@ -23,6 +24,7 @@ def take(x: Array, index: Array, y: Out) -> Array:
     return y
 
 
+@quiet
 def take_grad(dy: Array, index: Array, dx: Out, add: bool) -> Array:
     """dx[index[i...]] += dy[i...], in the order of i; a row taken twice gets both."""
     rows = np.zeros(dx.shape, dx.dtype)

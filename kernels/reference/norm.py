@@ -5,9 +5,10 @@ row over its features (Ba, Kiros and Hinton 2016).
 import numpy as np
 
 from ..roles import Array, InOut, Out
-from .elementwise import store
+from .elementwise import quiet, store
 
 
+@quiet
 def batch_norm(
     x: Array,
     w: Array | None,
@@ -29,6 +30,7 @@ def batch_norm(
     return batch_norm_eval(x, w, b, mean, var, y, eps, relu), mean, var
 
 
+@quiet
 def batch_norm_eval(
     x: Array,
     w: Array | None,
@@ -46,6 +48,7 @@ def batch_norm_eval(
     return store(np.maximum(value, value.dtype.type(0)) if relu else value, y, False)
 
 
+@quiet
 def batch_norm_grad(
     dy: Array,
     x: Array,
@@ -72,6 +75,7 @@ def batch_norm_grad(
     return dx, *_affine_grads(dy, z, dw, db, add)
 
 
+@quiet
 def batch_norm_eval_grad(
     dy: Array,
     x: Array,
@@ -100,6 +104,7 @@ def _affine_grads(dy, z, dw, db, add):
     return dw, db
 
 
+@quiet
 def batch_norm_track_(
     mean: Array,
     var: Array,
@@ -118,6 +123,7 @@ def batch_norm_track_(
     return running_mean, running_var
 
 
+@quiet
 def layer_norm(
     x: Array, w: Array | None, b: Array | None, y: Out, mean: Out, rstd: Out, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -136,6 +142,7 @@ def layer_norm(
     return store(value if b is None else value + b, y, False), mean, rstd
 
 
+@quiet
 def layer_norm_grad(
     dy: Array,
     x: Array,

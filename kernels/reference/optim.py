@@ -5,8 +5,10 @@ import math
 import numpy as np
 
 from ..roles import Array, InOut
+from .elementwise import quiet
 
 
+@quiet
 def sgd_step_(
     dp: Array,
     lr: Array,
@@ -30,6 +32,7 @@ def sgd_step_(
     return p, v
 
 
+@quiet
 def adam_step_(
     dp: Array,
     lr: Array,
@@ -66,6 +69,7 @@ def adam_step_(
     return p, m, v
 
 
+@quiet
 def rmsprop_step_(
     dp: Array,
     lr: Array,
@@ -102,6 +106,7 @@ def rmsprop_step_(
     return p, v, m, b
 
 
+@quiet
 def adagrad_step_(
     dp: Array,
     lr: Array,
@@ -132,6 +137,7 @@ def count_(t: InOut) -> Array:
     return t
 
 
+@quiet
 def clip_(square: Array, x: InOut, limit: float) -> Array:
     """x *= min(1, limit / (sqrt(square) + 1e-6)): scale a vector of squared length `square`."""
     real = x.dtype.type

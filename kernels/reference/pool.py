@@ -4,9 +4,10 @@ import numpy as np
 
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
-from .elementwise import store
+from .elementwise import quiet, store
 
 
+@quiet
 def avg_pool2d(
     x: Array, y: Out, size: Pair, stride: Pair, pad: Padding, count_padding: bool
 ) -> Array:
@@ -22,6 +23,7 @@ def avg_pool2d(
     return y
 
 
+@quiet
 def avg_pool2d_grad(
     dy: Array, dx: Out, size: Pair, stride: Pair, pad: Padding, count_padding: bool, add: bool
 ) -> Array:

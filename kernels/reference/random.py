@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from ..roles import Array, InOut, Out
+from .elementwise import quiet
 
 _MULTIPLY = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _KEY_STEP = 0x9E3779B9, 0xBB67AE85  # golden ratio, sqrt(3) - 1
@@ -65,12 +66,14 @@ def normal(key: Array, y: Out) -> Array:
     return y
 
 
+@quiet
 def dropout(x: Array, key: Array, y: Out, p: float) -> Array:
     """y = x / (1 - p) with probability 1 - p, else 0."""
     y[...] = np.where(_kept(key, x, p), x * x.dtype.type(_scale(p)), x.dtype.type(0))
     return y
 
 
+@quiet
 def dropout_grad(dy: Array, key: Array, dx: Out, p: float, add: bool) -> Array:
     """dx = dy / (1 - p) where dropout kept x, else 0."""
     slope = np.where(_kept(key, dy, p), dy * dy.dtype.type(_scale(p)), dy.dtype.type(0))

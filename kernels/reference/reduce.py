@@ -10,16 +10,19 @@ from ..roles import Array, Out
 from .elementwise import quiet, store
 
 
+@quiet
 def sum(x: Array, y: Out) -> Array:
     """y = sum of x over the axes along which y has length 1; 0 where there is nothing to sum."""
     return store(x, y, False)
 
 
+@quiet
 def sum_grad(dy: Array, dx: Out, add: bool) -> Array:
     """dx = dy, repeated along the reduced axes."""
     return store(np.broadcast_to(dy, dx.shape), dx, add)
 
 
+@quiet
 def mean(x: Array, y: Out) -> Array:
     """y = mean of x over the axes along which y has length 1; NaN of nothing."""
     return _divided(x, y, x.size / (y.size or 1))
@@ -31,6 +34,7 @@ def _divided(x: Array, y: Array, count: float) -> Array:
     return np.divide(store(x, y, False), y.dtype.type(count), out=y)
 
 
+@quiet
 def mean_grad(dy: Array, dx: Out, add: bool) -> Array:
     """dx = dy / (number of elements in each mean), repeated along the reduced axes."""
     if not dx.size:
@@ -103,6 +107,7 @@ def _pick(place: Callable, x: Array, y: Array, arg: Array) -> tuple[Array, Array
     return y, arg
 
 
+@quiet
 def max_grad(dy: Array, arg: Array, dx: Out, add: bool) -> Array:
     """dx = dy at the maximum (or the minimum), 0 elsewhere."""
     if not dx.size:
@@ -126,11 +131,13 @@ def _reduced_last(x: Array, y: tuple[int, ...]) -> Array:
     return x.transpose(kept + reduced).reshape(*[x.shape[a] for a in kept], size)
 
 
+@quiet
 def sum_rows(dy: Array, db: Out, add: bool) -> Array:
     """db (F,) = sum of dy (..., F) over all axes but the last: the gradient of a bias."""
     return store(dy.reshape(-1, db.size).sum(axis=0) if dy.size else np.zeros_like(db), db, add)
 
 
+@quiet
 def sum_squares(x: Array, y: Out, add: bool) -> Array:
     """y () = sum of the squares of x."""
     return store(np.square(x).sum(), y, add)

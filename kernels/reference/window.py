@@ -5,9 +5,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..roles import Array, Out
 from ..shapes import Padding, Pair, extent
-from .elementwise import store
+from .elementwise import quiet, store
 
 
+@quiet
 def conv2d(
     x: Array, w: Array, b: Array | None, y: Out,
     stride: Pair, pad: Padding, dilation: Pair, groups: int, relu: bool,
@@ -25,6 +26,7 @@ def conv2d(
     return store(np.maximum(value, value.dtype.type(0)) if relu else value, y, False)
 
 
+@quiet
 def conv2d_grad_x(
     dy: Array, w: Array, dx: Out,
     stride: Pair, pad: Padding, dilation: Pair, groups: int, add: bool,
@@ -40,6 +42,7 @@ def conv2d_grad_x(
     return store(_inside(wide, dx.shape, pad), dx, add)
 
 
+@quiet
 def conv2d_grad_w(
     dy: Array, x: Array, dw: Out,
     stride: Pair, pad: Padding, dilation: Pair, groups: int, add: bool,
@@ -70,6 +73,7 @@ def max_pool2d(
     return y, arg
 
 
+@quiet
 def max_pool2d_grad(
     dy: Array, arg: Array, dx: Out, size: Pair, stride: Pair, pad: Padding, add: bool
 ) -> Array:

@@ -68,7 +68,8 @@ def _extreme(k, name, x, axis, keepdims):
     wide, shape = _plan(name, x, axis, keepdims)
     least = name.endswith("min")
     if x.size == 0 and shapes.count(wide):
-        check.fail(name, f"there is no {'min' if least else 'max'}imum of nothing", x=x)
+        problem = f"there is no {'min' if least else 'max'}imum of nothing"
+        check.fail(name, f"{problem}, and axis {x.shape.index(0)} has length 0", x=x)
     kernel = k.min if least else k.max
     y, arg = kernel(x, k.empty(wide, x.dtype), k.empty(wide, "int64"))
     return y, arg, wide, shape
