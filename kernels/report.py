@@ -218,7 +218,7 @@ def rows(architectures: Sequence[tuple[int, int]], workers: int = 1, only: str =
     if workers > 1:
         spawn = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(workers, spawn) as pool:
-            parts = [(architectures, only, n) for n in range(len(todo))]
+            parts = [(architectures, only, n) for n in range(len(launches()))]
             collections.deque(pool.map(_fill, *zip(*parts)), maxlen=0)
     reached = {launch.kernel for launch in launches()}
     strangers = [k for k in kernels() if k not in reached and only in name_of(k)]
@@ -237,8 +237,8 @@ def jobs(
     middle = sorted(architectures)[len(architectures) // 2]
     return [
         (launch, cc)
-        for cc in architectures
         for launch in launches()
+        for cc in architectures
         if only in name_of(launch.kernel)
         and cc >= launch.kernel.min_cc
         and (cc == middle or is_float32(launch.signature))
@@ -246,7 +246,10 @@ def jobs(
 
 
 def _fill(architectures: Sequence[tuple[int, int]], only: str, number: int) -> None:
-    measure(*jobs(architectures, only)[number])
+    """Compile the launch of a number for all architectures: it is lowered once."""
+    for launch, cc in jobs(architectures, only):
+        if launch is launches()[number]:
+            measure(launch, cc)
 
 
 # ---- the command

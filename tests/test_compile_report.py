@@ -193,7 +193,7 @@ def test_a_cubin_is_kept_and_read_back(monkeypatch, tmp_path):
     kinds = launch(clean).signature
     first = cubin.compiled(clean, kinds, (8, 0))
     assert first.code.startswith(b"\x7fELF") and first.entry.encode() in first.code
-    monkeypatch.setattr(cubin, "_ptx", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(cubin, "compile_ptx", lambda *_: pytest.fail("compiled again"))
     assert cubin.compiled(clean, kinds, (8, 0)) == first
     for file in tmp_path.rglob("*.cubin"):
         file.write_bytes(file.read_bytes()[:-1] + b"?")
@@ -213,8 +213,10 @@ def test_a_folder_that_cannot_be_written_is_told_once(monkeypatch, tmp_path, cap
 
 def test_compilers_that_are_missing_or_do_not_fit(monkeypatch, tmp_path):
     monkeypatch.setenv("MINIDL_CACHE", str(tmp_path))
-    ptx = cubin._ptx
-    monkeypatch.setattr(cubin, "_ptx", lambda *a: ptx(*a).replace(".version 9.0", ".version 9.9"))
+    ptx = cubin.compile_ptx
+    monkeypatch.setattr(
+        cubin, "compile_ptx", lambda *a: ptx(*a).replace(".version 9.0", ".version 9.9")
+    )
     with pytest.raises(RuntimeError, match=r"newer than nvJitLink.*pip install 'cuda-toolkit"):
         cubin.compiled(clean, launch(clean).signature, (8, 0))
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)

@@ -6,6 +6,7 @@ That the kernels agree with their definition is the business of the Cases (test_
 import itertools
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,8 +16,8 @@ import numpy as np
 import pytest
 
 import minidl.kernels.cuda as k
-from minidl.kernels import reference
-from minidl.kernels.cuda import _numba, arguments
+from minidl.kernels import reference, report
+from minidl.kernels.cuda import _numba, arguments, elementwise, norm
 from minidl.kernels.cuda._numba import cuda, jit
 from minidl.kernels.cuda.emulator import schedule
 
@@ -462,19 +463,38 @@ def test_a_float64_leak_would_be_seen():
 
 
 def test_the_private_compiler_entry_is_where_we_think():
-    """If this fails, numba-cuda was updated: read the message and edit compile_ir."""
+    """If this fails, numba-cuda was updated: read the message and edit _library."""
     kinds = arguments.signature(axpy, (f32(3), f32(3), np.float32(1)))
-    (text,) = _numba.compile_ir(axpy.function, kinds, (9, 0))
+    (text,) = _numba.compile_ir(axpy.function, kinds)
     assert "llvm.nvvm.read.ptx.sreg.tid.x" in text
     assert "nvptx64" in text
+
+
+@pytest.mark.parametrize("cc", [(7, 5), (8, 0), (9, 0), (12, 0)])
+def test_lowered_once_it_is_the_ptx_of_each_architecture(cc):
+    """Every kernel with a mathematical function that numba-cuda could lower in several ways."""
+    for kernel in (elementwise._tanh.dense, elementwise._pow.dense, norm._layer_norm):
+        kinds = next(a.signature for a in report.launches() if a.kernel is kernel)
+        apart, _ = cuda.compile(kernel.function, kinds, device=False, abi="numba", cc=cc)
+        shared = _numba.compile_ptx(kernel.function, kinds, cc)
+        assert without_names(shared) == without_names(apart)
+
+
+def without_names(ptx):
+    """PTX in which symbols are numbered: their names count how often a function was compiled."""
+    seen = {}
+    return re.sub(
+        r"_Z\w+|\w*smem_\d+", lambda name: seen.setdefault(name[0], f"symbol{len(seen)}"), ptx
+    )
 
 
 def test_if_it_moves_the_error_says_what_to_do(monkeypatch):
     import numba.cuda.compiler as compiler
 
+    _numba._library.cache_clear()
     monkeypatch.delattr(compiler, "_compile_pyfunc_with_fixup")
-    with pytest.raises(RuntimeError, match=r"update compile_ir in kernels/cuda/_numba\.py"):
-        _numba.compile_ir(axpy.function, (), (9, 0))
+    with pytest.raises(RuntimeError, match=r"update _library in kernels/cuda/_numba\.py"):
+        _numba.compile_ir(axpy.function, ())
 
 
 def run_python(code, **environment):

@@ -173,12 +173,26 @@ def _triple(n: int | tuple[int, ...]) -> tuple[int, ...]:
     return n + (1,) * (3 - len(n))
 
 
-def compile_ir(
-    kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[int, int]
-) -> list[str]:
+def compile_ir(kernel: Callable[..., None], types: tuple[Any, ...]) -> list[str]:
     """The LLVM IR that numba-cuda makes of a kernel, before NVVM sees it. Needs no GPU.
 
     The kernel's module comes first, then one for each device function that is not inlined.
+    """
+    return _library(kernel, types).llvm_strs
+
+
+def compile_ptx(kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[int, int]) -> str:
+    """The PTX that NVVM makes of a kernel for a compute capability, as `cuda.compile` does.
+
+    For one after the other it is typed and lowered once, which takes most of the time.
+    """
+    (text,) = _library(kernel, types).get_asm_strs(cc=cc)
+    return text
+
+
+@functools.lru_cache(maxsize=1)
+def _library(kernel: Callable[..., None], types: tuple[Any, ...]) -> Any:
+    """A kernel as numba-cuda lowers it, which does not depend on the GPU from 7.5 on.
 
     The only private call into numba-cuda: the public `cuda.compile` returns PTX alone.
     """
@@ -187,7 +201,6 @@ def compile_ir(
     except AttributeError as moved:
         raise RuntimeError(
             "numba-cuda's private compiler entry has moved (known good: numba-cuda 0.30.4): "
-            "see how cuda.compile works there and update compile_ir in kernels/cuda/_numba.py"
+            "see how cuda.compile works there and update _library in kernels/cuda/_numba.py"
         ) from moved
-    library, _ = compiled(kernel, types, device=False, abi="numba", cc=cc)
-    return library.llvm_strs
+    return compiled(kernel, types, device=False, abi="numba", cc=(7, 5))[0]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from . import cache
-from ._numba import Kernel, cuda
+from ._numba import Kernel, compile_ptx, cuda
 
 Signature = tuple[Any, ...]  # Numba types
 ComputeCapability = tuple[int, int]
@@ -54,7 +54,7 @@ def compiled(kernel: Kernel, signature: Signature, cc: ComputeCapability) -> Cub
     key = f"{mark} {signature} {cc} {toolkit()}"
     if mark and (known := cache.load("cubin", key)):
         return _unpacked(known)
-    ptx = _ptx(kernel, signature, cc)
+    ptx = compile_ptx(kernel.function, signature, cc)
     code, log = _linked(ptx, cc)
     entry = re.findall(r"\.visible \.entry (\w+)\(", ptx)[0]
     made = Cubin(entry, code, Resources(*_resources(log, ptx)))
@@ -79,11 +79,6 @@ def toolkit() -> tuple[Any, ...]:
         raise RuntimeError(
             f"CUDA kernels are compiled by NVVM and nvJitLink, and one is missing: {INSTALL}"
         ) from error
-
-
-def _ptx(kernel: Kernel, signature: Signature, cc: ComputeCapability) -> str:
-    text, _ = cuda.compile(kernel.function, signature, device=False, abi="numba", cc=cc)
-    return text
 
 
 def _linked(ptx: str, cc: ComputeCapability) -> tuple[bytes, str]:

@@ -21,7 +21,7 @@ from .instructions import INSTRUCTIONS, PTX
 from .runtime import LOCAL, MAX_SHARED_ARRAYS, RUNTIME, numbered
 from .scheduler import GUARD
 
-CC = (9, 0)  # the compute capability numba-cuda compiles for
+CC = (9, 0)  # the compute capability that emulated memory says it has
 MAX_SHARED = 48 * 1024  # bytes a kernel may have without asking the driver for more
 _LIBM = {"isfinited": "finite", "isinfd": "isinf", "isnand": "isnan"}  # where the names differ
 _WAITS = ("nv.barrier", "nv.bar.", "nv.shfl", "nv.vote", "nv.match", "minidl_mma")
@@ -192,7 +192,7 @@ def _emit(module: ll.ModuleRef, kept: set[str]) -> bytes:
 
 def build(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
     """Compile a kernel. NotImplementedError for what the emulator does not know."""
-    module, *device_functions = map(_retarget, compile_ir(kernel.function, signature, CC))
+    module, *device_functions = map(_retarget, compile_ir(kernel.function, signature))
     (name,) = (f.name for f in module.functions if f.linkage is ll.Linkage.external and [*f.blocks])
     for function in device_functions:
         module.link_in(function)
@@ -237,7 +237,7 @@ def code(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
     """A kernel's machine code, from the disk or compiled now."""
     if (told := cache.fingerprint(kernel)) is None:
         return build(kernel, signature)
-    key = f"{told} {signature} {CC} {_here()}"
+    key = f"{told} {signature} {_here()}"
     if (data := cache.load("x86", key)) is not None:
         return Code.unpack(data)
     made = build(kernel, signature)
