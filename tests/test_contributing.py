@@ -41,7 +41,7 @@ def followed(folder: Path) -> Path:
                 "".join(line[1:] for line in code.splitlines(keepends=True) if line[0] == mark)
                 for mark in "-+"
             )
-            assert text.count(old) == 1, f"{name} has changed: so must the page"
+            assert text.count(old) == 1, f"put the line that {name} has now into {PAGE.name}"
             text = text.replace(old, new)
         path.write_text(text, encoding="utf-8")
     return folder

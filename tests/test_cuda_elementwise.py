@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from minidl.kernels import reference
+from minidl.kernels import reference, scalars
 from minidl.kernels.cuda import elementwise, layout, move
 from minidl.kernels.cuda._numba import Kernel, cuda
 from minidl.kernels.cuda.pointwise import Pointwise
@@ -263,3 +263,11 @@ def test_an_index_of_nothing_puts_back_zeros(k):
     dy, index = np.empty((0, 4), "float32"), np.empty(0, "int64")
     dx = k.take_grad(dy, index, np.full((3, 4), np.nan, "float32"), False)
     np.testing.assert_array_equal(dx, np.zeros((3, 4)))
+
+
+def test_a_pointwise_kernel_is_given_what_its_function_takes():
+    x, y = np.ones(3, np.float32), np.empty(3, np.float32)
+    with pytest.raises(TypeError, match="leaky_relu takes 1 arrays and 1 numbers, not 1 and 0"):
+        elementwise._leaky_relu((x,), y, 0.5)  # add is forgotten
+    with pytest.raises(TypeError, match="leaky_relu takes 2 arrays and 0 numbers, not 1 and 1"):
+        Pointwise(scalars.leaky_relu)((x,), y, False, 0.5)

@@ -48,8 +48,12 @@ LOSSES = "binary_cross_entropy", "huber_loss", "kl_div", "l1_loss", "mse_loss"
 @functools.cache
 def drawn(kernel: str) -> dict[str, Any]:
     """The arguments of a kernel in a large example of its Case."""
-    case = next(case for case in CASES.values() if kernel in (case.name, *gradients(case)))
-    examples = (draw_example(case, Draw(Seeded(i), "float32", "large")) for i in itertools.count())
+    found = [case for case in CASES.values() if kernel in (case.name, *gradients(case))]
+    if not found:
+        raise LookupError(f"no Case draws arguments for {kernel}: write it in kernels/cases/")
+    examples = (
+        draw_example(found[0], Draw(Seeded(i), "float32", "large")) for i in itertools.count()
+    )
     # an optional input may be left out, and with it its gradient: on to the next example
     return next(call.args for e in examples for call in e.calls if call.kernel == kernel)
 

@@ -24,7 +24,7 @@ def _specials(v: Values) -> list[str]:
         bad("add a batch axis", zeros(9, 9, 3), zeros(3, 3, 3, 1)),
         bad("b needs one number per channel of y, 6",
             zeros(1, 9, 9, 3), zeros(3, 3, 3, 2), zeros(3)),
-        bad("the window (5, 5) is larger than the padded image (4, 4)",
+        bad("the window (3, 3), which spans (5, 5), is larger than the padded image (4, 4)",
             zeros(1, 4, 4, 3), zeros(3, 3, 3, 1), dilation=2),
         bad("dilation (0, 0) must be at least 1",
             zeros(1, 9, 9, 3), zeros(3, 3, 3, 1), dilation=0),

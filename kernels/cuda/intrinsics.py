@@ -133,7 +133,8 @@ def plus(typing, a, b):
     So adding to what is there gives the same bits as storing the product and adding it then.
     """
     if a != b or not isinstance(a, types.Number | types.Boolean):
-        raise NumbaTypeError(f"plus: {a} and {b} are not numbers of one type")
+        hint = "write a constant in a kernel as x.dtype.type(...), in scalars.py as type(x)(...)"
+        raise NumbaTypeError(f"plus: {a} and {b} are not numbers of one type; {hint}")
 
     def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
         if not isinstance(a, types.Float):

@@ -88,12 +88,20 @@ class Pointwise:
 
     def __init__(self, scalar: Callable[..., Any], numbers: int = 0, floats: bool = True) -> None:
         inner, name = _of_five(scalar, numbers), scalar.__name__
+        self.takes = name, scalar.__code__.co_argcount - numbers, numbers
         self.dense = jit(_on_dense(inner), name=name) if floats else None
         self.strided = jit(_on_strided(inner), name=f"{name}_strided", mixed=True)
 
     def __call__(
-        self, inputs: Sequence[Array], y: Array, add: bool = False, s: float = 0.0, t: float = 0.0
+        self, inputs: Sequence[Array], y: Array, add: bool = False, *numbers: float
     ) -> Array:
+        if (len(inputs), len(numbers)) != self.takes[1:]:
+            name, arrays, count = self.takes
+            raise TypeError(
+                f"{name} takes {arrays} arrays and {count} numbers, not {len(inputs)} and "
+                f"{len(numbers)}: Pointwise(scalar, numbers), then kernel(inputs, y, add, *numbers)"
+            )
+        s, t = (*numbers, 0.0, 0.0)[:2]
         arrays = *inputs, y
         shape = y.shape
         if all(x.flags.c_contiguous and x.shape == shape for x in arrays):  # the usual case, fast

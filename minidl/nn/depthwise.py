@@ -33,6 +33,8 @@ class DepthwiseConv2d(Module):
     depth_multiplier). padding: a number, a pair, ((top, bottom), (left, right)), "valid" or "same".
     """
 
+    fuses_relu = True
+
     def __init__(
         self,
         in_channels: int,
@@ -57,10 +59,10 @@ class DepthwiseConv2d(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         """x (N, H, W, in_channels) -> (N, OH, OW, in_channels * depth_multiplier)."""
         static = self.stride, self.padding, self.dilation
-        return depthwise_conv2d(x, self.weight, self.bias, *static)
+        return depthwise_conv2d(x, self.weight, self.bias, *static, relu=relu)
 
     def flops(self, x: Tensor, y: Tensor) -> int:
         """A product and a sum for each cell of a window, padding counted in."""

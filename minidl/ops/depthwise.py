@@ -16,11 +16,8 @@ def depthwise_conv2d(k, x, w, b=None, *, stride=1, padding=0, dilation=1, relu=F
     pass.
     """
     check.rank("depthwise_conv2d", "w", w, 4, "a set of filters (KH, KW, C, M)")
+    size, stride, pad = check.windows("depthwise_conv2d", x, w.shape[:2], stride, padding, dilation)
     dilation = shapes.pair(dilation)
-    if min(dilation) < 1:
-        check.fail("depthwise_conv2d", f"dilation {dilation} must be at least 1")
-    reach = shapes.extent(w.shape[:2], dilation)
-    reach, stride, pad = check.windows("depthwise_conv2d", x, reach, stride, padding)
     if x.shape[3] != w.shape[2]:
         problem = f"x has {x.shape[3]} channels, but w expects {w.shape[2]}"
         check.fail("depthwise_conv2d", problem, "w is (KH, KW, C, M)", x=x, w=w)
@@ -28,7 +25,8 @@ def depthwise_conv2d(k, x, w, b=None, *, stride=1, padding=0, dilation=1, relu=F
     if b is not None and b.shape != (channels,):
         problem = f"b needs one number per channel of y, {channels}"
         check.fail("depthwise_conv2d", problem, w=w, b=b)
-    y = k.empty_image((*shapes.pool2d(x.shape, reach, stride, pad)[:3], channels), x.dtype)
+    out = shapes.conv2d(x.shape, (*size, 1, channels), stride, pad, dilation)
+    y = k.empty_image(out, x.dtype)
     k.depthwise_conv2d(x, w, b, y, stride, pad, dilation, relu)
 
     def grad(dy, outs, adds):
