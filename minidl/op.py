@@ -37,9 +37,6 @@ def _make(integer: tuple[str, ...], any_dtype: bool, view: bool, function: Calla
     name = function.__name__
     parameters = list(inspect.signature(function).parameters.values())[1:]
     names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    for p in parameters:
-        if p.name in names and p.default not in (p.empty, None):
-            raise TypeError(f"{name}: {p.name} is no input, for it has a default: put it after a *")
 
     @functools.wraps(function)
     def call(*inputs: Any, **static: Any) -> Tensor:

@@ -4,6 +4,7 @@ The kernels themselves are checked in test_kernels.py; here it is the wiring, on
 """
 
 import functools
+import inspect
 import itertools
 
 import numpy as np
@@ -108,6 +109,14 @@ def test_float32_stays_float32_and_inputs_stay_as_they_are(name):
     for t, a in zip(tensors, arrays, strict=True):
         if a is not None:
             assert t.data.tobytes() == a.tobytes()
+
+
+@pytest.mark.parametrize("name", sorted(ops.__all__))
+def test_what_has_a_default_is_no_input(name):
+    raw = getattr(getattr(ops, name), "raw", None)
+    for p in inspect.signature(raw).parameters.values() if raw else ():
+        positional = p.kind is p.POSITIONAL_OR_KEYWORD
+        assert not positional or p.default in (p.empty, None), f"{name}: put {p.name} after a *"
 
 
 def test_batch_norm_in_evaluation_uses_the_running_statistics():

@@ -5,7 +5,6 @@ import pytest
 
 import minidl as md
 from minidl import Tensor
-from minidl.op import op
 
 
 def test_python_floats_become_float32_and_arrays_keep_their_dtype():
@@ -255,11 +254,3 @@ def test_methods_that_bound_and_choose():
     assert y.tolist() == [-2, 0.25, 0.25] and y.dtype == np.float32
     y.sum().backward()
     assert x.grad.tolist() == [1, 0, 0]
-
-
-def test_a_number_of_an_op_is_no_input():
-    with pytest.raises(TypeError, match=r"shrink: lambd is no input.* put it after a \*"):
-
-        @op
-        def shrink(k, x, lambd=0.5):
-            pass
