@@ -252,8 +252,8 @@ MUTANTS = [
     ),
     Mutant(
         "parts are added to what nobody cleared", "window", "conv2d_grad_w",
-        "_write_row(dw, at, total, k, dw[:0], column, filters, False, add, wide_dy)",
-        "_write_row(dw, at, total, k, dw[:0], column, filters, False, True, wide_dy)",
+        "_write_row(dw, at, total, k, dw[:0], column, end, False, add, wide_dy)",
+        "_write_row(dw, at, total, k, dw[:0], column, end, False, True, wide_dy)",
     ),
     Mutant(
         "atomic additions, in the order in which threads come", "reduce", "sum_rows",
@@ -358,7 +358,7 @@ MUTANTS = [
     Mutant(
         "a row that is left out reads a stranger's weight", "likelihood", "nll_loss",
         "    if label == ignore:\n        return zero\n    if not 0 <= label < classes:",
-        "    if label != ignore and not 0 <= label < classes:", "outside",
+        "    if label != ignore and not 0 <= label < classes:", "outside or wrong",
     ),
     Mutant(
         "one matrix for all of a stack is read as a stack", "gemm", "bmm",
@@ -473,11 +473,12 @@ def test_a_mutant_is_killed(mutant):
         with pytest.raises(Mismatch) as found:
             checked(mutant.kernel, backend)
         said = str(found.value)
-        if mutant.killed_by == "wrong":
+        kind, _, rest = mutant.killed_by.partition(" or ")  # which is found first is chance
+        if "wrong" in (kind, rest) and found.value.property != "runs":
             assert found.value.property in WRONG, said
         else:
             assert found.value.property == "runs", said
-            assert re.search(SAID[mutant.killed_by], said), said
+            assert re.search(SAID[kind], said), said
 
 
 @pytest.mark.parametrize("name", sorted({mutant.kernel for mutant in MUTANTS}))

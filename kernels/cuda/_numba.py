@@ -181,16 +181,24 @@ def compile_ir(kernel: Callable[..., None], types: tuple[Any, ...]) -> list[str]
     return _library(kernel, types).llvm_strs
 
 
-def compile_ptx(kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[int, int]) -> str:
+def compile_ptx(
+    kernel: Callable[..., None], types: tuple[Any, ...], cc: tuple[int, int], mark: str | None
+) -> str:
     """The PTX that NVVM makes of a kernel for a compute capability, as `cuda.compile` does.
 
-    For one after the other it is typed and lowered once, which takes most of the time.
+    mark: a hash of all that the kernel depends on. With one, it is typed and lowered once for
+    several capabilities asked for in a row, which takes most of the time.
     """
-    (text,) = _library(kernel, types).get_asm_strs(cc=cc)
+    library = _kept(kernel, types, mark) if mark else _library(kernel, types)
+    (text,) = library.get_asm_strs(cc=cc)
     return text
 
 
 @functools.lru_cache(maxsize=1)
+def _kept(kernel: Callable[..., None], types: tuple[Any, ...], mark: str) -> Any:
+    return _library(kernel, types)
+
+
 def _library(kernel: Callable[..., None], types: tuple[Any, ...]) -> Any:
     """A kernel as numba-cuda lowers it, which does not depend on the GPU from 7.5 on.
 

@@ -54,7 +54,7 @@ def compiled(kernel: Kernel, signature: Signature, cc: ComputeCapability) -> Cub
     key = f"{mark} {signature} {cc} {toolkit()}"
     if mark and (known := cache.load("cubin", key)):
         return _unpacked(known)
-    ptx = compile_ptx(kernel.function, signature, cc)
+    ptx = compile_ptx(kernel.function, signature, cc, mark)
     code, log = _linked(ptx, cc)
     entry = re.findall(r"\.visible \.entry (\w+)\(", ptx)[0]
     made = Cubin(entry, code, Resources(*_resources(log, ptx)))

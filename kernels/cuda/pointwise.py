@@ -96,9 +96,9 @@ class Pointwise:
         self, inputs: Sequence[Array], y: Array, add: bool = False, *numbers: float
     ) -> Array:
         if (len(inputs), len(numbers)) != self.takes[1:]:
-            name, arrays, count = self.takes
+            name, elements, count = self.takes
             raise TypeError(
-                f"{name} takes {arrays} arrays and {count} numbers, not {len(inputs)} and "
+                f"{name} takes {elements} arrays and {count} numbers, not {len(inputs)} and "
                 f"{len(numbers)}: Pointwise(scalar, numbers), then kernel(inputs, y, add, *numbers)"
             )
         s, t = (*numbers, 0.0, 0.0)[:2]
