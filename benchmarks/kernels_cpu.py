@@ -127,6 +127,7 @@ def others() -> list[Case]:
     logits, label, lse = draw(BATCH, 10), np.arange(BATCH) % 10, np.empty(BATCH, np.float32)
     g, p, m, v = draw(170_000), draw(170_000) + 1, draw(170_000) + 2, np.abs(draw(170_000))
     lr, t = np.zeros(1, np.float32), np.array([3])
+    betas = np.float32([(beta, 1 - beta, math.log(beta)) for beta in (0.9, 0.999)])
     pixels = np.zeros((1000, 32, 32, 3), np.uint8)
     batch = np.empty((BATCH, 32, 32, 3), np.float32)
     norm = draw(3), draw(3), batch, 1, 2, 4, True
@@ -152,8 +153,8 @@ def others() -> list[Case]:
         "cross_entropy_grad": lambda k: k.cross_entropy_grad(
             lse[0], logits, label, lse, np.empty_like(logits), 1 / BATCH, False
         ),
-        "adam_step_ 170k": lambda k: k.adam_step_(g, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.0, False),
-        "sgd_step_ 170k": lambda k: k.sgd_step_(g, lr, p, v, 0.9, 0.0, False),
+        "adam_step_ 170k": lambda k: k.adam_step_(g, lr, betas, t, p, m, v, 1e-8, 0.0, False),
+        "sgd_step_ 170k": lambda k: k.sgd_step_(g, lr, betas[0, :1], p, v, 0.0, False),
         "image_batch 32x32x3": lambda k: k.image_batch(pixels, label, *norm),
         "affine_batch 32x32x3": lambda k: k.affine_batch(pixels, label, turned, *norm[:3], False),
     }

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 from . import ops  # noqa: E402
 from .autograd import no_grad  # noqa: E402
 from .backend import Device, device  # noqa: E402
+from .capture import capture, profile  # noqa: E402
 from .ops import (  # noqa: E402
     add,
     argmax,
@@ -39,11 +40,11 @@ from .random import Generator, manual_seed, rand, randn  # noqa: E402
 from .tensor import Tensor, from_dlpack, tensor  # noqa: E402
 
 __all__ = [
-    "__version__", "abs", "add", "argmax", "cat", "chunk", "clip", "concat", "Device", "device",
-    "div", "exp", "from_dlpack", "Generator", "log", "manual_seed", "matmul", "max", "maximum",
-    "mean", "minimum", "mul", "neg", "no_grad", "ops", "permute", "pow", "rand", "randn", "relu",
-    "reshape", "set_matmul", "sigmoid", "split", "sqrt", "stack", "sub", "sum", "take", "tanh",
-    "Tensor", "tensor", "where",
+    "__version__", "abs", "add", "argmax", "capture", "cat", "chunk", "clip", "concat", "Device",
+    "device", "div", "exp", "from_dlpack", "Generator", "log", "manual_seed", "matmul", "max",
+    "maximum", "mean", "minimum", "mul", "neg", "no_grad", "ops", "permute", "pow", "profile",
+    "rand", "randn", "relu", "reshape", "set_matmul", "sigmoid", "split", "sqrt", "stack", "sub",
+    "sum", "take", "tanh", "Tensor", "tensor", "where",
 ]  # fmt: skip
 
 _LATER = (

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -165,6 +166,25 @@ def cuda_problem() -> str:
 
 
 _CPU, _CUDA = Device("cpu"), Cuda("cuda")
+
+
+recorder: Any = None  # who writes down what a step does, while minidl.capture records one
+
+
+def every_step(function: Callable[..., Any], *args: Any) -> Any:
+    """function(*args), now and wherever a replay of the captured step comes to this place.
+
+    For what has to happen on the host in every step: a check of values, a number brought into an
+    array. args: arrays and Tensors of the step, and of those that are not, ones it may change.
+    """
+    if recorder is None:
+        return function(*args)
+    return recorder.on_host(function, args)
+
+
+def devices() -> list[Device]:
+    """The devices that were used so far."""
+    return [where for where in (_CPU, _CUDA) if "kernels" in vars(where)]
 
 
 def device(name: "str | Device" = "cpu") -> Device:

@@ -2,9 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from .backend import Array
+from .backend import Array, every_step
 from .kernels import shapes
 
 
@@ -82,9 +82,22 @@ def _readable(numbers: Array) -> bool:
 
 def within(op: str, what: str, index: Array, low: int, high: int, /, **arrays: Array) -> None:
     """The numbers of index lie in [low, high). IndexError otherwise, on the CPU."""
-    if _readable(index) and not (low <= index.min() and index.max() < high):
+    if _readable(index):
+        forms = tuple((name, _Form(a.shape)) for name, a in arrays.items())
+        every_step(_within, op, what, index, low, high, forms)
+
+
+class _Form(NamedTuple):
+    """What an error says of an array, without keeping it."""
+
+    shape: tuple[int, ...]
+
+
+def _within(op: str, what: str, index: Array, low: int, high: int, forms: tuple) -> None:
+    if not (low <= index.min() and index.max() < high):
         bad = index.min() if index.min() < low else index.max()
-        fail(op, f"{what} {bad} is out of range [{low}, {high})", error=IndexError, **arrays)
+        problem = f"{what} {bad} is out of range [{low}, {high})"
+        fail(op, problem, error=IndexError, **dict(forms))
 
 
 def labels(op: str, label: Array, classes: int, x: Array, ignore: int | None = None) -> None:
@@ -93,7 +106,12 @@ def labels(op: str, label: Array, classes: int, x: Array, ignore: int | None = N
         fail(op, "label is one-hot", "give the numbers of the classes: y.argmax(1)", label=label)
     if label.shape != x.shape[:1]:
         fail(op, "one label per row of x is needed", x=x, label=label)
-    if _readable(label) and (label.min() < 0 or label.max() >= classes):
+    if _readable(label):
+        every_step(_labels, op, label, classes, _Form(x.shape), ignore)
+
+
+def _labels(op: str, label: Array, classes: int, x: _Form, ignore: int | None) -> None:
+    if label.min() < 0 or label.max() >= classes:
         wrong = label[((label < 0) | (label >= classes)) & (label != ignore)]
         if wrong.size:
             bad = wrong.min() if wrong.min() < 0 else wrong.max()

@@ -10,7 +10,8 @@
             loss.backward()
             optimizer.step()
 
-It adds means over all samples, a check of every loss, progress, and a history.
+It adds means over all samples, a check of every loss, progress, and a history; and the steps are
+captured: see minidl.capture.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ import numpy as np
 from tqdm import tqdm
 
 from . import check, optim
-from .backend import Device, device
+from .backend import Device, device, every_step
+from .capture import capture as captured
 from .metrics import Metric, accuracy, top_k_accuracy
 from .nn import Module
 from .nn import functional as F
@@ -32,8 +34,7 @@ from .nn.module import evaluating
 from .tensor import Tensor
 
 Loss = Callable[[Tensor, Any], Tensor]
-Measure = Callable[[Tensor, Any], tuple[Tensor, dict[str, float]]]
-Step = Callable[[Tensor, float, int], None]
+Step = Callable[[Any, Any], tuple[Tensor, Tensor]]  # of x and y, the loss and the model's output
 
 
 LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy}
@@ -48,6 +49,7 @@ class History(dict[str, list[float]]):
 
     def __init__(self) -> None:
         self.batch_loss: list[float] = []
+        self.batch = 0  # of the epoch, that is under way
 
     @property
     def epochs(self) -> int:
@@ -97,6 +99,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     history: History | None = None,
     progress: bool = True,
+    capture: bool = True,
 ) -> History:
     """Train a model on batches (x, y) for so many epochs, and return what was measured.
 
@@ -106,23 +109,24 @@ def fit(
     metrics(output, y) get arrays. schedule: stepped after every "batch" or "epoch", as
     schedule_every says; if it does not, OneCycleLR by the batch, any other by the epoch.
     on_epoch(history) ends the training by returning True, and so do callbacks, called before it.
-    history: go on with one of an earlier fit.
+    history: go on with one of an earlier fit. capture: replay steps as one program, as
+    minidl.capture does; where that cannot be, a line on stderr says why, and they run eagerly.
 
     FloatingPointError when a loss is not finite: the weights are then as the batch before left
     them. ValueError for no batches.
     """
     if epochs < 0:
         raise ValueError(f"fit: epochs is {epochs}, but must be at least 0")
-    optimizer = _optimizer(optimizer, model, lr)
-    by_batch = _by_batch(schedule, schedule_every)
-    measure, history = _measure(loss, metrics), History() if history is None else history
-    step = _step(model, optimizer, by_batch, clip_grad_norm, history)
+    optimizer, by_batch = _optimizer(optimizer, model, lr), _by_batch(schedule, schedule_every)
+    history = History() if history is None else history
+    learn = _training(model, optimizer, loss, by_batch, clip_grad_norm, history, capture)
     last = history.epochs + epochs
     for epoch in range(history.epochs + 1, last + 1):
         start, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
         title = f"epoch {epoch:{len(str(last))}}/{last}"
         with contextlib.closing(_shown(train, title, history, progress)) as batches:
-            row = _epoch(model, batches, measure, step, validation)
+            row = _means(model.train(), batches, learn, metrics, "fit")
+        row |= _validated(model, validation, loss, metrics)
         if schedule is not by_batch:
             schedule.step(*_monitored(schedule, row))
         history.add(row | {"lr": rate, "seconds": time.perf_counter() - start})
@@ -130,9 +134,7 @@ def fit(
             tqdm.write(f"{title}  {_line(row)}  {history['seconds'][-1]:.1f} s")
         if _told_to_stop(model, history, callbacks, on_epoch):
             break
-    for callback in callbacks:
-        callback.on_train_end(model, history)
-    return history
+    return _ended(model, history, callbacks)
 
 
 def evaluate(
@@ -147,8 +149,14 @@ def evaluate(
     In evaluation mode, without gradients; each layer's mode is restored. Every sample counts the
     same, in a short last batch too.
     """
+    measured = _chosen("loss", loss, LOSSES)
+
+    def look(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+        output = model(x)
+        return measured(output, y), output
+
     with evaluating(model):
-        return _means(model, data, _measure(loss, metrics), "evaluate")
+        return _means(model, data, look, metrics, "evaluate")
 
 
 def predict(model: Module, data: Any, *, batch_size: int = 256) -> np.ndarray:
@@ -178,49 +186,62 @@ def _optimizer(optimizer: Any, model: Module, lr: float | None) -> Any:
     return optimizer
 
 
-def _measure(loss: str | Loss, metrics: Iterable[str | Metric]) -> Measure:
-    """A function (output, y) -> the loss, to differentiate, and the values of loss and metrics."""
-    if isinstance(loss, str):
-        check.known("loss", loss, LOSSES)
-        loss = LOSSES[loss]
-    chosen: dict[str, Metric] = {}
-    for metric in metrics:
-        if isinstance(metric, str):
-            check.known("metric", metric, METRICS)
-            metric = METRICS[metric]
-        chosen[metric.__name__] = metric
-
-    def measure(output: Tensor, y: Any) -> tuple[Tensor, dict[str, float]]:
-        value = loss(output, _moved(y, output.device))
-        target = y.numpy_view() if isinstance(y, Tensor) else np.asarray(y)
-        found = {name: metric(output.numpy_view(), target) for name, metric in chosen.items()}
-        return value, {"loss": value.item(), **found}
-
-    return measure
+def _chosen(what: str, given: Any, names: Mapping[str, Any]) -> Any:
+    """What a name stands for, or what was given itself."""
+    if not isinstance(given, str):
+        return given
+    check.known(what, given, names)
+    return names[given]
 
 
-def _step(
-    model: Module, optimizer: Any, schedule: Any, limit: float | None, history: History
-) -> Step:
-    """A function that takes the loss of batch number so-and-so one step down."""
+def _training(model, optimizer, loss, schedule, limit, history: History, capture: bool) -> Step:
+    """A function of a batch that takes the model one step down its loss."""
+    measured = _chosen("loss", loss, LOSSES)
 
-    def step(loss: Tensor, value: float, batch: int) -> None:
-        if not math.isfinite(value):
+    def finite(value: Tensor) -> None:
+        if not math.isfinite(value.item()):
             raise FloatingPointError(
-                f"fit: the loss is {value} in epoch {history.epochs + 1}, batch {batch}; try a "
-                "smaller learning rate or clip_grad_norm=1, and look for nan, inf and wrong labels "
-                "in the data"
+                f"fit: the loss is {value.item()} in epoch {history.epochs + 1}, batch "
+                f"{history.batch}; try a smaller learning rate or clip_grad_norm=1, and look for "
+                "nan, inf and wrong labels in the data"
             )
+
+    def step(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+        output = model(x)
+        value = measured(output, y)
+        every_step(finite, value)
         optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         if limit is not None:
             optim.clip_grad_norm_(model.parameters(), limit)
         optimizer.step()
+        return value, output
+
+    run = captured(step, tell=_tell_eager) if capture else step
+
+    def learn(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+        value, output = run(x, y)
         if schedule is not None:
             schedule.step()
-        history.batch_loss.append(value)
+        history.batch_loss.append(value.item())
+        return value, output
 
-    return step
+    return learn
+
+
+def _ended(model: Module, history: History, callbacks: Sequence[Callback]) -> History:
+    for callback in callbacks:
+        callback.on_train_end(model, history)
+    return history
+
+
+def _validated(model: Module, data: Any, loss: Any, metrics: Any) -> dict[str, float]:
+    found = {} if data is None else evaluate(model, data, loss=loss, metrics=metrics)
+    return {f"val_{name}": value for name, value in found.items()}
+
+
+def _tell_eager(why: str) -> None:
+    tqdm.write(f"fit: the steps run eagerly, not as a captured program: {why}", file=sys.stderr)
 
 
 def _by_batch(schedule: Any, every: str | None) -> Any:
@@ -250,39 +271,23 @@ def _told_to_stop(
     return any([*told, on_epoch is not None and on_epoch(history)])
 
 
-def _epoch(
-    model: Module, batches: Iterable[Any], measure: Measure, step: Step, validation: Any
-) -> dict[str, float]:
-    """Train on all batches once. Returns what was measured, and `val_...` on other data."""
-    model.train()
-    row = _means(model, batches, measure, "fit", step)
-    if validation is None:
-        return row
-    with evaluating(model):
-        found = _means(model, validation, measure, "fit")
-    return row | {f"val_{name}": value for name, value in found.items()}
-
-
 def _means(
-    model: Module,
-    data: Iterable[Any],
-    measure: Measure,
-    who: str,
-    step: Step | None = None,
+    model: Module, data: Iterable[Any], step: Step, metrics: Iterable[str | Metric], who: str
 ) -> dict[str, float]:
-    """What is measured on all batches, each sample counting the same, with a step after each."""
+    """What is measured on all batches, each sample counting the same, with a step for each."""
+    chosen = {m.__name__: m for m in (_chosen("metric", m, METRICS) for m in metrics)}
     samples, sums, where = 0, dict[str, float](), _device_of(model)
-    for number, batch in enumerate(data, 1):
+    for batch in data:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             kind = type(batch).__name__
             raise TypeError(f"{who}: batches are (x, y), got a {kind}; a DataLoader makes them")
         x, y = batch
         with np.errstate(all="ignore"):  # the loss tells, better than NumPy's warnings
-            loss, found = measure(model(_moved(x, where)), y)
-            if step is not None:
-                step(loss, found["loss"], number)
+            loss, output = step(_moved(x, where), _moved(y, where))
+        target = y.numpy_view() if isinstance(y, Tensor) else np.asarray(y)
+        found = {name: metric(output.numpy_view(), target) for name, metric in chosen.items()}
         samples += len(y)
-        for name, value in found.items():
+        for name, value in {"loss": loss.item(), **found}.items():
             sums[name] = sums.get(name, 0.0) + value * len(y)
     if not samples:
         raise ValueError(f"{who}: the data set is empty: there was no batch")
@@ -315,7 +320,7 @@ def _shown(
     # None: no bar where it would fill a log with fragments of lines
     hidden = None if progress else True
     with tqdm(data, title, leave=False, disable=hidden, file=sys.stderr) as bar:
-        for batch in bar:
+        for history.batch, batch in enumerate(bar, 1):
             yield batch
             bar.set_postfix_str(f"loss {history.batch_loss[-1]:.4f}", refresh=False)
 

@@ -298,7 +298,10 @@ def test_what_trains_the_digits_network_is_small():
     kernels = {name for name in used if name.startswith("minidl.kernels")}
     assert "minidl.kernels.cpu" in kernels
     lines = {name: len(code_lines(MODULES[name])) for name in used}
-    assert sum(lines[name] for name in used - kernels) <= 3000
+    # capture is read after the rest, as a subject of its own: fit(capture=False) runs without it
+    captured = {name for name in used if name.startswith("minidl.capture")}
+    assert sum(lines[name] for name in used - kernels - captured) <= 3000
+    assert sum(lines[name] for name in captured) <= 1150
     # the definitions and their CPU versions are read beside the framework, one family at a time
     for family in {name.split(".")[-1] for name in kernels}:
         assert sum(lines[name] for name in kernels if name.endswith(f".{family}")) <= 500, family

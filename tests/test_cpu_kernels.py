@@ -1,6 +1,7 @@
 """The CPU kernels: equal to the definition, the same bits on any number of threads, cached well."""
 
 import hashlib
+import math
 import os
 import shutil
 import subprocess
@@ -137,14 +138,16 @@ def other_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
     places = np.array([[[2, -1, 0]], [[1, 1, -3]]])
     yield "gather", (draw(2, 3, 3), places, (2, 1, 3), 1)
     yield "gather_grad", (draw(2, 1, 3), places, (2, 3, 3), 1, False)
+    betas = np.float32([(beta, 1 - beta, math.log(beta)) for beta in (0.9, 0.999)])
+    momentum = betas[0, :1]
     dp, p, lr, t = draw(1000), draw(1000, seed=1), np.array([0.1], "f"), np.array([3])
     m, v = draw(1000, seed=2), np.square(draw(1000, seed=3))
-    yield "sgd_step_", (dp, lr, p, None, 0.0, 0.0, False)
-    yield "sgd_step_", (dp, lr, p, m, 0.9, 0.01, True)
-    yield "adam_step_", (dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01, False)
-    yield "adam_step_", (dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01, True)
-    yield "rmsprop_step_", (dp, lr, p, v, None, None, 0.9, 1e-8, 0.0, 0.0)
-    yield "rmsprop_step_", (dp, lr, p, v, draw(1000, seed=4), m, 0.9, 0.1, 0.9, 0.01)
+    yield "sgd_step_", (dp, lr, momentum, p, None, 0.0, False)
+    yield "sgd_step_", (dp, lr, momentum, p, m, 0.01, True)
+    yield "adam_step_", (dp, lr, betas, t, p, m, v, 1e-8, 0.01, False)
+    yield "adam_step_", (dp, lr, betas, t, p, m, v, 1e-8, 0.01, True)
+    yield "rmsprop_step_", (dp, lr, momentum, p, v, None, None, 0.9, 1e-8, 0.0)
+    yield "rmsprop_step_", (dp, lr, momentum, p, v, draw(1000, seed=4), m, 0.9, 0.1, 0.01)
     yield "adagrad_step_", (dp, lr, t, p, v, 0.1, 0.01, 1e-10, 0.01)
 
 
@@ -393,6 +396,7 @@ own, apart = draw(3, 3, 8, 1), ((1, 1), one, (1, 1), False)
 y, arg = cpu.max_pool2d(x, np.empty((48, 15, 15, 8), "f"), np.empty((48, 15, 15, 8), "i4"), *pool)
 how = (1, 1), one, (1, 1), 1
 key, c = np.array([3, 4], np.uint64), np.empty(8, "f")
+betas = np.array([[0.9, 0.1, -0.105], [0.999, 0.001, -0.001]], "f")
 out = np.empty_like(x), c.copy(), c.copy()
 n, mean, var = cpu.batch_norm(x, c * 0 + 2, None, *out, 1e-5, False)
 p, m, v = draw(200_000), draw(200_000), np.abs(draw(200_000))
@@ -414,7 +418,7 @@ for name, result in {
         n, x, None, mean, var, np.empty_like(x), c.copy(), c.copy(), 1e-5, (False,) * 3
     ),
     "adam_step_": cpu.adam_step_(
-        p[::-1], draw(1), np.array([2]), p, m, v, 0.9, 0.999, 1e-8, 0.01, False
+        p[::-1], draw(1), betas, np.array([2]), p, m, v, 1e-8, 0.01, False
     ),
 }.items():
     for part in result if isinstance(result, tuple) else [result]:

@@ -1,5 +1,7 @@
 """Optimizer steps on CUDA: four parameters a thread, wherever they lie, and not one too many."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -14,13 +16,15 @@ def steps(k, buffers):
     dp, p, m, v = buffers
     lr, t, square = np.array([0.1], p.dtype), np.array([3]), np.array(9.0, p.dtype)
     k.clip_(square, dp, 1.0)
-    k.adam_step_(dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01, False)
-    k.adam_step_(dp, lr, t, p, m, v, 0.9, 0.999, 1e-8, 0.01, True)
-    k.rmsprop_step_(dp, lr, p, v, None, None, 0.99, 1e-8, 0.0, 0.01)
-    k.rmsprop_step_(dp, lr, p, v, m.copy(), m, 0.99, 0.1, 0.9, 0.01)
+    betas = np.array([[0.9, 0.1, math.log(0.9)], [0.999, 0.001, math.log(0.999)]], p.dtype)
+    momentum = betas[0, :1].copy()
+    k.adam_step_(dp, lr, betas, t, p, m, v, 1e-8, 0.01, False)
+    k.adam_step_(dp, lr, betas, t, p, m, v, 1e-8, 0.01, True)
+    k.rmsprop_step_(dp, lr, momentum, p, v, None, None, 0.99, 1e-8, 0.01)
+    k.rmsprop_step_(dp, lr, momentum, p, v, m.copy(), m, 0.99, 0.1, 0.01)
     k.adagrad_step_(dp, lr, t, p, v, 0.1, 0.01, 1e-10, 0.01)
-    k.sgd_step_(dp, lr, p, m, 0.9, 0.01, True)
-    k.sgd_step_(dp, lr, p, None, 0.0, 0.0, False)
+    k.sgd_step_(dp, lr, momentum, p, m, 0.01, True)
+    k.sgd_step_(dp, lr, momentum, p, None, 0.0, False)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

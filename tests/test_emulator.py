@@ -389,6 +389,7 @@ def calls():
     logits, label = f32(21, 40), np.arange(21, dtype=np.int64)
     lse = np.log(np.exp(logits).sum(1))
     one, flat = np.ones((), np.float32), w.reshape(-1)
+    betas = np.array([[0.9, 0.1, -0.105], [0.999, 0.001, -0.001]], np.float32)
     yield "conv2d", (dy,), lambda k, y: k.conv2d(x, w, b, y, *how, True)
     yield "conv2d_grad_x", (x,), lambda k, dx: k.conv2d_grad_x(dy, w, dx, *how, True)
     yield "conv2d_grad_w", (w,), lambda k, dw: k.conv2d_grad_w(dy, x, dw, *how, True)
@@ -408,14 +409,14 @@ def calls():
         "adam_step_",
         (flat, flat, flat * flat),
         lambda k, p, m, v: k.adam_step_(
-            flat, one.reshape(1), np.full(1, 3), p, m, v, 0.9, 0.999, 1e-8, 0.1, False
+            flat, one.reshape(1), betas, np.full(1, 3), p, m, v, 1e-8, 0.1, False
         ),
     )
     yield (
         "rmsprop_step_",
         (flat, flat * flat, flat, flat),
         lambda k, p, v, m, b: k.rmsprop_step_(
-            flat, one.reshape(1), p, v, m, b, 0.99, 1e-2, 0.9, 0.1
+            flat, one.reshape(1), betas[0, :1], p, v, m, b, 0.99, 1e-2, 0.1
         ),
     )
     yield (

@@ -62,8 +62,9 @@ def test_units_in_the_last_place():
 def test_bytes_and_operations():
     x, flat = np.zeros((2, 3), "f4"), np.zeros(6, "f4")
     assert measure.traffic("relu", {"x": x, "y": x}) == 48
-    args = host("sgd_step_") | {"dp": flat, "p": flat, "v": flat, "lr": np.zeros(1, "f4")}
-    assert measure.traffic("sgd_step_", args) == 24 + 4 + 2 * 48  # p and v both ways
+    args = host("sgd_step_") | {"dp": flat, "p": flat, "v": flat}
+    args |= {"lr": np.zeros(1, "f4"), "momentum": np.zeros(1, "f4")}
+    assert measure.traffic("sgd_step_", args) == 24 + 4 + 4 + 2 * 48  # p and v both ways
     a, b, y = np.zeros((2, 3), "f4"), np.zeros((3, 5), "f4"), np.zeros((2, 5), "f4")
     assert measure.operations("matmul", {"a": a, "b": b, "y": y}) == 2 * 2 * 3 * 5
     assert measure.operations("conv2d", host("conv2d")) == 2 * (2 * 4 * 4 * 3) * (3 * 3 * 3)

@@ -849,50 +849,47 @@ def a_log_taken_for_a_probability(dy, target, dx, log_target, scale, add):
 
 
 @mutant("sgd_step_")
-def nesterov_ignored(dp, lr, p, v, momentum, weight_decay, nesterov):
-    return right.sgd_step_(dp, lr, p, v, momentum, weight_decay, False)
+def nesterov_ignored(dp, lr, momentum, p, v, weight_decay, nesterov):
+    return right.sgd_step_(dp, lr, momentum, p, v, weight_decay, False)
 
 
 @mutant("sgd_step_")
-def weight_decay_away_from_zero(dp, lr, p, v, momentum, weight_decay, nesterov):
-    return right.sgd_step_(dp, lr, p, v, momentum, -weight_decay, nesterov)
+def weight_decay_away_from_zero(dp, lr, momentum, p, v, weight_decay, nesterov):
+    return right.sgd_step_(dp, lr, momentum, p, v, -weight_decay, nesterov)
 
 
 @mutant("adam_step_")
-def bias_correction_of_the_next_step(
-    dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled
-):
-    return right.adam_step_(dp, lr, t + 1, p, m, v, beta1, beta2, eps, weight_decay, decoupled)
+def bias_correction_of_the_next_step(dp, lr, betas, t, p, m, v, eps, weight_decay, decoupled):
+    return right.adam_step_(dp, lr, betas, t + 1, p, m, v, eps, weight_decay, decoupled)
 
 
 @mutant("adam_step_")
-def digits_of_beta_lost(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled):
-    rounded = float(1 - (1 - np.float32(beta2)) * np.float32(1.0001))
-    return right.adam_step_(dp, lr, t, p, m, v, beta1, rounded, eps, weight_decay, decoupled)
+def digits_of_beta_lost(dp, lr, betas, t, p, m, v, eps, weight_decay, decoupled):
+    rounded = betas.copy()
+    rounded[1, 1] *= betas.dtype.type(1.0001)
+    return right.adam_step_(dp, lr, rounded, t, p, m, v, eps, weight_decay, decoupled)
 
 
 @mutant("adam_step_", "inputs untouched")
-def decay_added_to_the_gradient_in_place(
-    dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled
-):
+def decay_added_to_the_gradient_in_place(dp, lr, betas, t, p, m, v, eps, weight_decay, decoupled):
     if not decoupled:
         dp += dp.dtype.type(weight_decay) * p
         weight_decay = 0.0
-    return right.adam_step_(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled)
+    return right.adam_step_(dp, lr, betas, t, p, m, v, eps, weight_decay, decoupled)
 
 
 @mutant("adam_step_")
-def decay_after_the_step(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled):
+def decay_after_the_step(dp, lr, betas, t, p, m, v, eps, weight_decay, decoupled):
     rest = weight_decay * (not decoupled)
-    right.adam_step_(dp, lr, t, p, m, v, beta1, beta2, eps, rest, False)
+    right.adam_step_(dp, lr, betas, t, p, m, v, eps, rest, False)
     if decoupled:
         p -= lr * p.dtype.type(weight_decay) * p
     return p, m, v
 
 
 @mutant("rmsprop_step_")
-def not_centered(dp, lr, p, v, m, b, alpha, eps, momentum, weight_decay):
-    right.rmsprop_step_(dp, lr, p, v, None, b, alpha, eps, momentum, weight_decay)
+def not_centered(dp, lr, momentum, p, v, m, b, alpha, eps, weight_decay):
+    right.rmsprop_step_(dp, lr, momentum, p, v, None, b, alpha, eps, weight_decay)
     if m is not None:
         g = dp + p.dtype.type(weight_decay) * p
         m += p.dtype.type(1 - alpha) * (g - m)
@@ -900,8 +897,9 @@ def not_centered(dp, lr, p, v, m, b, alpha, eps, momentum, weight_decay):
 
 
 @mutant("rmsprop_step_")
-def momentum_of_the_rate(dp, lr, p, v, m, b, alpha, eps, momentum, weight_decay):
-    return right.rmsprop_step_(dp, lr, p, v, m, b, alpha, eps, momentum * 0.999, weight_decay)
+def momentum_of_the_rate(dp, lr, momentum, p, v, m, b, alpha, eps, weight_decay):
+    less = momentum * momentum.dtype.type(0.999)
+    return right.rmsprop_step_(dp, lr, less, p, v, m, b, alpha, eps, weight_decay)
 
 
 @mutant("adagrad_step_")

@@ -118,8 +118,8 @@ def test_a_gradient_and_an_in_place_step_are_checked_too():
     with pytest.raises(AssertionError, match="property: inf and NaN"):
         check(grad, against="relu_grad")  # NaN > 0 is false
 
-    def step(dp, lr, p, v, momentum, weight_decay, nesterov):
-        reference.sgd_step_(dp, lr, p, v, momentum, weight_decay, nesterov)
+    def step(dp, lr, momentum, p, v, weight_decay, nesterov):
+        reference.sgd_step_(dp, lr, momentum, p, v, weight_decay, nesterov)
 
     check(step, against="sgd_step_", examples=30)
 

@@ -861,31 +861,34 @@ def test_logits_of_minus_inf_are_impossible_classes():
 
 def test_two_steps_of_sgd_with_momentum_and_nesterov():
     for nesterov, steps in ((False, (-1, -2.5)), (True, (-1.5, -3.25))):
-        p, v, dp, lr = arrays([0], [0], [1], [1])
+        p, v, dp, lr, half = arrays([0], [0], [1], [1], [0.5])
         for step in steps:
-            k.sgd_step_(dp, lr, p, v, 0.5, 0.0, nesterov)
+            k.sgd_step_(dp, lr, half, p, v, 0.0, nesterov)
             assert p[0] == step
-    p, dp, lr = arrays([10], [1], [0.1])
-    k.sgd_step_(dp, lr, p, None, 0.0, 0.5, False)
+    p, dp, lr, none = arrays([10], [1], [0.1], [0])
+    k.sgd_step_(dp, lr, none, p, None, 0.5, False)
     assert p[0] == 10 - 0.1 * (1 + 0.5 * 10)
+
+
+BETAS = np.array([[0.9, 0.1, math.log(0.9)], [0.999, 0.001, math.log(0.999)]])
 
 
 def test_the_first_step_of_adam_is_as_long_as_the_learning_rate():
     dp, lr, p, m, v = arrays([4, -0.01], [0.1], [0, 0], [0, 0], [0, 0])
     t = np.array([1])
-    k.adam_step_(dp, lr, t, p, m, v, 0.9, 0.999, 0.0, 0.0, False)
+    k.adam_step_(dp, lr, BETAS, t, p, m, v, 0.0, 0.0, False)
     np.testing.assert_allclose(p, [-0.1, 0.1])
     np.testing.assert_allclose(m, [0.4, -0.001])
     np.testing.assert_allclose(v, [0.016, 1e-7])
     same(k.count_(t), [2])
-    k.adam_step_(np.zeros(2), lr, t, p, m, v, 0.9, 0.999, 0.0, 0.0, False)
+    k.adam_step_(np.zeros(2), lr, BETAS, t, p, m, v, 0.0, 0.0, False)
     second = 0.1 / 0.19 * 0.36 / math.sqrt(0.015984 / 0.001999)
     np.testing.assert_allclose(p[0], -0.1 - second)
 
 
 def test_a_decoupled_decay_shrinks_the_parameter_and_leaves_the_means_alone():
     dp, lr, p, m, v = arrays([4, 0], [0.1], [10, 10], [0, 0], [0, 0])
-    k.adam_step_(dp, lr, np.array([1]), p, m, v, 0.9, 0.999, 1e-8, 0.5, True)
+    k.adam_step_(dp, lr, BETAS, np.array([1]), p, m, v, 1e-8, 0.5, True)
     np.testing.assert_allclose(p, [10 - 0.1 * 0.5 * 10 - 0.1, 9.5])
     np.testing.assert_allclose(m, [0.4, 0])
 
@@ -894,29 +897,29 @@ def test_an_infinite_parameter_stays_infinite_only_without_decay():
     for decay, want in ((0.0, INF), (0.5, NAN)):
         dp, lr, p, m, v = arrays([1], [0], [INF], [0], [0])
         with np.errstate(invalid="ignore"):
-            k.adam_step_(dp, lr, np.array([1]), p, m, v, 0.9, 0.999, 1e-8, decay, True)
+            k.adam_step_(dp, lr, BETAS, np.array([1]), p, m, v, 1e-8, decay, True)
         same(p, [want])  # 0 times infinity
 
 
 def test_two_steps_of_rmsprop_centered_and_with_momentum():
-    dp, lr, p, v, m, b = arrays([2], [1], [0], [0], [0], [0])
-    k.rmsprop_step_(dp, lr, p, v, None, None, 0.75, 1.0, 0.0, 0.0)
+    dp, lr, half, p, v, m, b = arrays([2], [1], [0.5], [0], [0], [0], [0])
+    k.rmsprop_step_(dp, lr, half, p, v, None, None, 0.75, 1.0, 0.0)
     same(v, [1])
     same(p, [-2 / (1 + 1)])
     p, v = arrays([0], [0])
-    k.rmsprop_step_(dp, lr, p, v, m, b, 0.5, 0.0, 0.5, 0.0)  # v = 2, m = 1, so the variance is 1
+    k.rmsprop_step_(dp, lr, half, p, v, m, b, 0.5, 0.0, 0.0)  # v = 2, m = 1, so the variance is 1
     same([p, v, m, b], [[-2], [2], [1], [2]])
-    k.rmsprop_step_(dp, lr, p, v, m, b, 0.5, 0.0, 0.5, 0.0)  # v = 3, m = 1.5
+    k.rmsprop_step_(dp, lr, half, p, v, m, b, 0.5, 0.0, 0.0)  # v = 3, m = 1.5
     np.testing.assert_allclose(b, [1 + 2 / math.sqrt(0.75)])
     np.testing.assert_allclose(p, -2 - b)
 
 
 def test_a_variance_that_rounding_makes_negative_is_0_in_rmsprop():
     dp, lr, p, v, m = arrays([1], [1], [0], [1 - 1e-9], [1])
-    k.rmsprop_step_(dp, lr, p, v, m, None, 0.5, 0.25, 0.0, 0.0)
+    k.rmsprop_step_(dp, lr, lr, p, v, m, None, 0.5, 0.25, 0.0)
     same(p, [-4])  # not NaN, as the root of -5e-10 would be
     dp, p = arrays([NAN], [0])
-    k.rmsprop_step_(dp, lr, p, v, m, None, 0.5, 0.25, 0.0, 0.0)
+    k.rmsprop_step_(dp, lr, lr, p, v, m, None, 0.5, 0.25, 0.0)
     same(p, [NAN])
 
 
@@ -1026,14 +1029,15 @@ def cross_entropy_by_logaddexp(x, label, y, lse, scale):
     return each if y.shape else each.sum()
 
 
-def textbook_adam(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled):
+def textbook_adam(dp, lr, betas, t, p, m, v, eps, weight_decay, decoupled):
+    beta1, beta2 = betas[:, 0]
     g = dp + (0 if decoupled else weight_decay) * p
     p = p - lr * (weight_decay if decoupled else 0) * p
     m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
     return p - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
 
 
-def textbook_rmsprop(dp, lr, p, v, m, b, alpha, eps, momentum, weight_decay):
+def textbook_rmsprop(dp, lr, momentum, p, v, m, b, alpha, eps, weight_decay):
     g = dp + weight_decay * p
     square = np.average([v, g**2], axis=0, weights=[alpha, 1 - alpha])
     if m is not None:

@@ -123,7 +123,8 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         found = dict.fromkeys(channels, channel)
         found |= {"add": (False,) * 3} if "grad" in kernel else {}
     elif kernel.endswith("_step_"):
-        found = dict.fromkeys(("dp", "p", "m", "v", "b"), flat) | {"lr": one, "t": Integers(one, 9)}
+        found = dict.fromkeys(("dp", "p", "m", "v", "b"), flat) | {"t": Integers(one, 9)}
+        found |= {"lr": one, "momentum": one, "betas": (2, 3)}
     elif kernel.startswith(("cross_entropy_", "nll_loss")):
         found = dict.fromkeys(("x", "dx", "target", "dtarget"), logits) | {"label": label}
         found |= {"weight": channel, "lse": (rows,), "dy": (), "y": (), "total": ()}

@@ -1,5 +1,6 @@
 """Cases of optimizer steps."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,22 +22,22 @@ def _sgd(v: SimpleNamespace, run: Any) -> dict[str, Array]:
 def _sgd_step(d: Draw) -> Values:
     n, momentum = d.size(0, 9, 5000), d.pick("momentum", 0.0, 0.9)
     v = d.array((n,)) if momentum else None
-    rest = dict(momentum=momentum, weight_decay=d.pick("weight_decay", 0.0, 0.01))
-    nesterov = bool(momentum) and d.pick("nesterov", False, True)
-    lr = d.array((1,), positive=True)
-    return dict(dp=d.array((n,)), lr=lr, p=d.array((n,)), v=v, nesterov=nesterov) | rest
+    rest = dict(v=v, weight_decay=d.pick("weight_decay", 0.0, 0.01))
+    rest |= dict(nesterov=bool(momentum) and d.pick("nesterov", False, True))
+    rates = dict(lr=d.array((1,), positive=True), momentum=np.array([momentum], d.dtype))
+    return dict(dp=d.array((n,)), p=d.array((n,))) | rates | rest
 
 
 def _adam(v: SimpleNamespace, run: Any) -> dict[str, Array]:
     # g = dp + decay p may cancel: it errs by eps times its magnitude, and so do m and g^2 in v.
     # The step m / (sqrt(v / c2) + eps) takes over the error of m, and half the relative one of v.
-    t = v.t.astype(float)
-    c1, c2 = 1 - v.beta1**t, 1 - v.beta2**t
+    (keep1, new1, log1), (keep2, new2, log2) = v.betas
+    c1, c2 = -np.expm1(v.t * log1), -np.expm1(v.t * log2)
     decay = 0 if v.decoupled else v.weight_decay
     g = np.abs(v.dp + decay * v.p)
     wide = np.abs(v.dp) + decay * np.abs(v.p)
-    m = v.beta1 * np.abs(v.m) + (1 - v.beta1) * wide
-    square = v.beta2 * np.abs(v.v) + (1 - v.beta2) * wide * 2 * g
+    m = keep1 * np.abs(v.m) + new1 * wide
+    square = keep2 * np.abs(v.v) + new2 * wide * 2 * g
     after = run.all()
     root = np.sqrt(after["v"] / c2)
     relative = np.divide(square, after["v"], out=np.zeros_like(square), where=after["v"] != 0)
@@ -51,10 +52,11 @@ def _adam_step(d: Draw) -> Values:
     dp, p, m = (d.array((n,)) for _ in range(3))
     v, lr = d.array((n,), positive=True), d.array((1,), positive=True)
     t = np.array([d.pick("t", 1, 2, 10, 100000)])
-    beta1, beta2 = d.pick("beta1", 0.9, 0.0, 0.5), d.pick("beta2", 0.999, 0.9)
+    beta1, beta2 = d.pick("betas", 0.9, 0.0, 0.5), d.pick("betas", 0.999, 0.9)
+    rows = [(b, 1 - b, math.log(b) if b else -math.inf) for b in (beta1, beta2)]
     rest = dict(eps=d.pick("eps", 1e-8, 0.1), weight_decay=d.pick("weight_decay", 0.0, 0.01))
     rest |= dict(decoupled=d.pick("decoupled", False, True))
-    return dict(dp=dp, lr=lr, t=t, p=p, m=m, v=v, beta1=beta1, beta2=beta2) | rest
+    return dict(dp=dp, lr=lr, betas=np.array(rows, d.dtype), t=t, p=p, m=m, v=v) | rest
 
 
 def _over_root(top: Array, error: Array, square: Array, off: Array, eps: float) -> Array:
@@ -95,8 +97,8 @@ def _rmsprop_step(d: Draw) -> Values:
     momentum = d.pick("momentum", 0.0, 0.9)
     m, b = m if d.pick("m", False, True) else None, b if momentum else None
     rest = dict(eps=d.pick("eps", 1e-8, 0.1), weight_decay=d.pick("weight_decay", 0.0, 0.01))
-    alpha = d.pick("alpha", 0.99, 0.5, 0.0)
-    return dict(dp=dp, lr=lr, p=p, v=v, m=m, b=b, alpha=alpha, momentum=momentum) | rest
+    rest |= dict(alpha=d.pick("alpha", 0.99, 0.5, 0.0), momentum=np.array([momentum], d.dtype))
+    return dict(dp=dp, lr=lr, p=p, v=v, m=m, b=b) | rest
 
 
 def _adagrad(v: SimpleNamespace, run: Any) -> dict[str, Array]:

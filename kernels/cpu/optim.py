@@ -13,52 +13,53 @@ from .memory import ZERO, canonical, rare
 def sgd_step_(
     dp: Array,
     lr: Array,
+    momentum: Array,
     p: InOut,
     v: InOut,
-    momentum: float,
     weight_decay: float,
     nesterov: bool,
 ) -> tuple[Array, Array | None]:
     """p -= lr v with v = momentum v + dp + weight_decay p; nesterov looks one step further.
 
-    dp, p, v (n,), lr (1,); v is None where momentum is 0. Sutskever et al. 2013, in PyTorch's form.
+    dp, p, v (n,), lr, momentum (1,); v is None where momentum is 0. Sutskever et al. 2013, in
+    PyTorch's form.
     """
     if rare(dp, lr, p, v) or not (p.flags.carray and (v is None or v.flags.carray)):
-        return reference.sgd_step_(dp, lr, p, v, momentum, weight_decay, nesterov)
+        return reference.sgd_step_(dp, lr, momentum, p, v, weight_decay, nesterov)
     kept = _NONE if v is None else v.reshape(-1)
     real = np.float32
     flat = canonical(dp).reshape(-1), p.reshape(-1), kept
-    _sgd(p.size, 4 * p.size, *flat, lr[0], real(momentum), real(weight_decay), nesterov)
+    _sgd(p.size, 4 * p.size, *flat, lr[0], momentum[0], real(weight_decay), nesterov)
     return p, v
 
 
 def adam_step_(
     dp: Array,
     lr: Array,
+    betas: Array,
     t: Array,
     p: InOut,
     m: InOut,
     v: InOut,
-    beta1: float,
-    beta2: float,
     eps: float,
     weight_decay: float,
     decoupled: bool,
 ) -> tuple[Array, Array, Array]:
     """One step of Adam (Kingma and Ba 2015, Algorithm 1, eps as in PyTorch).
 
-    dp, p, m, v (n,), lr (1,), t (1,) int64: the number of this step, from 1. weight_decay p is
-    added to the gradient, or if decoupled, lr weight_decay p subtracted from p first (AdamW,
+    dp, p, m, v (n,), lr (1,), t (1,) int64: the number of this step, from 1. betas (2, 3): beta,
+    1 - beta and log beta of m, and the same of v, each exact before it is rounded. weight_decay p
+    is added to the gradient, or if decoupled, lr weight_decay p subtracted from p first (AdamW,
     Loshchilov and Hutter 2019).
     """
     plain = p.flags.carray and m.flags.carray and v.flags.carray
     if not plain or rare(dp, lr, p, m, v):
-        return reference.adam_step_(dp, lr, t, p, m, v, beta1, beta2, eps, weight_decay, decoupled)
+        return reference.adam_step_(dp, lr, betas, t, p, m, v, eps, weight_decay, decoupled)
     real = np.float32
     flat = canonical(dp).reshape(-1), p.reshape(-1), m.reshape(-1), v.reshape(-1)
     # 1 - beta**t; as expm1, since 1 - 0.999 in float32 has four digits
-    c1, c2 = (-np.expm1(real(t[0]) * real(math.log(b))) if b else real(1) for b in (beta1, beta2))
-    rates = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2), lr[0] / c1, np.sqrt(c2)
+    c1, c2 = -np.expm1(real(t[0]) * betas[:, 2])
+    rates = *betas[0, :2], *betas[1, :2], lr[0] / c1, np.sqrt(c2)
     decay = real(weight_decay)
     _adam(p.size, 4 * p.size, *flat, *rates, real(eps), decay, lr[0] * decay, bool(decoupled))
     return p, m, v
@@ -67,26 +68,26 @@ def adam_step_(
 def rmsprop_step_(
     dp: Array,
     lr: Array,
+    momentum: Array,
     p: InOut,
     v: InOut,
     m: InOut,
     b: InOut,
     alpha: float,
     eps: float,
-    momentum: float,
     weight_decay: float,
 ) -> tuple[Array, Array, Array | None, Array | None]:
     """p -= lr g / (sqrt(v) + eps) with v = alpha v + (1 - alpha) g^2, g = dp + weight_decay p.
 
-    dp, p, v, m, b (n,), lr (1,). m, the mean of g (None: not centered): v - m^2, at least 0, stands
-    in for v. b (None where momentum is 0): b = momentum b + g / (...), and p -= lr b. Hinton 2012,
-    in PyTorch's form.
+    dp, p, v, m, b (n,), lr, momentum (1,). m, the mean of g (None: not centered): v - m^2, at least
+    0, stands in for v. b (None where momentum is 0): b = momentum b + g / (...), and p -= lr b.
+    Hinton 2012, in PyTorch's form.
     """
     kept = [a for a in (p, v, m, b) if a is not None]
     if rare(dp, lr, *kept) or not all(a.flags.carray for a in kept):
-        return reference.rmsprop_step_(dp, lr, p, v, m, b, alpha, eps, momentum, weight_decay)
+        return reference.rmsprop_step_(dp, lr, momentum, p, v, m, b, alpha, eps, weight_decay)
     flat = (_NONE if a is None else a.reshape(-1) for a in (canonical(dp), p, v, m, b))
-    rates = (np.float32(a) for a in (alpha, 1 - alpha, eps, momentum, weight_decay))
+    rates = (np.float32(a) for a in (alpha, 1 - alpha, eps, momentum[0], weight_decay))
     _rmsprop(p.size, 4 * p.size, *flat, lr[0], *rates)
     return p, v, m, b
 

@@ -28,12 +28,12 @@ def _sgd(dp, p, v, rate, momentum, decay, kept, nesterov):
 
 
 @jit
-def _sgd_step_(dp, lr, p, v, momentum, decay, nesterov, wide):
+def _sgd_step_(dp, lr, momenta, p, v, decay, nesterov, wide):
     """A thread steps four neighbouring parameters. v has no size where no velocity is kept."""
     i = 4 * cuda.grid(1)
     if i >= p.size:
         return
-    rate, kept = lr[0], v.size > 0
+    rate, momentum, kept = lr[0], momenta[0], v.size > 0
     dp0, dp1, dp2, dp3 = load4(dp, i, wide)
     p0, p1, p2, p3 = load4(p, i, wide)
     v0, v1, v2, v3 = dp0, dp1, dp2, dp3
@@ -52,21 +52,20 @@ def _sgd_step_(dp, lr, p, v, momentum, decay, nesterov, wide):
 def sgd_step_(
     dp: Array,
     lr: Array,
+    momentum: Array,
     p: InOut,
     v: InOut,
-    momentum: float,
     weight_decay: float,
     nesterov: bool,
 ) -> tuple[Array, Array | None]:
     """p -= lr v with v = momentum v + dp + weight_decay p; nesterov looks one step further.
 
-    dp, p, v (n,), lr (1,); v is None where momentum is 0. Sutskever et al. 2013, in PyTorch's form.
+    dp, p, v (n,), lr, momentum (1,); v is None where momentum is 0. Sutskever et al. 2013, in
+    PyTorch's form.
     """
     kept = memory.scratch((0,), p.dtype) if v is None else v
-    rates = float(momentum), float(weight_decay)
-    _sgd_step_[blocks(p.size, 4 * THREADS), THREADS](
-        dp, lr, p, kept, *rates, bool(nesterov), aligned(dp, p, kept)
-    )
+    rest = float(weight_decay), bool(nesterov), aligned(dp, p, kept)
+    _sgd_step_[blocks(p.size, 4 * THREADS), THREADS](dp, lr, momentum, p, kept, *rest)
     return p, v
 
 
@@ -84,14 +83,14 @@ def _adam(dp, p, m, v, options):
 
 
 @jit
-def _adam_step_(
-    dp, lr, t, p, m, v, log1, log2, keep1, keep2, new1, new2, eps, decay, decoupled, wide
-):
+def _adam_step_(dp, lr, betas, t, p, m, v, eps, decay, decoupled, wide):
     """A thread steps four neighbouring parameters."""
     i = 4 * cuda.grid(1)
     if i >= p.size:
         return
     step = p.dtype.type(t[0])
+    keep1, new1, log1 = betas[0, 0], betas[0, 1], betas[0, 2]
+    keep2, new2, log2 = betas[1, 0], betas[1, 1], betas[1, 2]
     rate, root = lr[0] / -math.expm1(step * log1), math.sqrt(-math.expm1(step * log2))
     options = rate, root, keep1, keep2, new1, new2, eps, decay, lr[0] * decay, decoupled
     dp0, dp1, dp2, dp3 = load4(dp, i, wide)
@@ -111,29 +110,25 @@ def _adam_step_(
 def adam_step_(
     dp: Array,
     lr: Array,
+    betas: Array,
     t: Array,
     p: InOut,
     m: InOut,
     v: InOut,
-    beta1: float,
-    beta2: float,
     eps: float,
     weight_decay: float,
     decoupled: bool,
 ) -> tuple[Array, Array, Array]:
     """One step of Adam (Kingma and Ba 2015, Algorithm 1, eps as in PyTorch).
 
-    dp, p, m, v (n,), lr (1,), t (1,) int64: the number of this step, from 1. weight_decay p is
-    added to the gradient, or if decoupled, lr weight_decay p subtracted from p first (AdamW,
+    dp, p, m, v (n,), lr (1,), t (1,) int64: the number of this step, from 1. betas (2, 3): beta,
+    1 - beta and log beta of m, and the same of v, each exact before it is rounded. weight_decay p
+    is added to the gradient, or if decoupled, lr weight_decay p subtracted from p first (AdamW,
     Loshchilov and Hutter 2019). 1 - beta**t is -expm1(t log beta): 1 - 0.999 in float32
     has four digits.
     """
-    log1, log2 = (math.log(beta) if beta else -math.inf for beta in (beta1, beta2))
-    rates = float(beta1), float(beta2), 1.0 - beta1, 1.0 - beta2
-    rest = float(eps), float(weight_decay), bool(decoupled)
-    _adam_step_[blocks(p.size, 4 * THREADS), THREADS](
-        dp, lr, t, p, m, v, log1, log2, *rates, *rest, aligned(dp, p, m, v)
-    )
+    rest = float(eps), float(weight_decay), bool(decoupled), aligned(dp, p, m, v)
+    _adam_step_[blocks(p.size, 4 * THREADS), THREADS](dp, lr, betas, t, p, m, v, *rest)
     return p, m, v
 
 
@@ -158,12 +153,12 @@ def _rmsprop(dp, p, v, m, b, options):
 
 
 @jit
-def _rmsprop_step_(dp, lr, p, v, m, b, keep, new, eps, momentum, decay, wide):
+def _rmsprop_step_(dp, lr, momenta, p, v, m, b, keep, new, eps, decay, wide):
     """A thread steps four neighbouring parameters. m and b have no size where they are not kept."""
     i = 4 * cuda.grid(1)
     if i >= p.size:
         return
-    rate, centered, moving = lr[0], m.size > 0, b.size > 0
+    rate, momentum, centered, moving = lr[0], momenta[0], m.size > 0, b.size > 0
     dp0, dp1, dp2, dp3 = load4(dp, i, wide)
     p0, p1, p2, p3 = load4(p, i, wide)
     v0, v1, v2, v3 = load4(v, i, wide)
@@ -190,26 +185,26 @@ def _rmsprop_step_(dp, lr, p, v, m, b, keep, new, eps, momentum, decay, wide):
 def rmsprop_step_(
     dp: Array,
     lr: Array,
+    momentum: Array,
     p: InOut,
     v: InOut,
     m: InOut,
     b: InOut,
     alpha: float,
     eps: float,
-    momentum: float,
     weight_decay: float,
 ) -> tuple[Array, Array, Array | None, Array | None]:
     """p -= lr g / (sqrt(v) + eps) with v = alpha v + (1 - alpha) g^2, g = dp + weight_decay p.
 
-    dp, p, v, m, b (n,), lr (1,). m, the mean of g (None: not centered): v - m^2, at least 0, stands
-    in for v. b (None where momentum is 0): b = momentum b + g / (...), and p -= lr b. Hinton 2012,
-    in PyTorch's form.
+    dp, p, v, m, b (n,), lr, momentum (1,). m, the mean of g (None: not centered): v - m^2, at least
+    0, stands in for v. b (None where momentum is 0): b = momentum b + g / (...), and p -= lr b.
+    Hinton 2012, in PyTorch's form.
     """
     none = memory.scratch((0,), p.dtype)
     mean, moved = (none if a is None else a for a in (m, b))
-    rates = float(alpha), 1.0 - alpha, float(eps), float(momentum), float(weight_decay)
+    rates = float(alpha), 1.0 - alpha, float(eps), float(weight_decay)
     _rmsprop_step_[blocks(p.size, 4 * THREADS), THREADS](
-        dp, lr, p, v, mean, moved, *rates, aligned(dp, p, v, mean, moved)
+        dp, lr, momentum, p, v, mean, moved, *rates, aligned(dp, p, v, mean, moved)
     )
     return p, v, m, b
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..families import files_of
 from ..roles import kernels_of
-from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
+from .memory import (  # noqa: F401
+    contiguous,
+    empty,
+    empty_image,
+    empty_like,
+    memory_order,
+    scratch,
+    use_arena,
+)
 
 globals().update(kernels_of(*files_of(__name__)))
 

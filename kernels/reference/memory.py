@@ -6,7 +6,16 @@ import numpy as np
 
 from ..roles import Array
 
-_arena = threading.local()
+
+class _Arena(threading.local):
+    """What scratch has ready in each thread, by shape and dtype."""
+
+    def __init__(self) -> None:
+        self.own: dict = {}
+        self.held = self.own
+
+
+_arena = _Arena()
 
 
 def empty(shape: tuple[int, ...], dtype, order: tuple[int, ...] | None = None) -> Array:
@@ -45,9 +54,19 @@ def scratch(shape: tuple[int, ...], dtype) -> Array:
     Two calls of one kernel get the same memory when shape and dtype agree: ask once per shape.
     """
     key = shape, np.dtype(dtype).char
-    held: dict = _arena.__dict__
+    held = _arena.held
     if key not in held:
-        if len(held) > 64:  # shapes that are gone for good must not pile up
+        if len(held) > 64 and held is _arena.own:  # shapes that are gone for good must not pile up
             held.clear()
         held[key] = np.empty(shape, dtype)
     return held[key]
+
+
+def use_arena(held: dict | None) -> dict | None:
+    """Let this thread's scratch live in held, a captured program's; None: in its own again.
+
+    Returns what was used before, in the same terms.
+    """
+    before = _arena.held
+    _arena.held = _arena.own if held is None else held
+    return None if before is _arena.own else before

@@ -1,7 +1,5 @@
 """One optimizer step over a flat buffer of parameters, in place."""
 
-import math
-
 import numpy as np
 
 from ..roles import Array, InOut
@@ -12,22 +10,23 @@ from .elementwise import quiet
 def sgd_step_(
     dp: Array,
     lr: Array,
+    momentum: Array,
     p: InOut,
     v: InOut,
-    momentum: float,
     weight_decay: float,
     nesterov: bool,
 ) -> tuple[Array, Array | None]:
     """p -= lr v with v = momentum v + dp + weight_decay p; nesterov looks one step further.
 
-    dp, p, v (n,), lr (1,); v is None where momentum is 0. Sutskever et al. 2013, in PyTorch's form.
+    dp, p, v (n,), lr, momentum (1,); v is None where momentum is 0. Sutskever et al. 2013, in
+    PyTorch's form.
     """
     real = p.dtype.type
     step = dp + real(weight_decay) * p if weight_decay else dp
     if v is not None:
-        v *= real(momentum)
+        v *= momentum
         v += step
-        step = step + real(momentum) * v if nesterov else v
+        step = step + momentum * v if nesterov else v
     p -= lr * step
     return p, v
 
@@ -36,35 +35,33 @@ def sgd_step_(
 def adam_step_(
     dp: Array,
     lr: Array,
+    betas: Array,
     t: Array,
     p: InOut,
     m: InOut,
     v: InOut,
-    beta1: float,
-    beta2: float,
     eps: float,
     weight_decay: float,
     decoupled: bool,
 ) -> tuple[Array, Array, Array]:
     """One step of Adam (Kingma and Ba 2015, Algorithm 1, eps as in PyTorch).
 
-    dp, p, m, v (n,), lr (1,), t (1,) int64: the number of this step, from 1. weight_decay p is
-    added to the gradient, or if decoupled, lr weight_decay p subtracted from p first (AdamW,
+    dp, p, m, v (n,), lr (1,), t (1,) int64: the number of this step, from 1. betas (2, 3): beta,
+    1 - beta and log beta of m, and the same of v, each exact before it is rounded. weight_decay p
+    is added to the gradient, or if decoupled, lr weight_decay p subtracted from p first (AdamW,
     Loshchilov and Hutter 2019).
     """
     real = p.dtype.type
     if weight_decay and decoupled:
         p -= lr * real(weight_decay) * p
     g = dp + real(weight_decay) * p if weight_decay and not decoupled else dp
-    m *= real(beta1)
-    m += real(1 - beta1) * g
-    v *= real(beta2)
-    v += real(1 - beta2) * g * g
+    (keep1, new1, log1), (keep2, new2, log2) = betas
+    m *= keep1
+    m += new1 * g
+    v *= keep2
+    v += new2 * g * g
     # 1 - beta**t; as expm1, since 1 - 0.999 in float32 has four digits
-    c1, c2 = (
-        -np.expm1(t.astype(p.dtype) * real(math.log(beta))) if beta else real(1)
-        for beta in (beta1, beta2)
-    )
+    c1, c2 = (-np.expm1(t.astype(p.dtype) * log) for log in (log1, log2))
     p -= lr / c1 * m / (np.sqrt(v) / np.sqrt(c2) + real(eps))
     return p, m, v
 
@@ -73,20 +70,20 @@ def adam_step_(
 def rmsprop_step_(
     dp: Array,
     lr: Array,
+    momentum: Array,
     p: InOut,
     v: InOut,
     m: InOut,
     b: InOut,
     alpha: float,
     eps: float,
-    momentum: float,
     weight_decay: float,
 ) -> tuple[Array, Array, Array | None, Array | None]:
     """p -= lr g / (sqrt(v) + eps) with v = alpha v + (1 - alpha) g^2, g = dp + weight_decay p.
 
-    dp, p, v, m, b (n,), lr (1,). m, the mean of g (None: not centered): v - m^2, at least 0, stands
-    in for v. b (None where momentum is 0): b = momentum b + g / (...), and p -= lr b. Hinton 2012,
-    in PyTorch's form.
+    dp, p, v, m, b (n,), lr, momentum (1,). m, the mean of g (None: not centered): v - m^2, at least
+    0, stands in for v. b (None where momentum is 0): b = momentum b + g / (...), and p -= lr b.
+    Hinton 2012, in PyTorch's form.
     """
     real = p.dtype.type
     g = dp + real(weight_decay) * p if weight_decay else dp
@@ -99,7 +96,7 @@ def rmsprop_step_(
         square = np.maximum(v - m * m, real(0))  # a variance, whatever rounding does
     step = g / (np.sqrt(square) + real(eps))
     if b is not None:
-        b *= real(momentum)
+        b *= momentum
         b += step
         step = b
     p -= lr * step

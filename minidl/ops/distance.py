@@ -1,6 +1,7 @@
 """Losses of numbers against targets of the same shape, one by one."""
 
 from .. import check
+from ..backend import every_step
 from ..op import op
 from .loss import scale_of
 
@@ -82,8 +83,8 @@ def smooth_l1_loss(k, x, target, *, beta=1.0, reduction="mean"):
 
 
 def _probabilities(x):
-    """x lies in [0, 1], or is NaN; looked at on the CPU only."""
-    wrong = x[(x < 0) | (x > 1)] if x.device == "cpu" else x.reshape(-1)[:0]
+    """x lies in [0, 1], or is NaN."""
+    wrong = x[(x < 0) | (x > 1)]
     if wrong.size:
         hint = "of logits it is binary_cross_entropy_with_logits"
         check.fail("binary_cross_entropy", f"x has {wrong[0]}, which is no probability", hint)
@@ -93,7 +94,8 @@ def _probabilities(x):
 def binary_cross_entropy(k, x, target, *, reduction="mean"):
     """-(target log x + (1 - target) log(1 - x)) of probabilities x; no log is below -100."""
     y, scale = _room(k, "binary_cross_entropy", x, target, reduction)
-    _probabilities(x)
+    if x.device == "cpu":  # on a GPU a look would wait for all that is under way
+        every_step(_probabilities, x)
     k.binary_cross_entropy(x, target, y, scale)
 
     def grad_x(dy, dx, add):

@@ -32,8 +32,9 @@ class Adagrad(Optimizer):
 
     def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
         """One call of adagrad_step_."""
-        k, at, t = flat.kernels, flat.span(first, stop), flat.t[first:stop]
+        k, at, t = flat.device.kernels, flat.span(first, stop), flat.t[first:stop]
         k.count_(t)
         names = "initial_accumulator_value", "lr_decay", "eps", "weight_decay"
         rest = (group[name] for name in names)
-        k.adagrad_step_(flat.grad[at], flat.lr, t[:1], flat.data[at], flat.state("v")[at], *rest)
+        p, v = flat.data[at], flat.state("v")[at]
+        k.adagrad_step_(flat.grad[at], flat.numbers["lr"], t[:1], p, v, *rest)

@@ -1,12 +1,14 @@
 """Flat buffers: parameters side by side in memory, so that one kernel call steps them all."""
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Any
 
 from ..backend import Array
 from ..tensor import Tensor
+
+Numbers = Callable[[dict], dict[str, tuple[float, ...]]]  # of a group, by name
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector loads, from the buffer's start
 
@@ -18,10 +20,11 @@ class Flat:
     """Parameters of one dtype and device, with their gradients and an optimizer's state.
 
     data, grad, and what state() returns: arrays (n,), each parameter in the same place in all of
-    them. lr (1,) the learning rate, t (number of parameters,) int64 the steps each one has made.
+    them. numbers: small arrays of what may change from step to step, the learning rate first;
+    t (number of parameters,) int64: the steps each one has made.
     """
 
-    def __init__(self, parameters: list[Tensor]):
+    def __init__(self, parameters: list[Tensor], numbers: dict[str, tuple[int, ...]]):
         self.parameters = parameters
         self.device, self.dtype = parameters[0].device, parameters[0].dtype
         self.kernels = k = self.device.kernels
@@ -29,8 +32,8 @@ class Flat:
         widths = (-(-p.size // unit) * unit for p in parameters)
         self.bounds = list(accumulate(widths, initial=0))
         self.data, self.grad = self.zeros(), self.zeros()
-        self.lr = k.empty((1,), self.dtype)
-        self._lr: float | None = None
+        self.numbers = {name: k.empty(shape, self.dtype) for name, shape in numbers.items()}
+        self._set: dict[tuple[str, int], float] = {}
         self.t = k.fill(k.empty((len(parameters),), "int64"), 0)
         self.cuts: set[int] = set()
         self._state: dict[str, Array] = {}
@@ -67,11 +70,13 @@ class Flat:
         """Where the parameters from first to before stop lie."""
         return slice(self.bounds[first], self.bounds[stop])
 
-    def set_lr(self, lr: float) -> None:
-        """Bring the learning rate into its array."""
-        if lr != self._lr:
-            self.kernels.fill(self.lr, lr)
-            self._lr = lr
+    def bring(self, numbers: Numbers, group: dict, *arrays: Array) -> None:
+        """Bring numbers(group) into their arrays, those that are not there yet."""
+        for name, values in numbers(group).items():
+            for i, value in enumerate(values):
+                if self._set.get((name, i)) != value:
+                    self.kernels.fill(self.numbers[name].reshape(-1)[i : i + 1], value)
+                    self._set[name, i] = value
 
     def runs(self, counted: bool) -> list[tuple[int, int]]:
         """Neighbours (first, stop) that have gradients, now in their homes: usually one run.
@@ -94,7 +99,7 @@ class Flat:
         if p.data is not data:
             self._bring_back(i, p)
         if node.grad is not grad:
-            node.grad = node.home = self.kernels.copy(node.grad, grad, False)
+            node.grad = node.home = self.device.kernels.copy(node.grad, grad, False)
         return True
 
     def _bring_back(self, i: int, p: Tensor) -> None:
@@ -110,7 +115,7 @@ class Flat:
                 f"{self.dtype} {data.shape} on {self.device.name!r}; make the optimizer after "
                 "model.to() or .double()"
             )
-        p.data = self.kernels.copy(p.data, data, False)
+        p.data = self.device.kernels.copy(p.data, data, False)
 
 
 def neighbours(indices: Iterable[int], cuts: Iterable[int] = ()) -> list[tuple[int, int]]:
@@ -142,5 +147,5 @@ def gradients(parameters: Iterable[Tensor]) -> list[tuple[Any, Array]]:
         ends = [start + p.size for start, p in zip(flat.bounds, flat.parameters, strict=False)]
         cuts = {i for i, end in enumerate(ends, 1) if end < flat.bounds[i]}
         for first, stop in neighbours(sorted(indices), cuts):
-            arrays.append((flat.kernels, flat.grad[flat.bounds[first] : ends[stop - 1]]))
+            arrays.append((flat.device.kernels, flat.grad[flat.bounds[first] : ends[stop - 1]]))
     return arrays

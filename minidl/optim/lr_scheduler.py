@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import check
+from ..backend import every_step
 from ..later import later
 from .optimizer import Optimizer
 
@@ -38,6 +39,9 @@ class Schedule:
 
     def step(self) -> None:
         """Go on to the next learning rate: call it after optimizer.step()."""
+        every_step(self._advance)
+
+    def _advance(self) -> None:
         self.last_epoch += 1
         self._set()
 

@@ -1,14 +1,18 @@
 """What all optimizers share: parameter groups, the step over flat buffers, saving and loading."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from itertools import chain
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import check
+from ..backend import every_step
 from ..tensor import Tensor
 from .flat import Flat
 
+Shapes = dict[str, tuple[int, ...]]
 NUMBERS = {  # options that are numbers from 0
     "lr", "momentum", "weight_decay", "eps", "alpha", "lr_decay", "initial_accumulator_value",
 }  # fmt: skip
@@ -22,6 +26,9 @@ class Optimizer:
     device: `p.data` becomes a view of it, and backward writes the gradients into another.
     """
 
+    in_arrays: ClassVar[Shapes] = {
+        "lr": (1,)
+    }  # what every step brings into arrays, of these shapes
     state_names: tuple[str, ...] = ()
     optional_states: tuple[str, ...] = ()  # kept by some options only
     counts_steps = False
@@ -64,7 +71,7 @@ class Optimizer:
         for p in parameters:
             kinds.setdefault((p.device, p.dtype), []).append(p)
         self.param_groups.append(options)
-        self._flats.append([Flat(alike) for alike in kinds.values()])
+        self._flats.append([Flat(alike, self.in_arrays) for alike in kinds.values()])
 
     def _check_parameter(self, i: int, p: Any, seen: set[int]) -> None:
         if not isinstance(p, Tensor):
@@ -103,12 +110,16 @@ class Optimizer:
         result = None if closure is None else closure()
         for group, flats in zip(self.param_groups, self._flats, strict=True):
             for flat in flats:
-                flat.set_lr(group["lr"])
+                every_step(flat.bring, self.numbers, group, *flat.numbers.values())
                 for first, stop in flat.runs(self.counts_steps):
                     self.update(flat, first, stop, group)
                     for p in flat.parameters[first:stop]:
                         p.changed()
         return result
+
+    def numbers(self, group: dict) -> dict[str, tuple[float, ...]]:
+        """What goes into arrays, of a group's options: they may change from step to step."""
+        return {name: (group[name],) for name in self.in_arrays}
 
     def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
         """Change the parameters from first to before stop: what a kind of optimizer adds."""
@@ -116,7 +127,7 @@ class Optimizer:
 
     # --- saving and loading
 
-    def _places(self) -> Iterator[tuple[Flat, int]]:
+    def places(self) -> Iterator[tuple[Flat, int]]:
         """(flat, index) for each parameter, in the order of the groups."""
         for group, flats in zip(self.param_groups, self._flats, strict=True):
             where = {id(p): (f, i) for f in flats for i, p in enumerate(f.parameters)}
@@ -130,8 +141,8 @@ class Optimizer:
             groups.append({**group, "params": numbers})
             start += len(numbers)
         state: dict[int, dict[str, Any]] = {}
-        steps = {flat: flat.device.numpy(flat.t) for flat, _ in self._places()}
-        for number, (flat, i) in enumerate(self._places()):
+        steps = {flat: flat.device.numpy(flat.t) for flat, _ in self.places()}
+        for number, (flat, i) in enumerate(self.places()):
             state[number] = {
                 name: flat.device.numpy(views[i]).copy() for name, views in flat.states().items()
             }
@@ -141,51 +152,9 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state_dict, bit for bit. Checks everything before it changes anything."""
-        groups, entries = state["param_groups"], state["state"]
-        problems = list(self._misfits(groups, entries))
-        if problems:
-            lines = "\n  ".join(problems)
-            raise ValueError(f"load_state_dict: the state does not fit {self.name}:\n  {lines}")
-        for group, saved in zip(self.param_groups, groups, strict=True):
-            group.update({key: v for key, v in saved.items() if key != "params"})
-        counts: dict[Flat, list[int]] = {}
-        for number, (flat, i) in enumerate(self._places()):
-            entry = entries.get(number, {})
-            for name in self.state_names:
-                if name in entry or name in flat.states():
-                    place = flat.views(flat.state(name))[i]
-                    flat.device.assign(place, ..., np.asarray(entry.get(name, 0)))
-            counts.setdefault(flat, [0] * len(flat.parameters))[i] = entry.get("t", 0)
-        for flat, t in counts.items():
-            flat.device.assign(flat.t, ..., np.array(t, np.int64))
-            flat.cuts = {i for i in range(1, len(t)) if t[i] != t[i - 1]}
+        from .state import load  # few runs load one
 
-    def _misfits(self, groups: Any, entries: Any) -> Iterator[str]:
-        """What keeps a state from being loaded, a line each."""
-        mine, theirs = ([len(g["params"]) for g in gs] for gs in (self.param_groups, groups))
-        if mine != theirs:
-            yield f"groups of {mine} parameters here, of {theirs} in the state"
-            return
-        for number, (group, saved) in enumerate(zip(self.param_groups, groups, strict=True)):
-            if set(group) != set(saved):
-                yield f"group {number} has the options {sorted(group)}, not {sorted(saved)}"
-            else:
-                self.check_options(saved)
-        strange = set(entries) - set(range(sum(mine)))
-        if strange:
-            yield f"there are no parameters {sorted(strange, key=str)}"
-        known = {*self.state_names, *(["t"] if self.counts_steps else [])}
-        for number, (flat, i) in enumerate(self._places()):
-            entry, p = entries.get(number, {}), flat.parameters[i]
-            if entry and not known - {*self.optional_states} <= set(entry) <= known:
-                yield f"parameter {number} has {sorted(entry)} in the state, not {sorted(known)}"
-            for name in set(entry) & set(self.state_names):
-                a = np.asarray(entry[name])
-                if (a.shape, a.dtype) != (p.shape, p.dtype):
-                    yield (
-                        f"parameter {number} is {p.dtype} {p.shape}, but its {name} is "
-                        f"{a.dtype} {a.shape}"
-                    )
+        load(self, state)
 
     def __repr__(self) -> str:
         groups = []
@@ -202,6 +171,7 @@ class SGD(Optimizer):
     nesterov: look one step further. momentum 0 keeps no v.
     """
 
+    in_arrays: ClassVar[Shapes] = {"lr": (1,), "momentum": (1,)}
     state_names = ("v",)
 
     def __init__(
@@ -223,10 +193,10 @@ class SGD(Optimizer):
 
     def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
         """One call of sgd_step_."""
-        at, momentum = flat.span(first, stop), group["momentum"]
-        v = flat.state("v")[at] if momentum else None
-        decay, nesterov = group["weight_decay"], group["nesterov"]
-        flat.kernels.sgd_step_(flat.grad[at], flat.lr, flat.data[at], v, momentum, decay, nesterov)
+        k, at = flat.device.kernels, flat.span(first, stop)
+        v = flat.state("v")[at] if group["momentum"] else None
+        rest = flat.data[at], v, group["weight_decay"], group["nesterov"]
+        k.sgd_step_(flat.grad[at], flat.numbers["lr"], flat.numbers["momentum"], *rest)
 
 
 class Adam(Optimizer):
@@ -236,6 +206,7 @@ class Adam(Optimizer):
     gradient. Each parameter counts its own steps.
     """
 
+    in_arrays: ClassVar[Shapes] = {"lr": (1,), "betas": (2, 3)}
     state_names = ("m", "v")
     counts_steps = True
     decoupled = False
@@ -257,10 +228,16 @@ class Adam(Optimizer):
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{self.name}: betas are {betas}, but must be two numbers in [0, 1)")
 
+    def numbers(self, group: dict) -> dict[str, tuple[float, ...]]:
+        """The betas as adam_step_ wants them."""
+        rows = ((beta, 1 - beta, math.log(beta) if beta else -math.inf) for beta in group["betas"])
+        return {"lr": (group["lr"],), "betas": tuple(chain(*rows))}
+
     def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
         """One call of adam_step_."""
-        k, at, t = flat.kernels, flat.span(first, stop), flat.t[first:stop]
+        k, at, t = flat.device.kernels, flat.span(first, stop), flat.t[first:stop]
         k.count_(t)
-        p, m, v = flat.data[at], flat.state("m")[at], flat.state("v")[at]
-        rest = *group["betas"], group["eps"], group["weight_decay"], self.decoupled
-        k.adam_step_(flat.grad[at], flat.lr, t[:1], p, m, v, *rest)
+        lr, betas, state = flat.numbers["lr"], flat.numbers["betas"], flat.state
+        rest = group["eps"], group["weight_decay"], self.decoupled
+        changed = flat.data[at], state("m")[at], state("v")[at]
+        k.adam_step_(flat.grad[at], lr, betas, t[:1], *changed, *rest)

@@ -1,10 +1,10 @@
 """Steps over a running root mean square."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from .flat import Flat
-from .optimizer import Optimizer
+from .optimizer import Optimizer, Shapes
 
 
 class RMSprop(Optimizer):
@@ -13,6 +13,7 @@ class RMSprop(Optimizer):
     centered: over its standard deviation. momentum: how much of a step goes on in the next.
     """
 
+    in_arrays: ClassVar[Shapes] = {"lr": (1,), "momentum": (1,)}
     state_names = ("v", "m", "b")
     optional_states = ("m", "b")
 
@@ -37,9 +38,10 @@ class RMSprop(Optimizer):
 
     def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
         """One call of rmsprop_step_."""
-        at, momentum = flat.span(first, stop), group["momentum"]
+        k, at, p = flat.device.kernels, flat.span(first, stop), flat.data
         v = flat.state("v")[at]
         m = flat.state("m")[at] if group["centered"] else None
-        b = flat.state("b")[at] if momentum else None
-        rest = group["alpha"], group["eps"], momentum, group["weight_decay"]
-        flat.kernels.rmsprop_step_(flat.grad[at], flat.lr, flat.data[at], v, m, b, *rest)
+        b = flat.state("b")[at] if group["momentum"] else None
+        rates = flat.numbers["lr"], flat.numbers["momentum"]
+        rest = group["alpha"], group["eps"], group["weight_decay"]
+        k.rmsprop_step_(flat.grad[at], *rates, p[at], v, m, b, *rest)
