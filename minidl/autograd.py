@@ -15,7 +15,6 @@ class _Mode(threading.local):
 
 
 mode = _Mode()
-settings = [0]  # counts what is set of modules, and of tensors' gradients and hooks: see capture
 
 
 class no_grad:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .autograd import Node, backward, mode, settings
+from .autograd import Node, backward, mode
 from .backend import Array, Device, device
 from .backend import from_dlpack as array_from_dlpack
 
@@ -206,7 +206,6 @@ class Tensor:
         if wanted and self.dtype.kind != "f":
             raise TypeError(f"only floating tensors can require gradients, not {self.dtype}")
         if wanted != self.requires_grad:
-            settings[0] += 1
             like = (self.shape, self.dtype, None)
             self.node = Node("leaf", (), None, like, self.device, True) if wanted else None
 
@@ -261,11 +260,9 @@ class Tensor:
 
         hooks = node.hooks = node.hooks or {}
         hooks[id(run)] = run
-        settings[0] += 1
 
         def remove() -> None:
             hooks.pop(id(run), None)
-            settings[0] += 1
 
         return remove
 

@@ -301,7 +301,7 @@ def test_what_trains_the_digits_network_is_small():
     # capture is read after the rest, as a subject of its own: fit(capture=False) runs without it
     captured = {name for name in used if name.startswith("minidl.capture")}
     assert sum(lines[name] for name in used - kernels - captured) <= 3000
-    assert sum(lines[name] for name in captured) <= 1150
+    assert sum(lines[name] for name in captured) <= 1200
     # the definitions and their CPU versions are read beside the framework, one family at a time
     for family in {name.split(".")[-1] for name in kernels}:
         assert sum(lines[name] for name in kernels if name.endswith(f".{family}")) <= 500, family

@@ -62,7 +62,7 @@ def _take_over(i: int, entry: Entry, found: dict[Storage, Span]) -> None:
         if ref.storage is None or ref.storage is out.storage or _part(ref):
             continue
         old, new = found[ref.storage], found[out.storage]
-        if old.last == i and old.first >= 0 and ref.like == out.like:
+        if old.last == i and ref.like == out.like:  # an input's lasts to the end
             old.last = new.last
             found[out.storage] = old
             return

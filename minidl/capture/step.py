@@ -13,6 +13,7 @@ from ..tensor import Tensor
 from . import CaptureWarning
 from .attempt import Attempt
 from .program import Program, Room, difference, fresh, leaves
+from .watch import Overgrown
 
 ATTEMPTS = 3  # calls that cannot be replayed, after which inputs of their kind stay eager
 FRUITLESS = 8  # recordings in a row that lead to no program, after which all do
@@ -104,14 +105,19 @@ class Captured:
         if given_up or not _recording.acquire(blocking=False):  # another thread records
             return fresh(self.function(*args, **named))
         try:
-            return self._recorded(key, args, named, inputs, others)
+            attempt = Attempt(self.function, others)
+            return self._recorded(key, attempt, args, named, inputs)
+        except Overgrown as error:
+            self._failed(key, str(error), ATTEMPTS)
+            return fresh(self.function(*args, **named))
         finally:
             _recording.release()
 
-    def _recorded(self, key: tuple, args: tuple, named: dict, inputs: list, others: list) -> Any:
+    def _recorded(
+        self, key: tuple, attempt: Attempt, args: tuple, named: dict, inputs: list
+    ) -> Any:
         """Run the step, and make a program of what it did if an earlier call did the same."""
         self._fruitless += 1
-        attempt = Attempt(self.function, others)
         known: list = [*self._pending.pop(key, ()), *self.programs.get(key, ())]
         alike = [old for old in known if old.watch.holds(grads=False)]
         exact = [old for old in alike if old.watch.holds()]

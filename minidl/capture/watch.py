@@ -16,6 +16,7 @@ import functools
 import operator
 import random
 import sys
+import sysconfig
 from collections import deque
 from collections.abc import Callable, Container, Iterator
 from types import (
@@ -30,8 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import settings
-from ..nn.module import Module
+from ..nn.module import Module, assignments
 from ..optim.optimizer import Optimizer
 from ..random import Generator
 from ..tensor import Tensor
@@ -41,11 +41,15 @@ PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic, np.dtype
 CODE = FunctionType, property, staticmethod, classmethod  # what a class has besides data
 HOLDERS = SimpleNamespace, argparse.Namespace  # of the standard library's, for the user's values
 SMALL = 4096  # bytes of an array of NumPy's up to which its values are watched
-# whose code and objects are not walked through
-OTHERS = {"minidl", "numpy", "numba", "tqdm", *sys.stdlib_module_names} - {"__main__"}
+MOST = 20_000  # objects that are walked through
+INSTALLED = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
 
 
 Slot = tuple[Callable[[], Any], Any, str]  # how to look, what was seen then, what it is
+
+
+class Overgrown(Exception):
+    """What a step reaches is too much to be watched."""
 
 
 class Watch:
@@ -57,7 +61,7 @@ class Watch:
         while known < len(self.attributes):  # names lead to functions, and these to more names
             known = len(self.attributes)
             self.slots: list[Slot] = []
-            self.counted: list[Slot] = []  # those of `settings`: looked at when it has moved on
+            self.counted: list[Slot] = []  # of modules: looked at when one was assigned to
             self.tensors: list[tuple[Tensor, str]] = []
             self.seen: dict[int, Any] = {}  # by id, kept alive
             self.iterator = ""  # the path of one that the code could draw from
@@ -66,7 +70,7 @@ class Watch:
                     self._function(root)
                 else:
                     self._visit(root, "")
-        self.looks, self.seens, self.settings = *_columns(self.slots), settings[0]
+        self.looks, self.seens, self.assignments = *_columns(self.slots), assignments[0]
         nodes = [t.node for t, _ in self.tensors if t.node is not None and t.node.leaf]
         self.grads = [(node, node.grad) for node in nodes]
         self.luck = _luck()
@@ -76,10 +80,10 @@ class Watch:
         identical = all(map(operator.is_, map(operator.call, self.looks), self.seens))
         if not identical and any(map(_differs, self.slots)):
             return False
-        if settings[0] != self.settings:
+        if assignments[0] != self.assignments:
             if any(map(_differs, self.counted)):
                 return False
-            self.settings = settings[0]
+            self.assignments = assignments[0]
         if grads:
             for node, grad in self.grads:
                 if node.grad is not grad:
@@ -115,10 +119,12 @@ class Watch:
         if isinstance(value, PLAIN) or id(value) in self.seen:
             return
         self.seen[id(value)] = value
+        if len(self.seen) > MOST:
+            raise Overgrown(f"it reaches more than {MOST} objects, the last one being {path}")
         if isinstance(value, Tensor):
             self.tensors.append((value, path))
             self._slot(functools.partial(getattr, value, "data"), f"the memory of {path}")
-            self._slot(functools.partial(getattr, value, "node"), f"{path}.requires_grad", True)
+            self._slot(functools.partial(getattr, value, "node"), f"{path}.requires_grad")
             if value.node is not None:
                 self._hooks(value.node, f"the hooks of {path}")
         elif isinstance(value, np.ndarray):
@@ -129,7 +135,7 @@ class Watch:
         elif isinstance(value, list | tuple | set | frozenset | deque):
             self._several(value, path)
         elif isinstance(value, FunctionType):
-            if _root(value) not in OTHERS:
+            if not _foreign(_root(value)):
                 self._function(value)
         elif isinstance(value, MethodType):
             self._visit(value.__self__, path)
@@ -162,9 +168,9 @@ class Watch:
             self._visit(self._slot(functools.partial(held.get, key, MISSING), name, True), name)
 
     def _hooks(self, node: Any, path: str) -> None:
-        hooks = self._slot(functools.partial(getattr, node, "hooks"), path, True)
+        hooks = self._slot(functools.partial(getattr, node, "hooks"), path)
         if hooks:
-            self._slot(functools.partial(tuple, hooks), path, True)
+            self._slot(functools.partial(tuple, hooks), path)
             for hook in hooks.values():
                 self._function(hook)
 
@@ -205,21 +211,20 @@ class Watch:
         """An object of the user's, a class or a module: what the code mentions of it."""
         if isinstance(value, Iterator):
             self.iterator = self.iterator or path
-        elif hasattr(value, "bit_generator"):
+        elif isinstance(value, np.random.Generator):
             state = functools.partial(getattr, value.bit_generator, "state")
             self._slot(lambda: repr(state()), f"the state of {path}")
-        wrapped = getattr(value, "__wrapped__", None)
-        if wrapped is not None:  # a captured step within this one
-            self._visit(wrapped, path)
+        if "__wrapped__" in _held(value):  # a captured step within this one
+            self._visit(_held(value)["__wrapped__"], path)
         owner = value.__name__ if isinstance(value, ModuleType) else _root(value)
         extends = isinstance(value, Module | Optimizer)  # ours, or a user's own
-        foreign = owner.split(".")[0] in OTHERS or (_ours(value) and not extends)
+        foreign = _foreign(owner.split(".")[0]) or (_ours(value) and not extends)
         if foreign and not isinstance(value, HOLDERS):
             return
         self._methods(value)
         for name in sorted(self.attributes & _names(value)):
             found, place = _static(value, name), f"{path}.{name}"
-            stored = name in getattr(value, "__dict__", ())
+            stored = name in _held(value)
             if stored or isinstance(found, MemberDescriptorType) or not hasattr(found, "__get__"):
                 look = functools.partial(getattr, value, name, MISSING)
                 self._visit(self._slot(look, place), place)
@@ -284,6 +289,18 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant)
 
 
+@functools.cache
+def _foreign(package: str) -> bool:
+    """Whether code is minidl's, Python's or of an installed package: it is not walked through."""
+    if package == "__main__":
+        return False
+    if package == "minidl" or package in sys.stdlib_module_names:
+        return True
+    module = sys.modules.get(package)
+    file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
+    return str(file).startswith(INSTALLED)
+
+
 def _root(value: Any) -> str:
     module = getattr(value, "__module__", None) or getattr(type(value), "__module__", "")
     return str(module).split(".")[0]
@@ -294,8 +311,16 @@ def _ours(value: Any) -> bool:
     return any(c.__module__.startswith("minidl.") for c in type(value).__mro__)
 
 
+def _held(value: Any) -> Any:
+    """The attributes of an object itself, without running code of its own."""
+    try:
+        return object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+
+
 def _names(value: Any) -> set[str]:
-    held = set(getattr(value, "__dict__", ()))
+    held = set(_held(value))
     if isinstance(value, ModuleType | type):
         return held
     for c in type(value).__mro__[:-1]:
@@ -305,7 +330,7 @@ def _names(value: Any) -> set[str]:
 
 def _static(value: Any, name: str) -> Any:
     """An attribute as it is stored, without running a property."""
-    if name in getattr(value, "__dict__", ()):
-        return value.__dict__[name]
+    if name in _held(value):
+        return _held(value)[name]
     owner = value if isinstance(value, type) else type(value)
     return next((vars(c)[name] for c in owner.__mro__ if name in vars(c)), None)

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ..autograd import no_grad, settings
+from ..autograd import no_grad
 from ..backend import Array, Device, device
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from .summary import Summary
+
+
+assignments = [0]  # to attributes of any module so far: who watches them looks here first
 
 
 class Parameter(Tensor):
@@ -95,7 +98,7 @@ class Module:
                     f"{owner}.{name}: parameters() does not look into a {type(value).__name__}; "
                     "put layers into nn.Sequential, and each Parameter into an attribute"
                 )
-        settings[0] += 1
+        assignments[0] += 1
         object.__setattr__(self, name, value)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
