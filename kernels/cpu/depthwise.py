@@ -12,7 +12,17 @@ from .. import reference
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
 from ._numba import jit, loop
-from .memory import ZERO, canonical, rare, settle, space, target
+from .memory import (
+    ZERO,
+    as_one,
+    batch_inside,
+    canonical,
+    rare,
+    settle,
+    space,
+    target,
+    target_as_one,
+)
 from .vector import LANES, at_least, load, plus, plus_product, splat, store
 
 _NEAR = 256  # pixels whose LANES channels of x and dy stay in a first-level cache
@@ -36,6 +46,12 @@ def depthwise_conv2d(
     """
     if rare(x, w, y):
         return reference.depthwise_conv2d(x, w, b, y, stride, pad, dilation, relu)
+    if w.shape[3] == 1 and batch_inside(x):
+        one, value, out = target_as_one(y, True)
+        all_w, all_b = _for_each(w, len(x)), None if b is None else np.tile(b, len(x))
+        depthwise_conv2d(as_one(x, True), all_w, all_b, one, stride, pad, dilation, relu)
+        settle(value, out)
+        return y
     wide = _whole(x, w.shape[3], 1)
     filters = _whole(w.reshape(*w.shape[:2], -1), 1, 2)
     start, fits = _bias(b, filters), filters.shape[2] == y.shape[3]
@@ -53,6 +69,12 @@ def depthwise_conv2d_grad_x(
     """dx = every dy put back where its window read, times the cell of the filter it met there."""
     if rare(dx, w, dy):
         return reference.depthwise_conv2d_grad_x(dy, w, dx, stride, pad, dilation, add)
+    if w.shape[3] == 1 and batch_inside(dx):
+        one, value, out = target_as_one(dx, True, add)
+        all_w, slopes = _for_each(w, len(dx)), as_one(dy, True)
+        depthwise_conv2d_grad_x(slopes, all_w, one, stride, pad, dilation, False)
+        settle(value, out, add)
+        return dx
     wide, filters = _whole(dy, 1, 1), _whole(w.reshape(*w.shape[:2], -1), 1, 2)
     fits = filters.shape[2] == dx.shape[3]
     out = target(dx, add) if fits else space(4, (*dx.shape[:3], filters.shape[2]))
@@ -70,6 +92,12 @@ def depthwise_conv2d_grad_w(
     """dw[r, s, c, m] = sum over n, i, j of x[n, i sh + r dh, j sw + s dw, c] dy[n, i, j, c, m]."""
     if rare(x, dw, dy):
         return reference.depthwise_conv2d_grad_w(dy, x, dw, stride, pad, dilation, add)
+    if dw.shape[3] == 1 and batch_inside(x):
+        each = space(5, (*dw.shape[:2], len(x) * x.shape[3], 1))
+        slopes = as_one(dy, True)
+        depthwise_conv2d_grad_w(slopes, as_one(x, True), each, stride, pad, dilation, False)
+        each = each.reshape(*dw.shape[:2], len(x), *dw.shape[2:])
+        return settle(each.sum(axis=2, dtype=np.float64).astype(np.float32), dw, add)
     slopes, wide = _whole(dy, 1, 1), _whole(x, dw.shape[3], 2)
     rows = dy.shape[0] * dy.shape[1]
     parts = space(3, (min(_TASKS, rows), *dw.shape[:2], wide.shape[3]))
@@ -77,6 +105,11 @@ def depthwise_conv2d_grad_w(
     _sum(len(parts), 4 * dy.size, slopes, wide, parts, *stride, *begin, *dilation)
     total = parts.sum(axis=0, dtype=np.float64)[..., : dy.shape[3]].reshape(dw.shape)
     return settle(total.astype(np.float32), dw, add)
+
+
+def _for_each(w: Array, images: int) -> Array:
+    """The filters of images that are taken as one: see `as_one`."""
+    return np.tile(w, (1, 1, images, 1))
 
 
 def _whole(x: Array, multiplier: int, nth: int) -> Array:
