@@ -36,6 +36,11 @@ def run_tile(code, given):
               given[8], given[9], given[10], given[11], given[12], given[13])  # fmt: skip
 
 
+@jit
+def run_transposer(code, source, to):
+    simd.call(code, source.ctypes.data, 4 * source.shape[1], to.ctypes.data, 4 * to.shape[1])
+
+
 def fill(target, rows, vectors, columns, transposed=False, depth=5, bias=None, flags=0, out=None):
     """Run one tile on two pairs of matrices; returns what it wrote and what it should have."""
     wide = vectors * target.width
@@ -84,6 +89,14 @@ def test_what_the_flags_of_a_tile_say(target):
     assert np.isnan(nan).all()
     empty, _ = fill(target, 3, 2, 2 * target.width, bias=bias, depth=0)
     np.testing.assert_array_equal(empty, np.broadcast_to(bias, empty.shape))
+
+
+@pytest.mark.parametrize("target", HERE, ids=lambda t: t.name)
+def test_squares_are_transposed(target):
+    source, to = draw(target.width, 37), np.zeros((target.width, 41), np.float32)
+    run_transposer(simd.transposer(target), source, to)
+    np.testing.assert_array_equal(to[:, : target.width], source[:, : target.width].T)
+    assert not to[:, target.width :].any()
 
 
 @pytest.mark.parametrize(
@@ -215,7 +228,7 @@ def test_linear_layers(target, shape):
         for form in (np.array, np.asfortranarray, odd):
             given = [a if a is None else form(a) for a in inputs]
             mine = form(np.full(out, np.nan, np.float32))
-            getattr(cpu, name)(*given, mine, last)
+            assert getattr(cpu, name)(*given, mine, last) is mine
             np.testing.assert_allclose(mine, exact, atol=4e-6 * np.abs(exact).max())
 
 

@@ -18,8 +18,8 @@ from ..roles import Array
 from . import simd
 from ._numba import jit, loop
 from ._threads import share, threads
-from .memory import space
-from .simd import Target, call, tile
+from .memory import ZERO, space
+from .simd import Target, call, tile, transposer
 
 CONTINUE = simd.CONTINUE  # a number to compiled code
 _HELP = 1 << 21  # multiplications worth another thread: about 25 us
@@ -94,8 +94,11 @@ def pack(plan: Plan, w: Array, transposed: bool) -> Array:
     size = last[4] // 4 + plan.taps * plan.depth * (last[2] + 1) * width
     out = space(5, (int(size),))
     work = w.size if len(plan.blocks) > 1 else 0
-    packer = _pack_transposed if transposed else _pack
-    packer(len(plan.blocks), work, w, out, plan.blocks, width, plan.depth)
+    given = w, out, plan.blocks, width, plan.depth
+    if transposed:
+        _pack_transposed(len(plan.blocks), work, *given, transposer(plan.target))
+    else:
+        _pack(len(plan.blocks), work, *given)
     return out
 
 
@@ -116,8 +119,9 @@ def _pack(start, stop, w, out, blocks, width, depth):
 
 
 @loop
-def _pack_transposed(start, stop, w, out, blocks, width, depth):
+def _pack_transposed(start, stop, w, out, blocks, width, depth, code):
     taps, rows, _ = w.shape
+    squares = depth - depth % width
     for block in range(start, stop):
         first, some, wide = (
             blocks[block, 0] % rows,
@@ -126,16 +130,15 @@ def _pack_transposed(start, stop, w, out, blocks, width, depth):
         )
         skip, begin = blocks[block, 3] // 4, blocks[block, 4] // 4
         for t in range(taps):
-            for k0 in range(0, depth, 16):  # lines of the cache that stay there for all j
-                end = min(depth, k0 + 16)
-                for j in range(wide):
-                    if j < some:
-                        row = w[t, first + j, skip + k0 : skip + end]
-                        for k in range(end - k0):
-                            out[begin + (k0 + k) * wide + j] = row[k]
-                    else:
-                        for k in range(k0, end):
-                            out[begin + k * wide + j] = 0
+            for j in range(0, wide, width):
+                done = squares if j + width <= some else 0
+                for k in range(0, done, width):
+                    source, to = w[t, first + j, skip + k :], out[begin + k * wide + j :]
+                    call(code, source.ctypes.data, 4 * w.shape[2], to.ctypes.data, 4 * wide)
+                for i in range(j, j + width):
+                    for k in range(done, depth):
+                        value = w[t, first + i, skip + k] if i < some else ZERO
+                        out[begin + k * wide + i] = value
             begin += depth * wide
 
 

@@ -1,6 +1,7 @@
 """Matrix products, on register tiles where they fit, else by BLAS with its rows shared by threads.
 
-BLAS is ahead where there are few rows, or sums so long that they must be cut to stay in the cache.
+BLAS is ahead where there are few rows, sums so long that they must be cut to stay in the cache, or
+a large result of short sums, and it reads matrices that lie transposed without a copy.
 """
 
 import functools
@@ -30,27 +31,25 @@ _PART = 1 << 22  # multiplications worth a helper: about 50 us
 
 def matmul(a: Array, b: Array, y: Out) -> Array:
     """y (M, N) = a (M, K) b (K, N)."""
-    return _product(a, b, y)
+    return linear(a, b, None, y, False)
 
 
 def matmul_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
     """da (M, K) = dy (M, N) b' (N, K)."""
-    return _filled(dy, b.T, da, add)
+    return linear_grad_x(dy, b, da, add)
 
 
 def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     """db (K, N) = a' (K, M) dy (M, N)."""
-    return _filled(a.T, dy, db, add)
+    return linear_grad_w(dy, a, db, add)
 
 
 @quiet
 def linear(x: Array, w: Array, b: Array | None, y: Out, relu: bool) -> Array:
     """y (R, O) = x (R, I) w (I, O) + b (O,), or 0 where relu and that is below; NaN stays NaN."""
     if _fits(*x.shape, w.shape[1], x, w, y):
-        out = target(y)
-        bias = None if b is None else canonical(b)
-        _tiles(x, w, bias, out, simd.RELU * relu, False)
-        return settle(out, y)
+        _tiles(x, w, None if b is None else canonical(b), y, simd.RELU * relu, False)
+        return y
     _product(x, w, y)
     if b is not None:
         np.add(y, b, out=y)
@@ -60,31 +59,31 @@ def linear(x: Array, w: Array, b: Array | None, y: Out, relu: bool) -> Array:
 def linear_grad_x(dy: Array, w: Array, dx: Out, add: bool) -> Array:
     """dx (R, I) = dy (R, O) w' (O, I)."""
     if _fits(*dy.shape, len(w), dy, w, dx):
-        out = target(dx)
-        _tiles(dy, w, None, out, simd.ADD * (add and out is dx), True)
-        return settle(out, dx, add)
-    return matmul_grad_a(dy, w, dx, add)
+        _tiles(dy, w, None, dx, simd.ADD * add, True)
+        return dx
+    return _filled(dy, w.T, dx, add)
 
 
 def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
     """dw (I, O) = x' (I, R) dy (R, O)."""
-    if _fits(x.shape[1], len(x), dw.shape[1], dy, x, dw):
+    if dw.nbytes <= _RESULT and _fits(x.shape[1], len(x), dw.shape[1], dy, x, dw):
         out = target(dw, add)
-        x, dy = canonical(x), canonical(dy)
         sums = _sums(simd.chosen, *x.shape, dy.shape[1])
         multiply_transposed(sums, x, dy[None, None], out[None])
         return settle(out, dw, add)
-    return matmul_grad_b(dy, x, dw, add)
+    return _filled(x.T, dy, dw, add)
 
 
 # Where BLAS is not ahead: `python -m benchmarks.kernels_cpu`.
 _ROWS, _DEPTH = 32, 4096  # rows from which packing pays, and terms of a sum
+_RESULT = 4 << 20  # bytes of a gradient of weights
 _PLAIN = 128  # columns up to which the rows of w lie close enough to be read as they are
 
 
 def _fits(rows: int, inner: int, columns: int, *arrays: Array) -> bool:
-    small = rows * inner * columns <= _SINGLE or rows < _ROWS or inner > _DEPTH
-    return simd.chosen is not None and not small and not rare(*arrays)
+    some = rows * inner * columns > _SINGLE and rows >= _ROWS and inner <= _DEPTH
+    plain = all(x.flags.carray for x in arrays)
+    return simd.chosen is not None and some and plain and not rare(*arrays)
 
 
 def _tiles(
@@ -92,7 +91,7 @@ def _tiles(
 ) -> None:
     """out = bias + x w, or x w' if transposed."""
     plan = _plan(simd.chosen, *x.shape, out.shape[1], transposed)
-    multiply(plan, canonical(x), pack(plan, canonical(w)[None], transposed), bias, out, flags)
+    multiply(plan, x, pack(plan, w[None], transposed), bias, out, flags)
 
 
 @functools.lru_cache(512)

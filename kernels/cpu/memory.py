@@ -100,7 +100,8 @@ def space(nth: int, shape: tuple[int, ...], dtype=np.float32) -> Array:
     size = math.prod(shape)
     rounded = 16 + (1 << max(10, (size - 1).bit_length()))
     found = scratch((1,) * nth + (rounded,), dtype).reshape(-1)
-    first = -found.ctypes.data // found.itemsize % 16  # of a line of the cache, or near
+    begin = found.__array_interface__["data"][0]
+    first = -begin // found.itemsize % 16  # of a line of the cache, or near
     return found[first : first + size].reshape(shape)
 
 

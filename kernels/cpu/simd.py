@@ -32,7 +32,7 @@ matrix products are BLAS's, and convolutions those of `window.py`.
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +82,6 @@ def choose(name: str = "") -> Target | None:
 
 CONTINUE, ADD, RELU = 1, 2, 4  # flags of a tile: see `tile`
 _WORD, _FLOAT, _BIT = ir.IntType(64), ir.FloatType(), ir.IntType(1)
-_ARGUMENTS = ir.ArrayType(_WORD, 14)
 _SIGNATURE = types.void(types.int64)
 
 
@@ -101,63 +100,90 @@ def tile(target: Target, rows: int, vectors: int, transposed: bool = False) -> i
     flags: CONTINUE begins with what is in out, in the place of bias; ADD adds what is there to the
     finished sum; RELU sets to 0 what is below.
     """
-    code = _compiled(target, rows, vectors, transposed).overloads[_SIGNATURE.args]
-    return code.library.get_pointer_to_function(code.fndesc.llvm_cfunc_wrapper_name)
+    return _address(_compiled(*_tile(target, rows, vectors, transposed)))
+
+
+@functools.cache
+def transposer(target: Target) -> int:
+    """Address of compiled code that copies width x width numbers, rows as columns.
+
+    `call` takes the address, then from, from_row, to, to_row: in bytes.
+    """
+
+    def write(builder: Any, source: Any, source_row: Any, to: Any, to_row: Any) -> None:
+        _Writer(builder, target.width).transpose(source, source_row, to, to_row)
+
+    return _address(_compiled(f"transpose_{target.name}", 4, write))
 
 
 def assembly(
     rows: int, vectors: int, target: Target | None = None, transposed: bool = False
 ) -> str:
     """The innermost loop of a tile, in the assembly language of this CPU."""
-    kernel = _compiled(target or choose() or TARGETS["avx2"], rows, vectors, transposed, fresh=True)
+    target = target or choose() or TARGETS["avx2"]
+    kernel = _compiled(*_tile(target, rows, vectors, transposed), fresh=True)
     blocks = re.split(r"^(?=\.L)", kernel.inspect_asm(_SIGNATURE.args), flags=re.MULTILINE)
     loop = max(blocks, key=lambda block: block.count("vfmadd"))
     return loop[: loop.index("\n", loop.index("\tj")) + 1]  # to the jump back
 
 
-def _compiled(
-    target: Target, rows: int, vectors: int, transposed: bool, fresh: bool = False
-) -> Any:
-    """fresh: not from the disk, where there is machine code alone."""
+def _tile(target: Target, rows: int, vectors: int, transposed: bool) -> tuple[str, int, Callable]:
+    """A tile's name, how many arguments it has, and who writes it."""
+
+    def write(builder: Any, *words: Any) -> None:
+        _Writer(builder, target.width).tile(rows, vectors, transposed, *words)
+
+    return f"tile_{rows}x{vectors}_{target.name}" + "_transposed" * transposed, 14, write
+
+
+def _compiled(name: str, count: int, write: Callable[..., None], fresh: bool = False) -> Any:
+    """A function of the address of `count` words, with what `write` writes of them.
+
+    fresh: not from the disk, where there is machine code alone.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = builder.inttoptr(arguments[0], _ARGUMENTS.as_pointer())
-        given = builder.load(place)
-        words = (builder.extract_value(given, i) for i in range(_ARGUMENTS.count))
-        _Writer(builder, target.width, rows, vectors, transposed).write(*words)
+        kind = ir.ArrayType(_WORD, count)
+        given = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()))
+        write(builder, *(builder.extract_value(given, i) for i in range(count)))
         return context.get_dummy_value()
 
     @intrinsic
-    def body(typing, arguments):
+    def body(typing, words):
         return _SIGNATURE, generate
 
-    def function(arguments):
-        body(arguments)
+    def function(words):
+        body(words)
 
-    function.__qualname__ = f"tile_{rows}x{vectors}_{target.name}" + "_transposed" * transposed
-    kernel = jit(function, key=None if fresh else function.__qualname__)
+    function.__qualname__ = name
+    kernel = jit(function, key=None if fresh else name)
     kernel.compile(_SIGNATURE)
     return kernel
 
 
+def _address(kernel: Any) -> int:
+    code = kernel.overloads[_SIGNATURE.args]
+    return code.library.get_pointer_to_function(code.fndesc.llvm_cfunc_wrapper_name)
+
+
 class _Writer:
-    """Writes the IR of one tile."""
+    """Writes the IR of a tile."""
 
-    def __init__(self, builder: Any, width: int, rows: int, vectors: int, transposed: bool):
-        self.builder, self.width, self.transposed = builder, width, transposed
+    def __init__(self, builder: Any, width: int):
+        self.builder, self.width = builder, width
         self.vector, self.lanes = ir.VectorType(_FLOAT, width), ir.VectorType(_BIT, width)
-        self.cells = [(m, v) for m in range(rows) for v in range(vectors)]
-        self.rows, self.vectors = range(rows), range(vectors)
-        with builder.goto_entry_block():  # LLVM turns these variables into registers
-            self.sums = {cell: builder.alloca(self.vector) for cell in self.cells}
 
-    def write(
-        self, a, a_taps, b, b_taps, taps, depth, a_row, a_step, b_step, out, out_row, bias, columns,
-        flags,
+    def tile(
+        self, rows, vectors, transposed, a, a_taps, b, b_taps, taps, depth, a_row, a_step, b_step,
+        out, out_row, bias, columns, flags,
     ):  # fmt: skip
         """All of a tile: the first values of the sums, the loops, and what becomes of the sums."""
+        self.rows, self.vectors = range(rows), range(vectors)
+        self.cells = [(m, v) for m in self.rows for v in self.vectors]
+        with self.builder.goto_entry_block():  # LLVM turns these variables into registers
+            self.sums = {cell: self.builder.alloca(self.vector) for cell in self.cells}
         build, four = self.builder, ir.Constant(_WORD, 4)
-        a_row, a_step = (four, a_step) if self.transposed else (a_row, four)
+        a_row, a_step = (four, a_step) if transposed else (a_row, four)
         masks = [self.mask(columns, v) for v in self.vectors]
         places = {
             (m, v): self.at(out, self.times(out_row, m), v * 4 * self.width) for m, v in self.cells
@@ -215,6 +241,22 @@ class _Writer:
             total = build.load(self.sums[m, v])
             align = ir.Constant(ir.IntType(32), 4)
             build.call(store, [total, self.pointer(places[m, v], self.vector), align, masks[v]])
+
+    def transpose(self, source: Any, source_row: Any, to: Any, to_row: Any) -> None:
+        """A square: numbers (i, l + d) and (i + d, l) change places, for d = 1, 2, 4 ..."""
+        build, width, word = self.builder, self.width, ir.IntType(32)
+        places = [self.at(source, self.times(source_row, i)) for i in range(width)]
+        rows = [self.load(self.vector, place) for place in places]
+        for d in (1 << n for n in range(width.bit_length() - 1)):
+            upper = [n - d + width if n & d else n for n in range(width)]
+            lower = [n + width if n & d else n + d for n in range(width)]
+            masks = [ir.Constant(ir.VectorType(word, width), m) for m in (upper, lower)]
+            for i in (i for i in range(width) if not i & d):
+                pair = rows[i], rows[i + d]
+                rows[i], rows[i + d] = (build.shuffle_vector(*pair, mask) for mask in masks)
+        for i, row in enumerate(rows):
+            place = self.pointer(self.at(to, self.times(to_row, i)), self.vector)
+            build.store(row, place).align = 4
 
     # What the lines above are made of.
 
@@ -287,25 +329,20 @@ class _Writer:
 
 
 @intrinsic
-def call(
-    typing, code, a, a_taps, b, b_taps, taps, depth, a_row, a_step, b_step, out, out_row, bias,
-    columns, flags,
-):  # fmt: skip
-    """Run a tile, in compiled code. The arguments are those of `tile`."""
+def call(typing, code, *words):
+    """Run a tile or a transposer, in compiled code: its address, then its arguments."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, given = arguments
         with builder.goto_entry_block():
-            place = builder.alloca(_ARGUMENTS)
-        given = ir.Constant(_ARGUMENTS, ir.Undefined)
-        for i, word in enumerate(arguments[1:]):
-            given = builder.insert_value(given, word, i)
+            place = builder.alloca(given.type)
         builder.store(given, place)
         kind = ir.FunctionType(ir.VoidType(), [_WORD])
-        tile_code = builder.inttoptr(arguments[0], kind.as_pointer())
-        builder.call(tile_code, [builder.ptrtoint(place, _WORD)])
+        function = builder.inttoptr(address, kind.as_pointer())
+        builder.call(function, [builder.ptrtoint(place, _WORD)])
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * (1 + _ARGUMENTS.count)), generate
+    return types.void(types.int64, types.StarArgTuple(words)), generate
 
 
 chosen = choose(os.environ.get("MINIDL_SIMD", ""))
