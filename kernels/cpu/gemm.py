@@ -212,7 +212,7 @@ def _multiply(start, stop, first, last, strips, vertical, horizontal, pieces, bl
 
 _TASKS = 16  # of a gradient of weights: from the shape alone, as the order of its sums is
 _TERMS = 256  # of a sum before a tile's sums go back to memory; their part of b stays in the cache
-_PARTIAL = 8 << 20  # bytes of partial sums
+_PARTIAL = 2 << 20  # bytes of partial sums
 
 
 class Sums(NamedTuple):
@@ -245,7 +245,7 @@ def plan_sums(
     units = math.prod(-(-n // chunk) for n, chunk in zip(places, chunks, strict=True))
     size = len(cells) * rows * columns * groups
     work = math.prod(places) * size
-    parts = max(1, min(-(-_TASKS // len(blocks)), units, _PARTIAL // (4 * size), work // _HELP))
+    parts = max(1, min(_TASKS, units, _PARTIAL // (4 * size), work // _HELP))
     pieces = row_pieces(target, rows, blocks, True)
     return Sums(target, cells, pieces, blocks, steps, chunks, parts, work)
 
@@ -260,56 +260,71 @@ def multiply_transposed(sums: Sums, a: Array, b: Array, out: Array) -> None:
     totals = out[None] if parts == 1 else space(6, (parts, *out.shape))
     numbers = np.array([address(a), *sums.steps, *sums.chunks, sums.target.width, parts])
     given = sums.cells, sums.pieces, sums.blocks, b, totals, numbers
-    _run(
-        [(part, block) for part in range(parts) for block in range(blocks)],
-        sums.work,
-        lambda task: _multiply_transposed(*task, *given),
-    )
+    groups = min(blocks, -(-_TASKS // parts))
+    tasks = [
+        (part, g * blocks // groups, (g + 1) * blocks // groups)
+        for part in range(parts)
+        for g in range(groups)
+    ]
+    _run(tasks, sums.work, lambda task: _multiply_transposed(*task, *given))
     if parts > 1:
         np.add.reduce(totals, axis=0, out=out)
 
 
 @jit
-def _multiply_transposed(part, block, cells, pieces, blocks, b, totals, numbers):
-    a, ap, aq, ar, cp, cq, cr, width, parts = numbers
-    column, columns, kind, skip, _ = blocks[block]
-    total, row_bytes, b_row = totals[part], 4 * totals.shape[3], 4 * (kind + 1) * width
-    begun = np.zeros(len(total), np.int64)  # whether a cell's sums are there to go on with
-    a_taps, b_taps = np.empty(cp * cq, np.int64), np.empty(cp * cq, np.int64)
-    plain = 4 * b.shape[3] == b_row  # then there is nothing to pack
-    packed = np.empty(16 if plain else cp * cq * cr * b_row // 4 + 16, np.float32)
+def _multiply_transposed(part, first, last, cells, pieces, blocks, b, totals, numbers):
+    cp, cq, cr, width, parts = numbers[4:]
+    total, begun = totals[part], np.zeros((last, len(cells)), np.int64)
+    taps = np.empty((2, cp * cq), np.int64)
+    packed = np.empty(cp * cq * cr * 2 * width + 16, np.float32)
     packed = packed[-packed.ctypes.data // 4 % 16 :]  # from a line of the cache on
     nq, nr = -(-b.shape[1] // cq), -(-b.shape[2] // cr)
     units = -(-b.shape[0] // cp) * nq * nr
     for unit in range(part * units // parts, (part + 1) * units // parts):
-        p0, q0, r0 = unit // (nq * nr) * cp, unit // nr % nq * cq, unit % nr * cr
-        own = b[p0 : p0 + cp, q0 : q0 + cq, r0 : r0 + cr, column : column + columns]
-        p_end, q_end, r_end = p0 + own.shape[0], q0 + own.shape[1], r0 + own.shape[2]
-        begin, b_q, b_p = own.ctypes.data, b.shape[2] * b_row, b.shape[1] * b.shape[2] * b_row
-        if not plain:
-            _pack_rows(own, packed, b_row // 4)
-            begin, b_q = packed.ctypes.data, own.shape[2] * b_row
-            b_p = own.shape[1] * b_q
+        begin = unit // (nq * nr) * cp, unit // nr % nq * cq, unit % nr * cr
+        for n in range(first, last):  # which read the same part of a
+            _add_unit(begin, blocks[n], cells, pieces, b, packed, taps, total, numbers, begun[n])
+    for n in range(first, last):
+        column, columns = blocks[n, 0], blocks[n, 1]
         for t in range(len(cells)):
-            p, p1, q, q1, r, r1, move = cells[t]
-            p, q, r = max(p, p0), max(q, q0), max(r, r0)
-            p1, q1, depth = min(p1, p_end), min(q1, q_end), min(r1, r_end) - r
-            taps = _pairs(a_taps, p, p1, ap, q, q1, aq)
-            _pairs(b_taps, p - p0, p1 - p0, b_p, q - q0, q1 - q0, b_q)
-            if depth <= 0 or not taps:
-                continue
-            from_a, place = a + move + r * ar + skip, total[t].ctypes.data + 4 * column
-            for n in range(len(pieces)):
-                row = pieces[n, 0]
-                call(
-                    pieces[n, 1 + kind], from_a + 4 * row, a_taps.ctypes.data,
-                    begin + (r - r0) * b_row, b_taps.ctypes.data, taps, depth, 4, ar, b_row,
-                    place + row * row_bytes, row_bytes, 0, columns, begun[t],
-                )  # fmt: skip
-            begun[t] = CONTINUE
-    for t in range(len(total)):
-        if not begun[t]:
-            total[t, :, column : column + columns] = 0
+            if not begun[n, t]:
+                total[t, :, column : column + columns] = 0
+
+
+@jit
+def _add_unit(begin, block, cells, pieces, b, packed, taps, total, numbers, begun):
+    """total += a' b over one chunk of places, in one block of columns.
+
+    begun: for each cell, whether its sums are there to go on with.
+    """
+    (p0, q0, r0), (column, columns, kind, skip, _) = begin, block
+    a, ap, aq, ar, cp, cq, cr, width, _ = numbers
+    own = b[p0 : p0 + cp, q0 : q0 + cq, r0 : r0 + cr, column : column + columns]
+    p_end, q_end, r_end = p0 + own.shape[0], q0 + own.shape[1], r0 + own.shape[2]
+    b_row, row_bytes = 4 * (kind + 1) * width, 4 * total.shape[2]
+    if 4 * b.shape[3] == b_row:  # there is nothing to pack
+        from_b, by_q, by_p = own.ctypes.data, b.shape[2] * b_row, b.shape[1] * b.shape[2] * b_row
+    else:
+        _pack_rows(own, packed, b_row // 4)
+        from_b, by_q = packed.ctypes.data, own.shape[2] * b_row
+        by_p = own.shape[1] * by_q
+    for t in range(len(cells)):
+        p, p1, q, q1, r, r1, move = cells[t]
+        p, q, r = max(p, p0), max(q, q0), max(r, r0)
+        p1, q1, depth = min(p1, p_end), min(q1, q_end), min(r1, r_end) - r
+        count = _pairs(taps[0], p, p1, ap, q, q1, aq)
+        _pairs(taps[1], p - p0, p1 - p0, by_p, q - q0, q1 - q0, by_q)
+        if depth <= 0 or not count:
+            continue
+        from_a, place = a + move + r * ar + skip, total[t].ctypes.data + 4 * column
+        for n in range(len(pieces)):
+            row = pieces[n, 0]
+            call(
+                pieces[n, 1 + kind], from_a + 4 * row, taps[0].ctypes.data,
+                from_b + (r - r0) * b_row, taps[1].ctypes.data, count, depth, 4, ar, b_row,
+                place + row * row_bytes, row_bytes, 0, columns, begun[t],
+            )  # fmt: skip
+        begun[t] = CONTINUE
 
 
 @jit

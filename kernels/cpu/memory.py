@@ -11,14 +11,10 @@ from ..roles import Array
 from . import simd
 
 ZERO = np.float32(0)  # a plain 0 beside float32 would make Numba compute in float64
-
-
 IMAGES = 8  # in a batch, and channels of each, from which `empty_image` puts the batch inside
 OUTWARD = 1, 2, 0, 3  # the axes of a batch of images from outermost in memory to innermost
-
-
 # Bytes of a line of the cache, which a vector should not lie across, and of arrays for which that
-# matters: convolutions are 4 to 8 % faster (stores).
+# matters: convolutions, which store whole vectors, are 4 to 8 % faster.
 _LINE, _ALIGNED = 64, 1 << 14
 
 
