@@ -103,6 +103,17 @@ def tile(target: Target, rows: int, vectors: int, transposed: bool = False) -> i
     return _address(_compiled(*_tile(target, rows, vectors, transposed)))
 
 
+def heights() -> list[tuple[Target, int, int, bool]]:
+    """What `tile` can be asked for with the chosen vectors."""
+    vectors = [] if chosen is None else enumerate(chosen.rows, 1)
+    return [
+        (chosen, rows, n, transposed)
+        for n, most in vectors
+        for rows in range(1, most + 1)
+        for transposed in (False, True)
+    ]
+
+
 @functools.cache
 def transposer(target: Target) -> int:
     """Address of compiled code that copies width x width numbers, rows as columns.
