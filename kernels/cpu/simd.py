@@ -105,10 +105,11 @@ def tile(target: Target, rows: int, vectors: int, transposed: bool = False) -> i
 
 def heights() -> list[tuple[Target, int, int, bool]]:
     """What `tile` can be asked for with the chosen vectors."""
-    vectors = [] if chosen is None else enumerate(chosen.rows, 1)
+    if chosen is None:
+        return []
     return [
-        (chosen, rows, n, transposed)
-        for n, most in vectors
+        (chosen, rows, vectors, transposed)
+        for vectors, most in enumerate(chosen.rows, 1)
         for rows in range(1, most + 1)
         for transposed in (False, True)
     ]
