@@ -38,6 +38,7 @@ def kernels_of(*modules: ModuleType) -> dict[str, Callable[..., Any]]:
         for module in modules
         for name, value in vars(module).items()
         if not name.startswith("_")
+        and callable(value)
         and not isinstance(value, type)
         and getattr(value, "__module__", "") == module.__name__
         and {"out", "inout"} & set(roles(value).values())

@@ -1,7 +1,8 @@
 """Compiles the CPU kernels ahead of their first use, in parallel processes.
 
 What a kernel is compiled for follows from dtypes, not from shapes; so examples of the Cases, in
-float32, ask for everything that a network will.
+float32, ask for everything that a network will. But for register tiles, whose height does follow
+from shapes: each is asked for by itself.
 """
 
 import concurrent.futures
@@ -14,6 +15,7 @@ import numpy as np
 
 from . import cpu
 from .cases import CASES, Blank, Call, Draw, Seeded, draw_example
+from .cpu import simd
 from .cpu._numba import folder
 
 MODES = "any", "large"  # past the sizes from which kernels have other ones of their own
@@ -27,22 +29,31 @@ def warm(workers: int | None = None) -> int:
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, spawn) as pool:
         # a name at a time: what takes long is not known beforehand
-        list(pool.map(_run, CASES))
+        list(pool.map(_run, [*CASES, *simd.heights()]))
     return len(_compiled()) - before
 
 
-def _run(name: str) -> None:
+def _run(name: str | tuple) -> None:
+    if isinstance(name, tuple):
+        simd.tile(*name)
+        return
     for mode in MODES:
         for seed in SEEDS:
             for call in draw_example(CASES[name], Draw(Seeded(seed), "float32", mode)).calls:
                 if kernel := getattr(cpu, call.kernel, None):
-                    kernel(*(_array(a, call) for a in call.args.values()))
+                    for inside in (False, True):
+                        kernel(*(_array(a, call, inside) for a in call.args.values()))
 
 
-def _array(value: Any, call: Call) -> Any:
+def _array(value: Any, call: Call, inside: bool) -> Any:
+    """inside: batches of images in the order H, W, N, C."""
     if isinstance(value, Blank):
-        return np.zeros(value.shape, value.dtype or call.dtype)
-    return value.copy() if isinstance(value, np.ndarray) else value
+        value = np.zeros(value.shape, value.dtype or call.dtype)
+    if not isinstance(value, np.ndarray):
+        return value
+    if inside and value.ndim == 4:
+        return value.transpose(1, 2, 0, 3).copy().transpose(2, 0, 1, 3)
+    return value.copy()
 
 
 def _compiled() -> list[Path]:

@@ -194,6 +194,13 @@ def shifted(x: np.ndarray) -> np.ndarray:
     return room
 
 
+def images(x: np.ndarray) -> np.ndarray:
+    """Batches of images in the memory order H, W, N, C."""
+    if x.ndim != 4:
+        return x
+    return np.ascontiguousarray(x.transpose(1, 2, 0, 3)).transpose(2, 0, 1, 3)
+
+
 def gaps(x: np.ndarray) -> np.ndarray:
     """x with holes between its elements, counted backwards."""
     room = np.empty([2 * n for n in x.shape], x.dtype)[(..., *[slice(None, None, -2)] * x.ndim)]
@@ -202,7 +209,7 @@ def gaps(x: np.ndarray) -> np.ndarray:
 
 
 @NUMBERED
-@pytest.mark.parametrize("form", [shifted, gaps])
+@pytest.mark.parametrize("form", [shifted, gaps, images])
 def test_any_memory_layout_gives_the_same(number: int, form: Callable[..., Any]) -> None:
     name, arguments = CASES[number]
     plain, strange = (

@@ -6,5 +6,6 @@ What is not here is served by `reference/`, and so are float64 and rare shapes.
 from ..families import files_of
 from ..roles import kernels_of
 from ._threads import set_threads, threads  # noqa: F401
+from .memory import empty, empty_image, empty_like  # noqa: F401
 
 globals().update(kernels_of(*files_of(__name__)))

@@ -34,16 +34,21 @@ from ._threads import share, threads
 PARALLEL = 1 << 17
 
 
-def jit(function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = ()) -> Any:
+def jit(
+    function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = (), key: str | None = ""
+) -> Any:
     """Compile a function when it is first called, or load what an earlier process compiled.
 
     fast: the freedoms LLVM gets in float arithmetic, of "contract" (fused multiply-add), "reassoc"
-    and "nsz". Never "nnan" or "ninf": NaN and infinity are results.
+    and "nsz". Never "nnan" or "ninf": NaN and infinity are results. key: on disk, in the
+    place of what the function closes over, where that is not the same in every process; None: not
+    on disk.
     """
     if function is None:
-        return functools.partial(jit, fast=fast)
+        return functools.partial(jit, fast=fast, key=key)
     kernel = numba.njit(function, nogil=True, error_model="numpy", fastmath=set(fast))
-    kernel._cache = KernelCache(function)  # where njit(cache=True) puts Numba's own
+    if key is not None:
+        kernel._cache = KernelCache(function, key)  # where njit(cache=True) puts Numba's own
     return kernel
 
 
@@ -78,8 +83,8 @@ class KernelCache(NullCache):
 
     broken = False  # of all: one warning is enough
 
-    def __init__(self, function: Callable[..., Any]):
-        self.function = function
+    def __init__(self, function: Callable[..., Any], key: str = ""):
+        self.function, self.key = function, key
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         """The code for a signature, or None where it has to be compiled."""
@@ -107,7 +112,7 @@ class KernelCache(NullCache):
     def path(self, sig: Any, codegen: Any) -> Path:
         """File of a signature: its name says which function, its hash all that differs within."""
         function = self.function
-        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        cells = self.key or [cell.cell_contents for cell in function.__closure__ or ()]
         key = repr((function.__module__, function.__code__.co_firstlineno, sig))
         key += repr(codegen.magic_tuple())  # CPU and features, as Numba was told to see them
         digest = hashlib.sha256(key.encode() + dumps(cells)).hexdigest()

@@ -12,11 +12,22 @@ from .. import reference
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
 from ._numba import jit, loop
-from .memory import ZERO, canonical, rare, settle, space, target
+from .memory import (
+    OUTWARD,
+    ZERO,
+    batch_inside,
+    canonical,
+    outward,
+    rare,
+    settle,
+    space,
+    target,
+)
 from .vector import LANES, at_least, load, plus, plus_product, splat, store
 
 _NEAR = 256  # pixels whose LANES channels of x and dy stay in a first-level cache
 _TASKS = 32  # partial sums of dw
+_FILTERS = 400_000  # bytes of filters that stay in a second-level cache
 
 
 def depthwise_conv2d(
@@ -36,6 +47,14 @@ def depthwise_conv2d(
     """
     if rare(x, w, y):
         return reference.depthwise_conv2d(x, w, b, y, stride, pad, dilation, relu)
+    if w.shape[3] == 1 and batch_inside(x):
+        lines, inner = _lines(x, w, stride), outward(y, OUTWARD)
+        each, out = len(x) // lines, target(inner)
+        all_w, all_b = np.tile(w, (1, 1, each, 1)), None if b is None else np.tile(b, each)
+        how = stride, *_in_lines(pad, dilation, lines), relu
+        depthwise_conv2d(_one_image(x, lines), all_w, all_b, _flat(out, lines), *how)
+        settle(out, inner)
+        return y
     wide = _whole(x, w.shape[3], 1)
     filters = _whole(w.reshape(*w.shape[:2], -1), 1, 2)
     start, fits = _bias(b, filters), filters.shape[2] == y.shape[3]
@@ -53,6 +72,13 @@ def depthwise_conv2d_grad_x(
     """dx = every dy put back where its window read, times the cell of the filter it met there."""
     if rare(dx, w, dy):
         return reference.depthwise_conv2d_grad_x(dy, w, dx, stride, pad, dilation, add)
+    if w.shape[3] == 1 and batch_inside(dx):
+        lines, inner = _lines(dx, w, stride), outward(dx, OUTWARD)
+        all_w, out = np.tile(w, (1, 1, len(dx) // lines, 1)), target(inner, add)
+        how = stride, *_in_lines(pad, dilation, lines), False
+        depthwise_conv2d_grad_x(_one_image(dy, lines), all_w, _flat(out, lines), *how)
+        settle(out, inner, add)
+        return dx
     wide, filters = _whole(dy, 1, 1), _whole(w.reshape(*w.shape[:2], -1), 1, 2)
     fits = filters.shape[2] == dx.shape[3]
     out = target(dx, add) if fits else space(4, (*dx.shape[:3], filters.shape[2]))
@@ -70,6 +96,8 @@ def depthwise_conv2d_grad_w(
     """dw[r, s, c, m] = sum over n, i, j of x[n, i sh + r dh, j sw + s dw, c] dy[n, i, j, c, m]."""
     if rare(x, dw, dy):
         return reference.depthwise_conv2d_grad_w(dy, x, dw, stride, pad, dilation, add)
+    if dw.shape[3] == 1 and batch_inside(x):
+        return _grad_w_inside(dy, x, dw, stride, pad, dilation, add)
     slopes, wide = _whole(dy, 1, 1), _whole(x, dw.shape[3], 2)
     rows = dy.shape[0] * dy.shape[1]
     parts = space(3, (min(_TASKS, rows), *dw.shape[:2], wide.shape[3]))
@@ -77,6 +105,50 @@ def depthwise_conv2d_grad_w(
     _sum(len(parts), 4 * dy.size, slopes, wide, parts, *stride, *begin, *dilation)
     total = parts.sum(axis=0, dtype=np.float64)[..., : dy.shape[3]].reshape(dw.shape)
     return settle(total.astype(np.float32), dw, add)
+
+
+def _grad_w_inside(
+    dy: Array, x: Array, dw: Array, stride: Pair, pad: Padding, dilation: Pair, add: bool
+) -> Array:
+    """dw, of batches in the memory order H, W, N, C."""
+    (kh, kw, c, _), images = dw.shape, len(x)
+    whole = math.lcm(c, LANES) // c  # images whose channels fill whole vectors
+    if images % whole:
+        plain = np.ascontiguousarray(dy), np.ascontiguousarray(x)
+        return depthwise_conv2d_grad_w(*plain, dw, stride, pad, dilation, add)
+    slopes, wide = (
+        canonical(outward(a, OUTWARD)).reshape(*a.shape[1:3], images // whole, whole * c)
+        for a in (dy, x)
+    )
+    parts = space(3, (min(_TASKS, len(slopes)), kh, kw, whole * c))
+    begin = pad[0][0], pad[1][0]
+    _sum_inside(len(parts), 4 * dy.size, slopes, wide, parts, *stride, *begin, *dilation)
+    total = parts.reshape(-1, kh, kw, whole, c).sum(axis=(0, 3), dtype=np.float64)
+    return settle(total.astype(np.float32).reshape(dw.shape), dw, add)
+
+
+def _lines(x: Array, w: Array, stride: Pair) -> int:
+    """Pixels in a line that a pixel of a batch H, W, N, C becomes where the batch is one image.
+
+    One, of N C channels, is fastest as long as filters for all of them stay in the cache. Else a
+    pixel becomes a line: cells of a window are so many pixels apart, which a stride of 1 allows.
+    """
+    whole = math.lcm(x.shape[3], LANES) // x.shape[3]  # images whose channels fill whole vectors
+    many = w.nbytes * len(x) > _FILTERS and stride[1] == 1 and len(x) % whole == 0
+    return len(x) // whole if many else 1
+
+
+def _in_lines(pad: Padding, dilation: Pair, lines: int) -> tuple[Padding, Pair]:
+    rows, (left, right) = pad
+    return (rows, (left * lines, right * lines)), (dilation[0], dilation[1] * lines)
+
+
+def _one_image(x: Array, lines: int) -> Array:
+    return _flat(canonical(outward(x, OUTWARD)), lines)
+
+
+def _flat(x: Array, lines: int) -> Array:
+    return x.reshape(1, x.shape[0], x.shape[1] * lines, -1)
 
 
 def _whole(x: Array, multiplier: int, nth: int) -> Array:
@@ -170,19 +242,30 @@ def _line(x, w, b, y, lines, taps, columns, pixels, floor):
             if q < inside < q + 4:
                 q = inside - 4  # some of these are done again
         else:
-            skip, stop = 0, across
-            while skip < stop and not 0 <= v + skip * apart < width:
-                skip += 1
-            while skip < stop and not 0 <= v + (stop - 1) * apart < width:
-                stop -= 1
-            real = taps[0] + skip * tap_on, taps[1], tap_on, stop - skip
-            _one(x, w, b, y, lines, real, (v + skip * apart, apart), out, floor)
-            q += 1
+            skip, stop = _inside(v, apart, across, width)
+            real, at = (taps[0] + skip * tap_on, taps[1], tap_on, stop - skip), v + skip * apart
+            if q + 4 <= count and _inside(v + 3 * on, apart, across, width) == (skip, stop):
+                _four(x, w, b, y, lines, real, (at, on, apart), out, pixel_on * c, floor)
+                q += 4
+            else:
+                _one(x, w, b, y, lines, real, (at, apart), out, floor)
+                q += 1
+
+
+@jit
+def _inside(v, apart, across, width):
+    """The first of the cells of a line of a window that is inside of the image, and the end."""
+    skip, stop = 0, across
+    while skip < stop and not 0 <= v + skip * apart < width:
+        skip += 1
+    while skip < stop and not 0 <= v + (stop - 1) * apart < width:
+        stop -= 1
+    return skip, stop
 
 
 @jit
 def _four(x, w, b, y, lines, taps, columns, out, step, floor):
-    """Four pixels of y, `step` numbers apart, with their windows inside x in every line."""
+    """Four pixels of y, `step` numbers apart, whose windows have the same cells inside x."""
     width, c = x.shape[2:]
     (line, down, high), (tap, tap_down, tap_on, across) = lines, taps
     v, on, apart = columns
@@ -270,3 +353,62 @@ def _sum_line(dy, x, part, first, last, k, r, sh, sw, above, left, dw):
             store(part, cell + c, plus(load(part, cell + c), v1))
         if many > 2:
             store(part, cell + 2 * c, plus(load(part, cell + 2 * c), v2))
+
+
+@loop
+def _sum_inside(start, stop, dy, x, parts, sh, sw, top, left, dh, dw):
+    (oh, ow), (height, width) = dy.shape[:2], x.shape[:2]
+    tasks, kh, kw, _ = parts.shape
+    for task in range(start, stop):
+        part = parts[task]
+        part[:] = 0
+        for i in range(task * oh // tasks, (task + 1) * oh // tasks):
+            for r in range(max(0, -((i * sh - top) // dh)), kh):
+                h = i * sh + r * dh - top
+                if h >= height:
+                    break
+                for j in range(ow):
+                    slope, v, s = i * ow + j, j * sw - left, 0
+                    while s < kw:
+                        first, cell = v + s * dw, r * kw + s
+                        if s + 3 <= kw and first >= 0 and first + 2 * dw < width:
+                            _three(dy, x, part, slope, h * width + first, dw, cell)
+                            s += 3
+                            continue
+                        if 0 <= first < width:
+                            _single(dy, x, part, slope, h * width + first, cell)
+                        s += 1
+
+
+@jit
+def _three(dy, x, part, slope, pixel, apart, cell):
+    """part[cell] to part[cell + 2] += sums over images of a pixel of dy times three of x."""
+    images, c = x.shape[2:]
+    on = apart * images * c
+    for k in range(0, c, LANES):
+        place, at, to = slope * images * c + k, pixel * images * c + k, cell * c + k
+        v0, v1, v2 = load(part, to), load(part, to + c), load(part, to + 2 * c)
+        for _ in range(images):
+            d = load(dy, place)
+            v0 = plus_product(v0, load(x, at), d)
+            v1 = plus_product(v1, load(x, at + on), d)
+            v2 = plus_product(v2, load(x, at + 2 * on), d)
+            place += c
+            at += c
+        store(part, to, v0)
+        store(part, to + c, v1)
+        store(part, to + 2 * c, v2)
+
+
+@jit
+def _single(dy, x, part, slope, pixel, cell):
+    """part[cell] += sum over images of a pixel of dy times one of x."""
+    images, c = x.shape[2:]
+    for k in range(0, c, LANES):
+        place, at = slope * images * c + k, pixel * images * c + k
+        total = load(part, cell * c + k)
+        for _ in range(images):
+            total = plus_product(total, load(x, at), load(dy, place))
+            place += c
+            at += c
+        store(part, cell * c + k, total)

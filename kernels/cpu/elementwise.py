@@ -11,11 +11,11 @@ import numpy as np
 from .. import reference, scalars
 from ..roles import Array, Out
 from ._numba import callable_within, loop
-from .memory import rare, settle, target
+from .memory import canonical, memory_order, outward, rare, settle, target
 
 
 def _each(scalar: Callable[..., Any], work: int = 1) -> Callable[..., Array]:
-    """f(inputs, y, add, *numbers): y = scalar of each element, in one pass over plain inputs.
+    """f(inputs, y, add, *numbers): y = scalar of each element, in one pass in y's memory order.
 
     work: 1, or 4 where much is done to each element.
     """
@@ -36,17 +36,16 @@ def _each(scalar: Callable[..., Any], work: int = 1) -> Callable[..., Array]:
     loops = loop(of_one), loop(of_two)
 
     def run(inputs: Sequence[Array], y: Array, add: bool, *numbers: float) -> Array:
-        value = target(y, add)
-        arrays = [x.reshape(-1) for x in (value, *inputs)]
-        loops[len(inputs) - 1](y.size, work * y.size, *arrays, *map(np.float32, numbers))
-        return settle(value, y, add)
+        order = memory_order(y)
+        out = outward(y, order)
+        value = target(out, add)
+        arrays = [value, *(canonical(outward(x, order)) for x in inputs)]
+        flat = [x.reshape(-1) for x in arrays]
+        loops[len(inputs) - 1](y.size, work * y.size, *flat, *map(np.float32, numbers))
+        settle(value, out, add)
+        return y
 
     return run
-
-
-def _plain(*inputs: Array) -> bool:
-    """Whether inputs are what a loop takes: float32 in C order."""
-    return all(x.flags.carray for x in inputs) and not rare(*inputs)
 
 
 _abs_grad = _each(scalars.abs_grad)
@@ -67,63 +66,63 @@ _GELU_GRAD = {
 
 def abs_grad(dy: Array, x: Array, dx: Out, add: bool) -> Array:
     """dx = dy where x > 0, -dy where x < 0, 0 at 0 and at NaN."""
-    if not _plain(dy, x):
+    if rare(dy, x):
         return reference.abs_grad(dy, x, dx, add)
     return _abs_grad((dy, x), dx, add)
 
 
 def clip_grad(dy: Array, x: Array, dx: Out, low: float, high: float, add: bool) -> Array:
     """dx = dy where low <= x <= high, else 0; 0 at NaN, too."""
-    if not _plain(dy, x):
+    if rare(dy, x):
         return reference.clip_grad(dy, x, dx, low, high, add)
     return _clip_grad((dy, x), dx, add, low, high)
 
 
 def relu_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = 0 where y <= 0, else dy: the slope at 0 is 0, and NaN lets the gradient through."""
-    if not _plain(dy, y):
+    if rare(dy, y):
         return reference.relu_grad(dy, y, dx, add)
     return _relu_grad((dy, y), dx, add)
 
 
 def relu6_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = 0 where y <= 0 or y >= 6, else dy: as in relu, NaN lets the gradient through."""
-    if not _plain(dy, y):
+    if rare(dy, y):
         return reference.relu6_grad(dy, y, dx, add)
     return _relu6_grad((dy, y), dx, add)
 
 
 def leaky_relu(x: Array, y: Out, negative_slope: float) -> Array:
     """y = x where x > 0, else negative_slope x."""
-    if not _plain(x):
+    if rare(x):
         return reference.leaky_relu(x, y, negative_slope)
     return _leaky_relu((x,), y, False, negative_slope)
 
 
 def leaky_relu_grad(dy: Array, x: Array, dx: Out, negative_slope: float, add: bool) -> Array:
     """dx = dy where x > 0, else negative_slope dy: at 0 and at NaN, too."""
-    if not _plain(dy, x):
+    if rare(dy, x):
         return reference.leaky_relu_grad(dy, x, dx, negative_slope, add)
     return _leaky_relu_grad((dy, x), dx, add, negative_slope)
 
 
 def sigmoid_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy y (1 - y)."""
-    if not _plain(dy, y):
+    if rare(dy, y):
         return reference.sigmoid_grad(dy, y, dx, add)
     return _sigmoid_grad((dy, y), dx, add)
 
 
 def tanh_grad(dy: Array, y: Array, dx: Out, add: bool) -> Array:
     """dx = dy (1 - y y), as a product, in which nothing cancels."""
-    if not _plain(dy, y):
+    if rare(dy, y):
         return reference.tanh_grad(dy, y, dx, add)
     return _tanh_grad((dy, y), dx, add)
 
 
 def silu_grad(dy: Array, x: Array, dx: Out, add: bool) -> Array:
     """dx = dy (s + x s (1 - s)), s = sigmoid(x); NaN at -inf and inf."""
-    if not _plain(dy, x):
+    if rare(dy, x):
         return reference.silu_grad(dy, x, dx, add)
     return _silu_grad((dy, x), dx, add)
 
@@ -133,13 +132,13 @@ def gelu(x: Array, y: Out, approximate: str) -> Array:
 
     approximate: "none", or "tanh" for x sigmoid(w), w = sqrt(8 / pi) (x + 0.044715 x ** 3).
     """
-    if approximate == "tanh" or not _plain(x):
+    if approximate == "tanh" or rare(x):
         return reference.gelu(x, y, approximate)
     return _gelu((x,), y, False)
 
 
 def gelu_grad(dy: Array, x: Array, dx: Out, approximate: str, add: bool) -> Array:
     """dx = dy (P + x P'), P being what gelu multiplies x with; NaN at -inf and inf."""
-    if not _plain(dy, x):
+    if rare(dy, x):
         return reference.gelu_grad(dy, x, dx, approximate, add)
     return _GELU_GRAD[approximate]((dy, x), dx, add)

@@ -1,13 +1,29 @@
-"""Matrix products by BLAS, straight into the output, its rows shared by threads."""
+"""Matrix products, on register tiles where they fit, else by BLAS with its rows shared by threads.
 
+BLAS is ahead where there are few rows, sums so long that they must be cut to stay in the cache, or
+a large result of short sums, and it reads matrices that lie transposed without a copy.
+"""
+
+import functools
 import itertools
 
 import numpy as np
 
 from ..reference.elementwise import quiet
 from ..roles import Array, Out
+from . import simd
 from ._threads import share, single_blas
-from .memory import settle, target
+from .gemm import (
+    Plan,
+    Sums,
+    column_blocks,
+    multiply,
+    multiply_transposed,
+    pack,
+    plan_sums,
+    row_pieces,
+)  # fmt: skip
+from .memory import canonical, rare, settle, target
 
 _SINGLE = 1 << 18  # multiplications up to which OpenBLAS uses no threads anyway
 _PART = 1 << 22  # multiplications worth a helper: about 50 us
@@ -15,22 +31,25 @@ _PART = 1 << 22  # multiplications worth a helper: about 50 us
 
 def matmul(a: Array, b: Array, y: Out) -> Array:
     """y (M, N) = a (M, K) b (K, N)."""
-    return _product(a, b, y)
+    return linear(a, b, None, y, False)
 
 
 def matmul_grad_a(dy: Array, b: Array, da: Out, add: bool) -> Array:
     """da (M, K) = dy (M, N) b' (N, K)."""
-    return _filled(dy, b.T, da, add)
+    return linear_grad_x(dy, b, da, add)
 
 
 def matmul_grad_b(dy: Array, a: Array, db: Out, add: bool) -> Array:
     """db (K, N) = a' (K, M) dy (M, N)."""
-    return _filled(a.T, dy, db, add)
+    return linear_grad_w(dy, a, db, add)
 
 
 @quiet
 def linear(x: Array, w: Array, b: Array | None, y: Out, relu: bool) -> Array:
     """y (R, O) = x (R, I) w (I, O) + b (O,), or 0 where relu and that is below; NaN stays NaN."""
+    if _fits(*x.shape, w.shape[1], x, w, y):
+        _tiles(x, w, None if b is None else canonical(b), y, simd.RELU * relu, False)
+        return y
     _product(x, w, y)
     if b is not None:
         np.add(y, b, out=y)
@@ -39,12 +58,63 @@ def linear(x: Array, w: Array, b: Array | None, y: Out, relu: bool) -> Array:
 
 def linear_grad_x(dy: Array, w: Array, dx: Out, add: bool) -> Array:
     """dx (R, I) = dy (R, O) w' (O, I)."""
-    return matmul_grad_a(dy, w, dx, add)
+    if _fits(*dy.shape, len(w), dy, w, dx):
+        _tiles(dy, w, None, dx, simd.ADD * add, True)
+        return dx
+    return _filled(dy, w.T, dx, add)
 
 
 def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
     """dw (I, O) = x' (I, R) dy (R, O)."""
-    return matmul_grad_b(dy, x, dw, add)
+    if dw.nbytes <= _RESULT and _fits(x.shape[1], len(x), dw.shape[1], dy, x, dw):
+        out = target(dw, add)
+        sums = _sums(simd.chosen, *x.shape, dy.shape[1])
+        multiply_transposed(sums, x, dy[None, None], out[None])
+        return settle(out, dw, add)
+    return _filled(x.T, dy, dw, add)
+
+
+# Where BLAS is not ahead: `python -m benchmarks.kernels_cpu`.
+_ROWS, _DEPTH = 32, 4096  # rows from which packing pays, and terms of a sum
+_RESULT = 4 << 20  # bytes of a gradient of weights
+_PLAIN = 128  # columns up to which the rows of w lie close enough to be read as they are
+
+
+def _fits(rows: int, inner: int, columns: int, *arrays: Array) -> bool:
+    some = rows * inner * columns > _SINGLE and rows >= _ROWS and inner <= _DEPTH
+    plain = all(x.flags.carray for x in arrays)
+    return simd.chosen is not None and some and plain and not rare(*arrays)
+
+
+def _tiles(
+    x: Array, w: Array, bias: Array | None, out: Array, flags: int, transposed: bool
+) -> None:
+    """out = bias + x w, or x w' if transposed."""
+    plan = _plan(simd.chosen, *x.shape, out.shape[1], transposed)
+    multiply(plan, x, pack(plan, w[None], transposed), bias, out, flags)
+
+
+@functools.lru_cache(512)
+def _plan(target, rows: int, inner: int, columns: int, transposed: bool) -> Plan:
+    plain = not transposed and columns <= _PLAIN and columns % target.width == 0
+    blocks = column_blocks(target, columns, inner, plain=plain)
+    chunk = 4 * target.rows[int(blocks[:, 2].max())]  # rows: work for a thread
+    strips = np.zeros((-(-rows // chunk), 8), np.int64)
+    firsts, a_row, out_row = chunk * np.arange(len(strips)), 4 * inner, 4 * columns
+    strips[:, 0], strips[:, 1], strips[:, 2:4] = firsts * a_row, firsts * out_row, (a_row, out_row)
+    cut = [row_pieces(target, min(chunk, rows - first), blocks) for first in firsts.tolist()]
+    ends = np.cumsum([0, *map(len, cut)])
+    strips[:, 4], strips[:, 5] = ends[:-1], ends[1:]
+    one = np.array([[1, 0, 0]])
+    work = rows * inner * columns
+    tiles, row = np.concatenate(cut), 4 * columns * plain
+    return Plan(target, strips, one, one, tiles, blocks, 1, inner, work, row)
+
+
+@functools.lru_cache(512)
+def _sums(target, terms: int, rows: int, columns: int) -> Sums:
+    cell = np.array([[0, 1, 0, 1, 0, terms, 0]])
+    return plan_sums(target, cell, (0, 0, 4 * rows), (1, 1, terms), rows, columns, 1)
 
 
 def _filled(a: Array, b: Array, out: Array, add: bool) -> Array:

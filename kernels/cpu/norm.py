@@ -6,7 +6,7 @@ from .. import reference
 from ..reference.elementwise import quiet, store
 from ..roles import Array, Out
 from ._numba import loop
-from .memory import ZERO, canonical, rare, settle, space, target
+from .memory import ZERO, canonical, channels_last, outward, rare, settle, space, target
 from .reduce import ROWS, column_sums
 
 
@@ -28,7 +28,7 @@ def batch_norm(
     """
     if rare(x, w, b, y, mean, var):
         return reference.batch_norm(x, w, b, y, mean, var, eps, relu)
-    rows = canonical(x).reshape(-1, x.shape[-1])
+    rows = _rows(x, channels_last(x))
     mean[...] = column_sums(rows) / len(rows)
     parts = _parts(1, rows)
     _square_parts(parts.shape[1], x.size, rows, canonical(mean), parts)
@@ -50,12 +50,14 @@ def batch_norm_eval(
     """y = w (x - mean) / sqrt(var + eps) + b with statistics that are given; relu as above."""
     if rare(x, w, b, mean, var, y):
         return reference.batch_norm_eval(x, w, b, mean, var, y, eps, relu)
-    out, c = target(y), x.shape[-1]
+    order, c = channels_last(x), x.shape[-1]
+    out = outward(y, order)
+    value = target(out)
     shift = np.zeros(c, np.float32) if b is None else canonical(b)
-    rows, scale = canonical(x).reshape(-1, c), _scale(w, var, eps)
-    flat = out.reshape(-1, c)
-    _affine(len(rows), x.size, rows, canonical(mean), scale, shift, flat, relu)
-    return settle(out, y)
+    rows, scale = _rows(x, order), _scale(w, var, eps)
+    _affine(len(rows), x.size, rows, canonical(mean), scale, shift, value.reshape(-1, c), relu)
+    settle(value, out)
+    return y
 
 
 @quiet
@@ -78,22 +80,28 @@ def batch_norm_grad(
     """
     if rare(dy, x, w, mean, var, dx, dw, db):
         return reference.batch_norm_grad(dy, x, w, mean, var, dx, dw, db, eps, add)
-    c = x.shape[-1]
-    slope, rows, mean = canonical(dy).reshape(-1, c), canonical(x).reshape(-1, c), canonical(mean)
+    order, c = channels_last(x), x.shape[-1]
+    slope, rows, mean = _rows(dy, order), _rows(x, order), canonical(mean)
     parts, rstd = _parts(2, rows), _scale(None, var, eps)
     _dot_parts(parts.shape[1], x.size, slope, rows, mean, parts)
     total, dot = parts.sum(axis=1, dtype=np.float64)  # of dy, of dy (x - mean)
     if dx is not None:
-        out = target(dx, add[0])
+        out = outward(dx, order)
+        value = target(out, add[0])
         flat, of_all = (total / len(rows)).astype(np.float32), dot * rstd * rstd / len(rows)
         lean, scale = of_all.astype(np.float32), _scale(w, var, eps)
-        _slope(len(rows), x.size, slope, rows, mean, scale, flat, lean, out.reshape(-1, c))
-        settle(out, dx, add[0])
+        _slope(len(rows), x.size, slope, rows, mean, scale, flat, lean, value.reshape(-1, c))
+        settle(value, out, add[0])
     if dw is not None:
         store((dot * rstd).astype(np.float32), dw, add[1])
     if db is not None:
         store(total.astype(np.float32), db, add[2])
     return dx, dw, db
+
+
+def _rows(x: Array, order: tuple[int, ...] | None) -> Array:
+    """x (..., C) as (R, C), in a memory order."""
+    return canonical(outward(x, order)).reshape(-1, x.shape[-1])
 
 
 def _parts(n: int, rows: Array) -> Array:

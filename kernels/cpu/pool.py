@@ -6,7 +6,7 @@ from .. import reference
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
 from ._numba import jit, loop
-from .memory import canonical, rare, settle, target
+from .memory import as_one, batch_inside, rare, settle, target_as_one
 
 
 def avg_pool2d(
@@ -19,10 +19,12 @@ def avg_pool2d(
     """
     if rare(x, y):
         return reference.avg_pool2d(x, y, size, stride, pad, count_padding)
-    out, rows = target(y), y.shape[0] * y.shape[1]
-    begin = pad[0][0], pad[1][0]
-    _mean(rows, x.size, canonical(x), out, *size, *stride, *begin, count_padding)
-    return settle(out, y)
+    inside, begin = batch_inside(x), (pad[0][0], pad[1][0])
+    one, value, out = target_as_one(y, inside)
+    rows = one.shape[0] * one.shape[1]
+    _mean(rows, x.size, as_one(x, inside), one, *size, *stride, *begin, count_padding)
+    settle(value, out)
+    return y
 
 
 def avg_pool2d_grad(
@@ -31,10 +33,13 @@ def avg_pool2d_grad(
     """dx = an equal part of dy for each cell of its window, summed where windows overlap."""
     if rare(dy, dx):
         return reference.avg_pool2d_grad(dy, dx, size, stride, pad, count_padding, add)
-    out, rows = target(dx, add), dx.shape[0] * dx.shape[1]
-    begin = pad[0][0], pad[1][0]
-    _mean_grad(rows, 4 * dx.size, canonical(dy), out, *size, *stride, *begin, count_padding)
-    return settle(out, dx, add)
+    inside, begin = batch_inside(dx), (pad[0][0], pad[1][0])
+    one, value, out = target_as_one(dx, inside, add)
+    rows = one.shape[0] * one.shape[1]
+    slopes = as_one(dy, inside)
+    _mean_grad(rows, 4 * dx.size, slopes, one, *size, *stride, *begin, count_padding)
+    settle(value, out, add)
+    return dx
 
 
 @jit

@@ -5,7 +5,7 @@ import numpy as np
 from .. import reference
 from ..roles import Array, Out
 from ._numba import jit, loop
-from .memory import ZERO, canonical, rare, settle, target
+from .memory import ZERO, as_one, batch_inside, canonical, rare, settle, target_as_one
 
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 _MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -22,11 +22,15 @@ def dropout_grad(dy: Array, key: Array, dx: Out, p: float, add: bool) -> Array:
     """dx = dy / (1 - p) where dropout kept x, else 0."""
     if rare(dy, dx):
         return reference.dropout_grad(dy, key, dx, p, add)
-    out, scale = target(dx, add), np.float32(1 / (1 - p) if p < 1 else 0)
-    limit = np.uint64(p * 2**32)
-    parts, flat = -(-dx.size // (4 * _BLOCKS)), canonical(dy).reshape(-1)
-    _drop(parts, 4 * dx.size, flat, canonical(key), out.reshape(-1), limit, scale)
-    return settle(out, dx, add)
+    inside = batch_inside(dx)
+    one, value, out = target_as_one(dx, inside, add)
+    # rows of numbers that lie side by side, and where they come in the logical order
+    shape = (dx.shape[1] * dx.shape[2], len(dx), dx.shape[3]) if inside else (1, 1, dx.size)
+    x, y = as_one(dy, inside).reshape(shape), one.reshape(shape)
+    limit, scale = np.uint64(p * 2**32), np.float32(1 / (1 - p) if p < 1 else 0)
+    _drop(-(-dx.size // (4 * _BLOCKS)), 4 * dx.size, x, canonical(key), y, limit, scale)
+    settle(value, out, add)
+    return dx
 
 
 @jit
@@ -51,14 +55,22 @@ def _words(words, seed, first):
 
 @loop
 def _drop(start, stop, x, key, y, limit, scale):
-    words = np.empty((4, _BLOCKS), np.uint32)
+    places, _, c = x.shape
+    words, flat = np.empty((4, _BLOCKS), np.uint32), np.empty(4 * _BLOCKS, np.uint32)
     for part in range(start, stop):
         _words(words, key[0], key[1] + np.uint64(part * _BLOCKS))
-        a, b = x[part * 4 * _BLOCKS :], y[part * 4 * _BLOCKS :]
-        if a.size >= 4 * _BLOCKS:
-            for i in range(_BLOCKS):
-                for k in range(4):
-                    b[4 * i + k] = a[4 * i + k] * scale if words[k, i] >= limit else ZERO
-        else:
-            for i in range(a.size):
-                b[i] = a[i] * scale if words[i % 4, i // 4] >= limit else ZERO
+        for i in range(_BLOCKS):
+            for k in range(4):
+                flat[4 * i + k] = words[k, i]
+        begin = part * flat.size
+        end = min(begin + flat.size, x.size)
+        at = begin
+        while at < end:
+            row, skip = at // c, at % c  # row: in the logical order, image by image
+            n = min(c - skip, end - at)
+            image, place = row // places, row % places
+            a, b = x[place, image, skip : skip + n], y[place, image, skip : skip + n]
+            word = flat[at - begin : at - begin + n]
+            for i in range(n):
+                b[i] = a[i] * scale if word[i] >= limit else ZERO
+            at += n

@@ -6,7 +6,7 @@ from .. import reference
 from ..reference.elementwise import quiet, store
 from ..roles import Array, Out
 from ._numba import loop
-from .memory import canonical, rare, space
+from .memory import canonical, channels_last, outward, rare, space
 
 ROWS = 256  # that one task sums in float32; the sums of the tasks are added in float64
 
@@ -16,7 +16,8 @@ def sum_rows(dy: Array, db: Out, add: bool) -> Array:
     """db (F,) = sum of dy (..., F) over all axes but the last: the gradient of a bias."""
     if rare(dy, db) or dy.size < _SMALL:
         return reference.sum_rows(dy, db, add)
-    return store(column_sums(canonical(dy).reshape(-1, db.size)).astype(db.dtype), db, add)
+    rows = canonical(outward(dy, channels_last(dy))).reshape(-1, db.size)
+    return store(column_sums(rows).astype(db.dtype), db, add)
 
 
 def column_sums(x: Array) -> Array:

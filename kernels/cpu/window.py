@@ -1,7 +1,8 @@
 """Convolution as matrix products of blocks of windows, and pooling.
 
 A block of images is spread out so that each window is a row of a matrix (`im2col`), which BLAS
-multiplies with the filters while it is still in the cache.
+multiplies with the filters while it is still in the cache. This is the version to read first; where
+the CPU has vectors that `simd.py` knows, `convolution.py` does the same faster.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,20 @@ from .. import reference
 from ..reference.elementwise import quiet
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
+from . import convolution, simd
 from ._numba import jit, loop
 from ._threads import share, single_blas
-from .memory import ZERO, canonical, rare, settle, space, target
+from .memory import (
+    ZERO,
+    as_one,
+    batch_inside,
+    canonical,
+    rare,
+    settle,
+    space,
+    target,
+    target_as_one,
+)  # fmt: skip
 
 # Bytes of windows at a time, about a second-level cache. From 0.5 to 8 MiB the times of
 # `python -m benchmarks.kernels_cpu` hardly differ; several blocks are work for several threads.
@@ -34,6 +46,8 @@ def conv2d(
     """
     if rare(x, w, y):
         return reference.conv2d(x, w, b, y, stride, pad, dilation, groups, relu)
+    if simd.chosen:
+        return convolution.conv2d(x, w, b, y, stride, pad, dilation, groups, relu)
     x, filters, out = canonical(x), canonical(w).reshape(-1, w.shape[3]), target(y)
     if b is not None:  # one more filter row, met by a 1 at the end of each window
         both = space(2, (len(filters) + 1, w.shape[3]))
@@ -64,6 +78,8 @@ def conv2d_grad_x(
     """
     if rare(dx, w, dy):
         return reference.conv2d_grad_x(dy, w, dx, stride, pad, dilation, groups, add)
+    if simd.chosen:
+        return convolution.conv2d_grad_x(dy, w, dx, stride, pad, dilation, groups, add)
     filters, out = canonical(w).reshape(-1, w.shape[3]), target(dx, add)
     rows, layout = canonical(dy).reshape(-1, w.shape[3]), _layout(w.shape, dy.shape, stride, pad)
     shares = _shares(w.shape, groups, dilation)
@@ -84,6 +100,8 @@ def conv2d_grad_w(
     """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r dh, j sw + s dw, c] dy[n, i, j, f]."""
     if rare(x, dw, dy):
         return reference.conv2d_grad_w(dy, x, dw, stride, pad, dilation, groups, add)
+    if simd.chosen:
+        return convolution.conv2d_grad_w(dy, x, dw, stride, pad, dilation, groups, add)
     x, rows, out = canonical(x), canonical(dy).reshape(-1, dw.shape[3]), target(dw, add)
     total, layout = out.reshape(-1, dw.shape[3]), _layout(dw.shape, dy.shape, stride, pad)
     most = max(2, min(16, _PARTIAL // total.nbytes))
@@ -160,9 +178,13 @@ def max_pool2d(
     """
     if rare(x, y):
         return reference.max_pool2d(x, y, arg, size, stride, pad)
-    out, where, layout = target(y), target(arg), _layout(size, y.shape, stride, pad)
-    _max(y.shape[0] * y.shape[1], x.size, canonical(x), out, where, *layout)
-    return settle(out, y), settle(where, arg)
+    inside = batch_inside(x)
+    (best, *y_ends), (winner, *arg_ends) = (target_as_one(a, inside) for a in (y, arg))
+    layout = _layout(size, y.shape, stride, pad)
+    _max(best.shape[0] * best.shape[1], x.size, as_one(x, inside), best, winner, *layout)
+    settle(*y_ends)
+    settle(*arg_ends)
+    return y, arg
 
 
 def max_pool2d_grad(
@@ -171,9 +193,14 @@ def max_pool2d_grad(
     """dx = dy at the winner of each window, summed where windows overlap."""
     if rare(dy, dx):
         return reference.max_pool2d_grad(dy, arg, dx, size, stride, pad, add)
-    out, layout = target(dx, add), _layout(size, dy.shape, stride, pad)
-    _max_grad(dx.shape[0] * dx.shape[1], 4 * dx.size, canonical(dy), canonical(arg), out, *layout)
-    return settle(out, dx, add)
+    inside = batch_inside(arg)
+    one, value, out = target_as_one(dx, inside, add)
+    given = (as_one(a, inside) for a in (dy, arg))
+    _max_grad(
+        one.shape[0] * one.shape[1], 4 * dx.size, *given, one, *_layout(size, dy.shape, stride, pad)
+    )
+    settle(value, out, add)
+    return dx
 
 
 def _layout(w: tuple[int, ...], y: tuple[int, ...], stride: Pair, pad: Padding):
@@ -269,15 +296,23 @@ def _max_grad(start, stop, dy, arg, dx, oh, ow, kh, kw, sh, sw, top, left):
     _, height, width, c = dx.shape
     for row in range(start, stop):
         n, h = row // height, row % height
-        line = dx[n, h]
-        line[:] = 0
-        for r in range(kh):
-            i = (h + top - r) // sh
-            if i * sh != h + top - r or i < 0 or i >= oh:
-                continue
-            for j in range(ow):
-                slope, winner = dy[n, i, j], arg[n, i, j]
-                for s in range(max(0, left - j * sw), min(kw, width + left - j * sw)):
-                    cells, number = line[j * sw + s - left], np.int32(r * kw + s)
-                    for k in range(c):
-                        cells[k] += slope[k] if winner[k] == number else ZERO
+        for v in range(width):
+            cells, begun = dx[n, h, v], False
+            for r in range(kh):
+                i = (h + top - r) // sh
+                if i * sh != h + top - r or i < 0 or i >= oh:
+                    continue
+                for s in range(kw):
+                    j = (v + left - s) // sw
+                    if j * sw != v + left - s or j < 0 or j >= ow:
+                        continue
+                    slope, winner, number = dy[n, i, j], arg[n, i, j], np.int32(r * kw + s)
+                    if begun:
+                        for k in range(c):
+                            cells[k] += slope[k] if winner[k] == number else ZERO
+                    else:
+                        for k in range(c):
+                            cells[k] = slope[k] if winner[k] == number else ZERO
+                    begun = True
+            if not begun:
+                cells[:] = 0
