@@ -482,3 +482,16 @@ def test_helpers_are_as_quiet_about_inf_as_their_caller() -> None:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("error")
         _threads.share(100, task)
+
+
+def test_depthwise_windows_outside_of_the_image_on_both_sides_are_not_alike():
+    """Pixels are done four at a time where the same cells lie inside; these four differ within."""
+    from minidl.kernels import cpu, reference
+
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((1, 4, 5, 3), (3, 1, 3, 1)))
+    how = (2, 2), ((1, 1), (1, 1)), (1, 1), False
+    mine, want = np.empty((1, 2, 4, 3), np.float32), np.empty((1, 2, 4, 3), np.float32)
+    cpu.depthwise_conv2d(x, w, None, mine, *how)
+    reference.depthwise_conv2d(x, w, None, want, *how)
+    np.testing.assert_allclose(mine, want, rtol=1e-5, atol=1e-6)

@@ -244,7 +244,9 @@ def _line(x, w, b, y, lines, taps, columns, pixels, floor):
         else:
             skip, stop = _inside(v, apart, across, width)
             real, at = (taps[0] + skip * tap_on, taps[1], tap_on, stop - skip), v + skip * apart
-            if q + 4 <= count and _inside(v + 3 * on, apart, across, width) == (skip, stop):
+            same = _inside(v + 3 * on, apart, across, width) == (skip, stop)
+            # none inside is no sameness: the image may lie between
+            if same and skip < stop and q + 4 <= count:
                 _four(x, w, b, y, lines, real, (at, on, apart), out, pixel_on * c, floor)
                 q += 4
             else:
