@@ -1,16 +1,21 @@
-"""The documents' three networks, in minidl and as the same network in PyTorch."""
+"""The networks that benchmarks train, in minidl, and as plain data for other frameworks."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minidl import models, nn, optim
+import minidl
+from minidl import Tensor, models, nn, optim
+from minidl.kernels import shapes
+from minidl.nn import functional as F
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One network with its data set and its optimizer."""
+    """One of the documents' three networks with its data set and its optimizer."""
 
     name: str
     data: str
@@ -51,51 +56,189 @@ RECIPES = {
 }
 
 
-def to_torch(model: nn.Module) -> Any:
-    """A PyTorch network (images N, C, H, W) with the layers and the weights of a Sequential."""
-    import torch
+class Residual(nn.Module):
+    """relu(body(x) + shortcut(x)). He et al. 2016, figure 2."""
 
-    layers: list[Any] = []
-    for layer in model.children():
-        if isinstance(layer, nn.Flatten):
-            layers += [_ToNHWC(), torch.nn.Flatten()]
-        elif isinstance(layer, nn.ReLU):
-            layers.append(torch.nn.ReLU())
-        elif isinstance(layer, nn.Dropout):
-            layers.append(torch.nn.Dropout(layer.p))
-        elif isinstance(layer, nn.MaxPool2d):
-            layers.append(torch.nn.MaxPool2d(layer.kernel_size, layer.stride))
-        elif isinstance(layer, nn.Linear):
-            w = layer.weight.detach().numpy().T
-            layers.append(_filled(torch.nn.Linear(w.shape[1], w.shape[0]), w, layer.bias))
-        elif isinstance(layer, nn.Conv2d):
-            w = layer.weight.detach().numpy().transpose(3, 2, 0, 1)
-            how = layer.stride, layer.padding, layer.dilation, layer.groups
-            conv = torch.nn.Conv2d(layer.in_channels, layer.out_channels, w.shape[2:], *how)
-            layers.append(_filled(conv, w, layer.bias))
-        else:
-            raise TypeError(f"no PyTorch twin for {layer}")
-    return torch.nn.Sequential(*layers)
+    def __init__(self, body: nn.Module, shortcut: nn.Module):
+        self.body, self.shortcut = body, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, H, W, C) -> (N, OH, OW, F)."""
+        return F.relu(self.body(x) + self.shortcut(x))
 
 
-def _filled(layer: Any, weight: np.ndarray, bias: Any) -> Any:
-    import torch
+def vgg16(batch_norm: bool = False) -> nn.Sequential:
+    """VGG16 for images 32 x 32 x 3, with dense layers of 512. Simonyan and Zisserman 2015, D."""
+    layers: list[nn.Module] = []
+    before = 3
+    for after, times in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(times):
+            layers.append(nn.Conv2d(before, after, 3, padding=1, bias=not batch_norm))
+            layers += [nn.BatchNorm2d(after)] * batch_norm + [nn.ReLU()]
+            before = after
+        layers.append(nn.MaxPool2d(2))
+    dense = nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
+    return nn.Sequential(*layers, nn.Flatten(), *dense)
 
-    layer.weight = torch.nn.Parameter(torch.tensor(np.ascontiguousarray(weight)))
-    layer.bias = torch.nn.Parameter(torch.tensor(bias.detach().numpy().copy()))
-    return layer
+
+def _normed(before: int, after: int, size: int, stride: int = 1) -> list[nn.Module]:
+    """Convolution and batch norm; the image stays as large, but for the stride."""
+    conv = nn.Conv2d(before, after, size, stride, size // 2, bias=False)
+    return [conv, nn.BatchNorm2d(after)]
 
 
-def _ToNHWC() -> Any:
-    import torch
+def mobilenet(width: float = 0.5) -> nn.Sequential:
+    """MobileNet for images 32 x 32 x 3: the first stride is 1. Howard et al. 2017, table 1."""
+    blocks = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)]
+    blocks += [(512, 1)] * 5 + [(1024, 2), (1024, 1)]
+    before = int(32 * width)
+    layers = [*_normed(3, before, 3), nn.ReLU()]
+    for channels, stride in blocks:
+        after = int(channels * width)
+        layers.append(nn.DepthwiseConv2d(before, 3, stride, padding=1, bias=False))
+        layers += [nn.BatchNorm2d(before), nn.ReLU()]
+        layers += [*_normed(before, after, 1), nn.ReLU()]
+        before = after
+    return nn.Sequential(*layers, nn.GlobalAvgPool2d(), nn.Linear(before, 10))
 
-    class ToNHWC(torch.nn.Module):
-        """Images in minidl's order before they are flattened; vectors as they are."""
 
-        def forward(self, x: Any) -> Any:
-            return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+def resnet20() -> nn.Sequential:
+    """ResNet-20 for images 32 x 32 x 3. He et al. 2016, section 4.2, shortcuts of option B."""
+    before = 16
+    layers = [*_normed(3, before, 3), nn.ReLU()]
+    for after in (16, 32, 64):
+        for block in range(3):
+            stride = 2 if block == 0 and after > 16 else 1
+            body = [*_normed(before, after, 3, stride), nn.ReLU(), *_normed(after, after, 3)]
+            shortcut = _normed(before, after, 1, stride) if stride > 1 else []
+            layers.append(Residual(nn.Sequential(*body), nn.Sequential(*shortcut)))
+            before = after
+    return nn.Sequential(*layers, nn.GlobalAvgPool2d(), nn.Linear(before, 10))
 
-    return ToNHWC()
+
+@dataclass(frozen=True)
+class Case:
+    """A network, the size of its batches, and its optimizer."""
+
+    make: Callable[[], nn.Module]
+    batch: int
+    image: tuple[int, int, int]
+    optimizer: str = "adam"
+    lr: float = 1e-3  # small for the deep ones, so that rounding does not decide their losses
+    momentum: float = 0.0
+
+    def model(self) -> nn.Module:
+        """The network, with the same initial weights every time.
+
+        He's, which keep the size of the activations: with PyTorch's default those of VGG16 vanish,
+        and its loss would be right whatever a convolution did.
+        """
+        minidl.manual_seed(0)
+        model = self.make()
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        return model
+
+    def optim(self, parameters: Any) -> optim.Optimizer:
+        """Its optimizer in minidl."""
+        if self.optimizer == "adam":
+            return optim.Adam(parameters, lr=self.lr)
+        return optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
+
+
+SMALL, GREY = (32, 32, 3), (28, 28, 1)
+CASES = {
+    "A64": Case(models.mnist_mlp, 64, GREY, "sgd", 0.01),
+    "A256": Case(models.mnist_mlp, 256, GREY, "sgd", 0.01),
+    "B32": Case(models.cifar10_cnn, 32, SMALL),
+    "B128": Case(models.cifar10_cnn, 128, SMALL),
+    "C128": Case(models.mnist_cnn, 128, GREY),
+    "D32": Case(vgg16, 32, SMALL, lr=1e-4),
+    "D32bn": Case(lambda: vgg16(batch_norm=True), 32, SMALL, lr=1e-4),
+    "E32": Case(mobilenet, 32, SMALL, lr=1e-4),
+    "F128": Case(resnet20, 128, SMALL, "sgd", 0.01, 0.9),
+}
+
+
+Layer = dict[str, Any]
+
+
+def describe(model: nn.Module, image: tuple[int, ...]) -> list[Layer]:
+    """A network as plain data: each layer's kind, weights and numbers, and the `shape` it returns.
+
+    image: the shape of what goes in, without the batch.
+    """
+    layers: list[Layer] = []
+    for module in model if isinstance(model, nn.Sequential) else [model]:
+        layers.append({"kind": type(module).__name__} | _told(module, tuple(image)))
+        image = layers[-1]["shape"]
+    return layers
+
+
+def _told(module: nn.Module, of: tuple[int, ...]) -> Layer:
+    """What a layer holds, and the shape that it makes of an image's."""
+    match module:
+        case nn.Conv2d() | nn.DepthwiseConv2d():  # the latter as every framework's grouped one
+            w, stride, dilation = _array(module.weight), module.stride, module.dilation
+            w = w if isinstance(module, nn.Conv2d) else w.reshape(*w.shape[:2], 1, -1)
+            size = shapes.extent(w.shape[:2], dilation)
+            pad = shapes.padding(module.padding, of[:2], size, stride)
+            told = {"kind": "Conv2d", "weight": w, "bias": _array(module.bias), "stride": stride}
+            told |= {"padding": pad, "dilation": dilation, "groups": of[2] // w.shape[2]}
+            return told | {"shape": shapes.conv2d((1, *of), w.shape, stride, pad, dilation)[1:]}
+        case nn.Linear():
+            told = {"weight": _array(module.weight), "bias": _array(module.bias)}
+            return told | {"shape": (module.out_features,)}
+        case nn.BatchNorm2d():
+            told = {"weight": _array(module.weight), "bias": _array(module.bias)}
+            return told | {"eps": module.eps, "momentum": module.momentum, "shape": of}
+        case nn.MaxPool2d():
+            size, stride = module.kernel_size, module.stride
+            pad = shapes.padding(module.padding, of[:2], size, stride)
+            shape = shapes.pool2d((1, *of), size, stride, pad)[1:]
+            return {"size": size, "stride": stride, "padding": pad, "shape": shape}
+        case nn.Dropout():
+            return {"p": module.p, "shape": of}
+        case nn.Flatten():
+            return {"of": of, "shape": (math.prod(of),)}
+        case nn.ReLU():
+            return {"shape": of}
+        case nn.GlobalAvgPool2d():
+            return {"shape": of[-1:]}
+        case Residual():
+            body, shortcut = describe(module.body, of), describe(module.shortcut, of)
+            return {"body": body, "shortcut": shortcut, "shape": body[-1]["shape"]}
+    raise TypeError(f"no description of {module}")
+
+
+def _array(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.detach().numpy().copy()
+
+
+def operations(layers: list[Layer]) -> int:
+    """Multiplications and additions of products and convolutions, forward, for one image."""
+    total = 0
+    for layer in layers:
+        if layer["kind"] == "Residual":
+            total += operations(layer["body"]) + operations(layer["shortcut"])
+        elif layer["kind"] in ("Conv2d", "Linear"):
+            w = layer["weight"]  # (KH, KW, C, F) or (I, O)
+            total += 2 * math.prod(layer["shape"]) * math.prod(w.shape[:-1])
+    return total
+
+
+def step_operations(layers: list[Layer]) -> int:
+    """The same of a training step: backward costs twice forward, but the images get no gradient."""
+    first = next(layer for layer in layers if layer["kind"] in ("Conv2d", "Linear"))
+    return 3 * operations(layers) - operations([first])
+
+
+def to_torch(model: nn.Module, image: tuple[int, ...]) -> Any:
+    """The same network in PyTorch, images (N, C, H, W), with the same weights."""
+    from .workers import in_torch
+
+    return in_torch.network(describe(model, image))
 
 
 def nchw(x: np.ndarray) -> Any:

@@ -1,18 +1,24 @@
-"""What one small op costs, forward and backward, and how the cost grows with a chain's length.
+"""What is not arithmetic: one small op, threads that share work, importing, the first step.
 
-    python -m benchmarks.overhead [--json FILE]
+    python -m benchmarks.overhead [--parts ops,start] [--json FILE]
 
-One op is `h = h * b + x` counted as two, on 8 numbers: nearly all of it is the engine's own time.
-With PyTorch installed the same chain runs in it, interleaved. Medians of 15 rounds.
-
-Then what a captured step costs beside its kernels: us per entry that a replay takes more than the
-same bound kernels in a bare loop. Of a training step on the chain, and of one of a small network;
-the least of 200 rounds.
+ops: `h = h * b + x` counted as two, on 8 numbers: nearly all of it is the engine's own time. With
+PyTorch installed the same chain runs in it, interleaved. Captured, it is replayed, and beside that
+stand the same calls of kernels in a loop and nothing else. Medians of 15 rounds.
+start: fresh processes; the median of 5 imports, and until the end of the first training step of the
+CIFAR-10 network, with no kernel compiled before (cold) and with all of them in the cache (warm).
 """
 
 import argparse
+import importlib.util
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +29,16 @@ from . import report
 
 OPS = 10
 REPEATS = 300
+ROOT = Path(__file__).resolve().parents[1]
+FIRST_STEP = """
+import numpy as np, minidl
+from minidl.nn import functional as F
+model = minidl.models.cifar10_cnn()
+optimizer = minidl.optim.Adam(model.parameters(), lr=1e-3)
+x, y = minidl.Tensor(np.ones((128, 32, 32, 3), np.float32)), minidl.Tensor(np.arange(128) % 10)
+F.cross_entropy(model(x), y).backward()
+optimizer.step()
+"""
 
 
 def chain(x: Any, b: Any) -> Any:
@@ -73,81 +89,85 @@ def long_chain(n: int) -> float:
     return (time.perf_counter() - start) / n * 1e6
 
 
-def training(model: Any, x: Any, y: Any) -> Any:
-    """A captured training step that has a program for x and y."""
-    optimizer = minidl.optim.SGD(model.parameters(), lr=1e-3)
+def captured() -> dict[str, Callable[[], Any]]:
+    """The chain recorded and replayed, where this minidl can; and its kernels in a bare loop."""
+    if not callable(getattr(minidl, "capture", None)):
+        return {}
+    x, b = (minidl.tensor(np.ones(8, np.float32)) for _ in range(2))
+    step = minidl.capture(lambda x, b: chain(x, b))
+    for _ in range(4):  # recorded twice, and one to spare
+        step(x, b)
+    calls = step.program.calls
 
-    @minidl.capture(check_every=0)
-    def train_step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = minidl.nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
+    def bare() -> None:
+        for call in calls:
+            call()
 
-    for _ in range(3):
-        train_step(x, y)
-    return train_step
-
-
-class Chain(minidl.nn.Module):
-    """The chain as a network: its rows are logits."""
-
-    def __init__(self) -> None:
-        self.b = minidl.nn.Parameter(np.ones(8, np.float32))
-
-    def forward(self, x: Any) -> Any:
-        """x (N, 8) -> (N, 8)."""
-        return chain(x, self.b)
+    return {"minidl forward, captured": lambda: step(x, b), "its kernels in a bare loop": bare}
 
 
-def least(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Microseconds of each run, the least of many rounds: for a small difference of large times."""
-    found = dict.fromkeys(runs, float("inf"))
-    for _ in range(200):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            for _ in range(20):
-                run()
-            found[name] = min(found[name], (time.perf_counter() - start) / 20 * 1e6)
-    return found
+def shared() -> dict[str, Callable[[], Any]]:
+    """Handing nothing to do to all threads, and doing it alone."""
+    if os.environ.get("MINIDL_CPU") == "reference":
+        return {}
+    from minidl.kernels.cpu import _threads
+
+    def nothing(i: int) -> None:
+        """A task that is done at once."""
+
+    return {
+        "one task": lambda: _threads.share(1, nothing),
+        f"{_threads.threads()} tasks, shared": lambda: _threads.share(_threads.threads(), nothing),
+    }
 
 
-def replays() -> list[dict[str, Any]]:
-    """What replays cost beside their kernels, in us per entry."""
-    nn, rng, rows = minidl.nn, np.random.default_rng(0), []
-    x = minidl.tensor(rng.normal(size=(4, 8)).astype(np.float32))
-    y = minidl.tensor(rng.integers(0, 8, 4))
-    layers = nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8)
-    for name, model in (("chain", Chain()), ("network", nn.Sequential(*layers))):
-        step = training(model, x, y)
-        calls = step.program.calls
-
-        def bare(calls: Any = calls) -> None:
-            for call in calls:
-                call()
-
-        us = least({"replay": lambda step=step: step(x, y), "bare": bare})
-        for what, taken in us.items():
-            title = f"{name}: {what}, {len(calls)} entries"
-            rows.append({"what": title, "us_per_op": taken / len(calls)})
-        more = (us["replay"] - us["bare"]) / len(calls)
-        rows.append({"what": f"{name}: a replay's own time per entry", "us_per_op": more})
-    return rows
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE")
-    options = parser.parse_args()
-    timings = report.interleaved(rounds(), repeats=REPEATS)
-    rows: list[dict[str, Any]] = [
+def ops() -> list[dict[str, Any]]:
+    """Microseconds of one op, and of sharing work."""
+    timings = report.interleaved(rounds() | captured(), repeats=REPEATS)
+    found: list[dict[str, Any]] = [
         {"what": name, "us_per_op": ms * 1e3 / OPS} for name, ms in timings.items()
     ]
     for n in (1_000, 100_000):
-        rows.append({"what": f"chain of {n:,}", "us_per_op": min(long_chain(n) for _ in range(3))})
-    report.show(rows + replays(), options.json)
+        found.append({"what": f"chain of {n:,}", "us_per_op": min(long_chain(n) for _ in range(3))})
+    for name, ms in report.interleaved(shared(), repeats=REPEATS).items():
+        found.append({"what": name, "us": ms * 1e3})
+    return found
+
+
+def start() -> list[dict[str, Any]]:
+    """Seconds of fresh processes."""
+    found = []
+    for name in ("numpy", "minidl", "torch"):
+        if importlib.util.find_spec(name):
+            seconds = statistics.median(took(f"import {name}") for _ in range(5))
+            found.append({"what": f"import {name}", "s": seconds})
+    with tempfile.TemporaryDirectory() as cache:
+        for what in ("cold", "warm"):
+            found.append({"what": f"first step, {what}", "s": took(FIRST_STEP, MINIDL_CACHE=cache)})
+    return found
+
+
+def took(code: str, **environment: str) -> float:
+    """Seconds that a new interpreter needs for code, its own start included."""
+    quiet = {"MINIDL_QUIET": "1"} | environment
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | quiet, check=True)
+    return time.perf_counter() - begin
+
+
+PARTS = {"ops": ops, "start": start}
+
+
+def main(line: list[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args(line)
+    parts = options.parts.split(",")
+    if unknown := [name for name in parts if name not in PARTS]:
+        parser.error(f"no part {unknown[0]}; known: {', '.join(PARTS)}")
+    report.show([row for name in parts for row in PARTS[name]()], options.json)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def losses(recipe: Recipe, dtype: str) -> dict[str, Any]:
     train = getattr(data, recipe.data)("train")
     minidl.manual_seed(0)
     model = recipe.model(dtype)
-    twin = to_torch(model)
+    twin = to_torch(model, recipe.image)
     ours, theirs = recipe.optim(model.parameters()), recipe.torch_optim(twin.parameters())
     worst = 0.0
     for _, index in zip(range(steps), batches(len(train), 0), strict=False):
@@ -96,7 +96,7 @@ def accuracies(recipe: Recipe, seed: int) -> dict[str, Any]:
     """Test accuracy after training in both, from the same initial weights."""
     minidl.manual_seed(seed)
     model = recipe.model()
-    twin = to_torch(model)
+    twin = to_torch(model, recipe.image)
     start = time.perf_counter()
     optimizer = recipe.optim(model.parameters())
     train(recipe, seed, model, optimizer, step, lambda x, y: (x, y))

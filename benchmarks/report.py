@@ -57,11 +57,19 @@ def show(rows: list[dict[str, Any]], path: str | None = None) -> None:
     text = [[_text(row.get(name, "")) for name in columns] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(columns, *text, strict=True)]
     for line in [columns, *text]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
     if path:
-        with open(path, "w") as f:
-            json.dump({**environment(), "rows": rows}, f, indent=1)
-            f.write("\n")
+        save(path, rows)
+
+
+def save(path: str, rows: list[dict[str, Any]], found: dict[str, Any] | None = None) -> None:
+    """Write rows as JSON, with versions, machine, and what else was found out about them."""
+    about = environment()
+    about["versions"] |= (found or {}).get("versions", {})
+    with open(path, "w") as f:
+        json.dump({**(found or {}), **about, "rows": rows}, f, indent=1)
+        f.write("\n")
 
 
 def _text(value: Any) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
     pytest.skip("the CUDA emulator runs on Linux x86-64 only", allow_module_level=True)
+from benchmarks import bounds
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import agreement, kernels, measure, processes, steps
 from benchmarks.networks import RECIPES
@@ -61,21 +62,21 @@ def test_units_in_the_last_place():
 
 def test_bytes_and_operations():
     x, flat = np.zeros((2, 3), "f4"), np.zeros(6, "f4")
-    assert measure.traffic("relu", {"x": x, "y": x}) == 48
+    assert bounds.traffic("relu", {"x": x, "y": x}) == 48
     args = host("sgd_step_") | {"dp": flat, "p": flat, "v": flat}
     args |= {"lr": np.zeros(1, "f4"), "momentum": np.zeros(1, "f4")}
-    assert measure.traffic("sgd_step_", args) == 24 + 4 + 4 + 2 * 48  # p and v both ways
+    assert bounds.traffic("sgd_step_", args) == 24 + 4 + 4 + 2 * 48  # p and v both ways
     a, b, y = np.zeros((2, 3), "f4"), np.zeros((3, 5), "f4"), np.zeros((2, 5), "f4")
-    assert measure.operations("matmul", {"a": a, "b": b, "y": y}) == 2 * 2 * 3 * 5
-    assert measure.operations("conv2d", host("conv2d")) == 2 * (2 * 4 * 4 * 3) * (3 * 3 * 3)
-    assert measure.operations("conv2d_grad_w", host("conv2d_grad_w")) == 2 * 96 * 27
-    assert measure.operations("relu", {"x": x, "y": x}) == 0
+    assert bounds.operations("matmul", {"a": a, "b": b, "y": y}) == 2 * 2 * 3 * 5
+    assert bounds.operations("conv2d", host("conv2d")) == 2 * (2 * 4 * 4 * 3) * (3 * 3 * 3)
+    assert bounds.operations("conv2d_grad_w", host("conv2d_grad_w")) == 2 * 96 * 27
+    assert bounds.operations("relu", {"x": x, "y": x}) == 0
 
 
 def test_the_bound_is_the_slower_of_moving_and_computing():
     args = {n: np.zeros((100, 100), "f4") for n in "aby"}
-    assert measure.bound("matmul", args, bandwidth=120e3, rate=1e12) == pytest.approx(1000)
-    assert measure.bound("matmul", args, bandwidth=1e12, rate=2e6) == pytest.approx(1000)
+    assert bounds.bound("matmul", args, bandwidth=120e3, rate=1e12) == pytest.approx(1000)
+    assert bounds.bound("matmul", args, bandwidth=1e12, rate=2e6) == pytest.approx(1000)
 
 
 def test_milliseconds_of_one_call():

@@ -14,6 +14,7 @@ from minidl.kernels.cases import CASES, DEFINITION, Blank, Draw, Seeded, draw_ex
 from minidl.kernels.cuda import ladder, linear, memory
 from minidl.kernels.roles import roles
 
+from .. import bounds
 from . import measure
 
 
@@ -197,7 +198,7 @@ def _timed(kernel: str, op: Callable | None, bandwidth: float, rate: float) -> d
     args = on_gpu(kernel, Sizes())
     function, given = getattr(cuda, kernel), tuple(args.values())
     ms = measure.milliseconds(lambda: function(*given), measure.ours)
-    least = measure.bound(kernel, args, bandwidth, rate)
+    least = bounds.bound(kernel, args, bandwidth, rate)
     row = {"kernel": kernel, "tf32": False, "ms": ms, "bound_ms": least, "of_bound": least / ms}
     if op:
         tensors = Tensors(args)

@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from minidl.kernels.cases import DEFINITION
-from minidl.kernels.roles import roles
-
 Run = Callable[[], Any]
 ROUNDS = 5
 LEAST = 5.0  # milliseconds that a round takes at least: the clock's steps are half a microsecond
@@ -67,34 +64,6 @@ def limits() -> tuple[float, float]:
     copy = milliseconds(lambda: gpu.cupy.copyto(y, x), ours)
     product = milliseconds(lambda: gpu.cupy.matmul(a, b, out=c), ours)
     return 2 * x.nbytes / copy * 1e3, 2 * 4096**3 / product * 1e3
-
-
-def traffic(kernel: str, args: dict[str, Any]) -> int:
-    """Bytes that a kernel has to move at least: inputs in, outputs out, what it changes both."""
-    times = {"in": 1, "out": 1, "inout": 2}
-    return sum(
-        times[role] * args[name].nbytes
-        for name, role in roles(DEFINITION[kernel]).items()
-        if role in times and args[name] is not None
-    )
-
-
-def operations(kernel: str, args: dict[str, Any]) -> int:
-    """Multiplications and additions of products and convolutions; 0 for kernels that only move."""
-    if kernel.startswith("conv2d"):
-        slopes = args["y"] if kernel == "conv2d" else args["dy"]
-        w = args["dw"] if kernel == "conv2d_grad_w" else args["w"]
-        return 2 * math.prod(slopes.shape) * math.prod(w.shape[:3])
-    if kernel.startswith(("matmul", "linear")):
-        matrices = [a for a in args.values() if getattr(a, "ndim", 0) == 2]
-        return 2 * math.isqrt(math.prod(math.prod(a.shape) for a in matrices))
-    return 0
-
-
-def bound(kernel: str, args: dict[str, Any], bandwidth: float, rate: float) -> float:
-    """Milliseconds below which no kernel can be on this GPU."""
-    seconds = max(traffic(kernel, args) / bandwidth, operations(kernel, args) / rate)
-    return seconds * 1e3
 
 
 def ulps(a: np.ndarray, b: np.ndarray) -> float:

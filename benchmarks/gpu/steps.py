@@ -44,7 +44,7 @@ def _timed(recipe: Recipe, batch: int, tf32: bool, rival: str) -> dict[str, Any]
     runs: dict[str, Callable[[], float]] = {}
     if rival != "nobody":
         measure.torch_tf32(tf32)
-        runs[rival] = torch_step(recipe, to_torch(model), x, y, rival == "compiled")
+        runs[rival] = torch_step(recipe, to_torch(model, recipe.image), x, y, rival == "compiled")
     runs["minidl"] = our_step(recipe, model.to("cuda"), x, y)
     minidl.set_matmul("kernel", tf32=tf32)
     try:

@@ -30,7 +30,7 @@ from numba.extending import register_jitable
 from .. import disk
 from ._threads import share, threads
 
-# Elements from which threads pay: `python -m benchmarks.kernels_cpu --threads`.
+# Elements from which threads pay: `python -m benchmarks.kernels --parallel`.
 PARALLEL = 1 << 17
 
 

@@ -74,7 +74,7 @@ def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
     return _filled(x.T, dy, dw, add)
 
 
-# Where BLAS is not ahead: `python -m benchmarks.kernels_cpu`.
+# Where BLAS is not ahead: `python -m benchmarks.kernels`.
 _ROWS, _DEPTH = 32, 4096  # rows from which packing pays, and terms of a sum
 _RESULT = 4 << 20  # bytes of a gradient of weights
 _PLAIN = 128  # columns up to which the rows of w lie close enough to be read as they are

@@ -27,7 +27,7 @@ def column_sums(x: Array) -> Array:
     return parts.sum(axis=0, dtype=np.float64)
 
 
-_SMALL = 1 << 11  # elements below which NumPy is as fast: benchmarks.kernels_cpu --small
+_SMALL = 1 << 11  # elements below which NumPy is as fast: benchmarks.kernels --small
 
 
 @loop

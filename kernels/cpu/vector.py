@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 
 # Two of the longest vectors beat one: depthwise convolutions took 0.30 ms for 0.42, their gradients
-# by w half as long (`python benchmarks/kernels_cpu.py`). Without AVX-512's 32 registers there is
+# by w half as long (`python -m benchmarks.kernels`). Without AVX-512's 32 registers there is
 # not the room.
 LANES = 32 if binding.get_host_cpu_features().get("avx512f") else 16
 _TYPE = ir.VectorType(ir.FloatType(), LANES)

@@ -29,7 +29,7 @@ from .memory import (
 )  # fmt: skip
 
 # Bytes of windows at a time, about a second-level cache. From 0.5 to 8 MiB the times of
-# `python -m benchmarks.kernels_cpu` hardly differ; several blocks are work for several threads.
+# `python -m benchmarks.kernels` hardly differ; several blocks are work for several threads.
 _BLOCK = 1 << 20
 _PARTIAL = 32 << 20  # bytes of partial sums of dw, of which there are 2 to 16
 
