@@ -1083,8 +1083,6 @@ def test_an_output_takes_over_the_memory_of_an_input_of_its_form_alone():
 
     found = spans(minidl.capture(lambda x: (x * 2).exp() + 1))
     assert found["mul"] is found["exp"] is found["add"]
-    found = spans(minidl.capture(lambda x: (-x).exp() + (-x).exp().T.reshape(6, 6)))
-    assert found["add"] is not found["copy"] or found["add"].nbytes == 144
 
     @minidl.capture
     def turned(x):  # its memory is left, but lies the other way round

@@ -42,7 +42,8 @@ def capture(
     replayed, it stays eager, and a CaptureWarning (or `tell`) says why, with the line.
 
     fuse: let rewrites replace kernels by faster ones; without, replays are bit for bit what eager
-    steps are. check_every: every so many calls one runs eagerly and is compared; 0: never.
+    steps are. check_every: every so many calls one runs eagerly and is compared (0: never); so a
+    change is found, late, that nobody can see: within an installed package, or an object of C's.
     """
     if step is None:
         return functools.partial(capture, fuse=fuse, check_every=check_every, tell=tell)
