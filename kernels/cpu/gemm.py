@@ -22,7 +22,10 @@ from .memory import ZERO, space
 from .simd import Target, call, tile, transposer
 
 CONTINUE = simd.CONTINUE  # a number to compiled code
-_HELP = 1 << 21  # multiplications worth another thread: about 25 us
+_HELP = 1 << 21  # multiplications of a task at least: about 25 us
+# From which helpers are called. They come late: 9 million were slower on two threads than on one,
+# 19 million as fast, 26 million faster (`python -m benchmarks.train_step --cases A64,A256`).
+_SHARED = 1 << 24
 _CACHE = 600_000  # bytes of filters that stay in the second-level cache beside the images
 
 
@@ -93,7 +96,8 @@ def pack(plan: Plan, w: Array, transposed: bool) -> Array:
     last, width = plan.blocks[-1], plan.target.width
     size = last[4] // 4 + plan.taps * plan.depth * (last[2] + 1) * width
     out = space(5, (int(size),))
-    work = w.size if len(plan.blocks) > 1 else 0
+    # helpers come too late for half a million numbers: see _SHARED
+    work = w.size // 4 if len(plan.blocks) > 1 else 0
     given = w, out, plan.blocks, width, plan.depth
     if transposed:
         _pack_transposed(len(plan.blocks), work, *given, transposer(plan.target))
@@ -174,7 +178,7 @@ def multiply(plan: Plan, a: Array, b: Array, bias: Array | None, out: Array, fla
 
 def _run(tasks: list[tuple], work: int, run: Callable[[tuple], None]) -> None:
     """Run tasks, shared by threads where there is enough to do."""
-    if work < 2 * _HELP:
+    if work < _SHARED:
         for task in tasks:
             run(task)
     else:
