@@ -26,9 +26,8 @@ class Optimizer:
     device: `p.data` becomes a view of it, and backward writes the gradients into another.
     """
 
-    in_arrays: ClassVar[Shapes] = {
-        "lr": (1,)
-    }  # what every step brings into arrays, of these shapes
+    # what every step brings into arrays, of these shapes
+    in_arrays: ClassVar[Shapes] = {"lr": (1,)}
     state_names: tuple[str, ...] = ()
     optional_states: tuple[str, ...] = ()  # kept by some options only
     counts_steps = False
