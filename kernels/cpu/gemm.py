@@ -36,7 +36,8 @@ class Plan(NamedTuple):
     bytes), its first piece and the one after its last, its rows of `vertical` and `horizontal`.
     vertical, horizontal: how many cells of the window there are along an axis, and for each its
     distance in a (bytes) and its number; b has a matrix for each pair of them.
-    row: bytes from row to row of b where it is not packed, else 0.
+    row: bytes from row to row of b where it is not packed, else 0. step: bytes from term to term
+    of a sum in a.
     """
 
     target: Target
@@ -49,6 +50,7 @@ class Plan(NamedTuple):
     depth: int
     work: int
     row: int = 0
+    step: int = 4
 
 
 @functools.lru_cache(1024)
@@ -158,7 +160,7 @@ def multiply(plan: Plan, a: Array, b: Array, bias: Array | None, out: Array, fla
     """
     steps = (plan.row,) * 2 if plan.row else (4 * plan.target.width, 8 * plan.target.width)
     numbers = np.array(
-        [address(a), address(b), address(bias), address(out), flags, plan.depth, *steps]
+        [address(a), address(b), address(bias), address(out), flags, plan.depth, *steps, plan.step]
     )
     strips, blocks = len(plan.strips), len(plan.blocks)
     given = plan.strips, plan.vertical, plan.horizontal, plan.pieces, plan.blocks, numbers
@@ -208,7 +210,7 @@ def _multiply(start, stop, first, last, strips, vertical, horizontal, pieces, bl
                     pieces[p, 1 + kind],
                     a + from_a + row * a_row + skip, a_taps.ctypes.data,
                     b + packed, b_taps[kind].ctypes.data,
-                    taps, depth, a_row, 4, numbers[6 + kind],
+                    taps, depth, a_row, numbers[8], numbers[6 + kind],
                     out + from_out + row * out_row + 4 * column, out_row,
                     bias + 4 * column if bias else 0, columns, flags,
                 )  # fmt: skip

@@ -67,6 +67,10 @@ def linear_grad_x(dy: Array, w: Array, dx: Out, add: bool) -> Array:
 def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
     """dw (I, O) = x' (I, R) dy (R, O)."""
     if dw.nbytes <= _RESULT and _fits(x.shape[1], len(x), dw.shape[1], dy, x, dw):
+        if len(x) <= _TERMS:
+            plan = _plan(simd.chosen, x.shape[1], len(x), dw.shape[1], "x")
+            multiply(plan, x, pack(plan, dy[None], False), None, dw, simd.ADD * add)
+            return dw
         out = target(dw, add)
         sums = _sums(simd.chosen, *x.shape, dy.shape[1])
         multiply_transposed(sums, x, dy[None, None], out[None])
@@ -77,6 +81,7 @@ def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
 # Where BLAS is not ahead: `python -m benchmarks.kernels`.
 _ROWS, _DEPTH = 32, 4096  # rows from which packing pays, and terms of a sum
 _RESULT = 4 << 20  # bytes of a gradient of weights
+_TERMS = 512  # of a sum for which a gradient of weights is made tile by tile
 _PLAIN = 128  # columns up to which the rows of w lie close enough to be read as they are
 
 
@@ -90,25 +95,28 @@ def _tiles(
     x: Array, w: Array, bias: Array | None, out: Array, flags: int, transposed: bool
 ) -> None:
     """out = bias + x w, or x w' if transposed."""
-    plan = _plan(simd.chosen, *x.shape, out.shape[1], transposed)
+    plan = _plan(simd.chosen, *x.shape, out.shape[1], "w" if transposed else "")
     multiply(plan, x, pack(plan, w[None], transposed), bias, out, flags)
 
 
 @functools.lru_cache(512)
-def _plan(target, rows: int, inner: int, columns: int, transposed: bool) -> Plan:
+def _plan(target, rows: int, inner: int, columns: int, transposed: str) -> Plan:
+    """transposed: "x", "w" or neither."""
     plain = not transposed and columns <= _PLAIN and columns % target.width == 0
     blocks = column_blocks(target, columns, inner, plain=plain)
     chunk = 4 * target.rows[int(blocks[:, 2].max())]  # rows: work for a thread
     strips = np.zeros((-(-rows // chunk), 8), np.int64)
-    firsts, a_row, out_row = chunk * np.arange(len(strips)), 4 * inner, 4 * columns
+    firsts, out_row = chunk * np.arange(len(strips)), 4 * columns
+    a_row, step = (4, 4 * rows) if transposed == "x" else (4 * inner, 4)
     strips[:, 0], strips[:, 1], strips[:, 2:4] = firsts * a_row, firsts * out_row, (a_row, out_row)
-    cut = [row_pieces(target, min(chunk, rows - first), blocks) for first in firsts.tolist()]
+    sizes = [min(chunk, rows - first) for first in firsts.tolist()]
+    cut = [row_pieces(target, size, blocks, transposed == "x") for size in sizes]
     ends = np.cumsum([0, *map(len, cut)])
     strips[:, 4], strips[:, 5] = ends[:-1], ends[1:]
     one = np.array([[1, 0, 0]])
     work = rows * inner * columns
     tiles, row = np.concatenate(cut), 4 * columns * plain
-    return Plan(target, strips, one, one, tiles, blocks, 1, inner, work, row)
+    return Plan(target, strips, one, one, tiles, blocks, 1, inner, work, row, step)
 
 
 @functools.lru_cache(512)
