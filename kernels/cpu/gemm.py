@@ -8,7 +8,6 @@ of a result are cut into blocks as wide as a tile, of which the last may be narr
 import functools
 import itertools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,15 +16,13 @@ from ..reference.elementwise import quiet
 from ..roles import Array
 from . import simd
 from ._numba import jit, loop
-from ._threads import share, threads
+from ._threads import threads
 from .memory import ZERO, space
 from .simd import Target, call, tile, transposer
 
 CONTINUE = simd.CONTINUE  # a number to compiled code
-_HELP = 1 << 21  # multiplications of a task at least: about 25 us
-# From which helpers are called. They come late: 9 million were slower on two threads than on one,
-# 19 million as fast, 26 million faster (`python -m benchmarks.train_step --cases A64,A256`).
-_SHARED = 1 << 24
+_HELP = 1 << 19  # multiplications of a task at least: about 6 us
+_EACH = 8  # multiplications that take as long as an element of other work
 _CACHE = 600_000  # bytes of filters that stay in the second-level cache beside the images
 
 
@@ -98,8 +95,7 @@ def pack(plan: Plan, w: Array, transposed: bool) -> Array:
     last, width = plan.blocks[-1], plan.target.width
     size = last[4] // 4 + plan.taps * plan.depth * (last[2] + 1) * width
     out = space(5, (int(size),))
-    # helpers come too late for half a million numbers: see _SHARED
-    work = w.size // 4 if len(plan.blocks) > 1 else 0
+    work = w.size if len(plan.blocks) > 1 else 0
     given = w, out, plan.blocks, width, plan.depth
     if transposed:
         _pack_transposed(len(plan.blocks), work, *given, transposer(plan.target))
@@ -162,58 +158,66 @@ def multiply(plan: Plan, a: Array, b: Array, bias: Array | None, out: Array, fla
     numbers = np.array(
         [address(a), address(b), address(bias), address(out), flags, plan.depth, *steps, plan.step]
     )
-    strips, blocks = len(plan.strips), len(plan.blocks)
+    tasks = _tasks(plan.work, plan.taps * plan.depth, len(plan.strips), len(plan.blocks), threads())
     given = plan.strips, plan.vertical, plan.horizontal, plan.pieces, plan.blocks, numbers
-    most = min(4 * threads(), plan.work // _HELP)
-    if blocks > 1 and 4 * plan.taps * plan.depth * 32 * blocks > _CACHE:
+    _multiply(len(tasks), plan.work // _EACH, tasks, *given)
+
+
+@functools.lru_cache(1024)
+def _tasks(work: int, terms: int, strips: int, blocks: int, threads: int) -> Array:
+    """Strips and blocks, from and to, of each task (task, 4)."""
+    most = min(16 * threads, work // _HELP)
+    if blocks > 1 and 4 * terms * 32 * blocks > _CACHE:
         parts = min(strips, max(1, most // blocks))
-        tasks = [
-            (i * strips // parts, (i + 1) * strips // parts, c, c + 1)
-            for c in range(blocks)
-            for i in range(parts)
-        ]
+        spans = [(c, c + 1) for c in range(blocks)]
     else:
-        parts = max(1, min(strips, most))
-        tasks = [(i * strips // parts, (i + 1) * strips // parts, 0, blocks) for i in range(parts)]
-    _run(tasks, plan.work, lambda task: _multiply(*task, *given))
+        parts, spans = max(1, min(strips, most)), [(0, blocks)]
+    rows = [(i * strips // parts, (i + 1) * strips // parts) for i in range(parts)]
+    return np.array([(*own, *span) for span in spans for own in rows])
 
 
-def _run(tasks: list[tuple], work: int, run: Callable[[tuple], None]) -> None:
-    """Run tasks, shared by threads where there is enough to do."""
-    if work < _SHARED:
-        for task in tasks:
-            run(task)
-    else:
-        share(len(tasks), lambda i: run(tasks[i]))
+@loop
+def _multiply(begin, end, tasks, strips, vertical, horizontal, pieces, blocks, numbers):
+    most = vertical.shape[1] * horizontal.shape[1]
+    a_taps, b_taps = np.empty(most, np.int64), np.empty((2, most), np.int64)
+    for task in range(begin, end):
+        start, stop, first, last = tasks[task]
+        for s in range(start, stop):
+            strip = strips[s]
+            taps = _taps(vertical[strip[6]], horizontal[strip[7]], numbers, a_taps, b_taps)
+            _fill_strip(strip, first, last, taps, a_taps, b_taps, pieces, blocks, numbers)
 
 
 @jit
-def _multiply(start, stop, first, last, strips, vertical, horizontal, pieces, blocks, numbers):
-    a, b, bias, out, flags, depth = numbers[:6]
-    most = vertical.shape[1] * horizontal.shape[1]
-    a_taps, b_taps = np.empty(most, np.int64), np.empty((2, most), np.int64)
-    for s in range(start, stop):
-        from_a, from_out, a_row, out_row, piece, end, v, h = strips[s]
-        taps = 0
-        for i in range(1, 2 * vertical[v, 0], 2):
-            for j in range(1, 2 * horizontal[h, 0], 2):
-                a_taps[taps] = vertical[v, i] + horizontal[h, j]
-                number = vertical[v, i + 1] + horizontal[h, j + 1]
-                for kind in range(2):
-                    b_taps[kind, taps] = number * depth * numbers[6 + kind]
-                taps += 1
-        for p in range(piece, end):
-            row = pieces[p, 0]
-            for c in range(first, last):
-                column, columns, kind, skip, packed = blocks[c]
-                call(
-                    pieces[p, 1 + kind],
-                    a + from_a + row * a_row + skip, a_taps.ctypes.data,
-                    b + packed, b_taps[kind].ctypes.data,
-                    taps, depth, a_row, numbers[8], numbers[6 + kind],
-                    out + from_out + row * out_row + 4 * column, out_row,
-                    bias + 4 * column if bias else 0, columns, flags,
-                )  # fmt: skip
+def _taps(vertical, horizontal, numbers, a_taps, b_taps):
+    """Where the cells of a window are in a and in b, in bytes; how many."""
+    depth, taps = numbers[5], 0
+    for i in range(1, 2 * vertical[0], 2):
+        for j in range(1, 2 * horizontal[0], 2):
+            a_taps[taps] = vertical[i] + horizontal[j]
+            number = vertical[i + 1] + horizontal[j + 1]
+            for kind in range(2):
+                b_taps[kind, taps] = number * depth * numbers[6 + kind]
+            taps += 1
+    return taps
+
+
+@jit
+def _fill_strip(strip, first, last, taps, a_taps, b_taps, pieces, blocks, numbers):
+    a, b, bias, out, flags, depth, _, _, a_step = numbers
+    from_a, from_out, a_row, out_row, piece, end, _, _ = strip
+    for p in range(piece, end):
+        row = pieces[p, 0]
+        for c in range(first, last):
+            column, columns, kind, skip, packed = blocks[c]
+            call(
+                pieces[p, 1 + kind],
+                a + from_a + row * a_row + skip, a_taps.ctypes.data,
+                b + packed, b_taps[kind].ctypes.data,
+                taps, depth, a_row, a_step, numbers[6 + kind],
+                out + from_out + row * out_row + 4 * column, out_row,
+                bias + 4 * column if bias else 0, columns, flags,
+            )  # fmt: skip
 
 
 _TASKS = 16  # of a gradient of weights: from the shape alone, as the order of its sums is
@@ -267,18 +271,21 @@ def multiply_transposed(sums: Sums, a: Array, b: Array, out: Array) -> None:
     numbers = np.array([address(a), *sums.steps, *sums.chunks, sums.target.width, parts])
     given = sums.cells, sums.pieces, sums.blocks, b, totals, numbers
     groups = min(blocks, -(-_TASKS // parts))
-    tasks = [
-        (part, g * blocks // groups, (g + 1) * blocks // groups)
-        for part in range(parts)
-        for g in range(groups)
-    ]
-    _run(tasks, sums.work, lambda task: _multiply_transposed(*task, *given))
+    _multiply_transposed(parts * groups, sums.work // _EACH, groups, *given)
     if parts > 1:
         np.add.reduce(totals, axis=0, out=out)
 
 
+@loop
+def _multiply_transposed(start, stop, groups, cells, pieces, blocks, b, totals, numbers):
+    for task in range(start, stop):
+        part, group = task // groups, task % groups
+        first, last = group * len(blocks) // groups, (group + 1) * len(blocks) // groups
+        _add_part(part, first, last, cells, pieces, blocks, b, totals, numbers)
+
+
 @jit
-def _multiply_transposed(part, first, last, cells, pieces, blocks, b, totals, numbers):
+def _add_part(part, first, last, cells, pieces, blocks, b, totals, numbers):
     cp, cq, cr, width, parts = numbers[4:]
     total, begun = totals[part], np.zeros((last, len(cells)), np.int64)
     taps = np.empty((2, cp * cq), np.int64)

@@ -78,15 +78,17 @@ def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
     return _filled(x.T, dy, dw, add)
 
 
-# Where BLAS is not ahead: `python -m benchmarks.kernels`.
+# Where BLAS is not ahead: `python -m benchmarks.kernels --only linear`.
+_WORK = 1 << 20  # multiplications; for fewer, OpenBLAS has kernels that pack nothing
 _ROWS, _DEPTH = 32, 4096  # rows from which packing pays, and terms of a sum
 _RESULT = 4 << 20  # bytes of a gradient of weights
+_STRIPS = 16  # of rows, at least, for threads to share
 _TERMS = 512  # of a sum for which a gradient of weights is made tile by tile
 _PLAIN = 128  # columns up to which the rows of w lie close enough to be read as they are
 
 
 def _fits(rows: int, inner: int, columns: int, *arrays: Array) -> bool:
-    some = rows * inner * columns > _SINGLE and rows >= _ROWS and inner <= _DEPTH
+    some = rows * inner * columns > _WORK and rows >= _ROWS and inner <= _DEPTH
     plain = all(x.flags.carray for x in arrays)
     return simd.chosen is not None and some and plain and not rare(*arrays)
 
@@ -104,7 +106,8 @@ def _plan(target, rows: int, inner: int, columns: int, transposed: str) -> Plan:
     """transposed: "x", "w" or neither."""
     plain = not transposed and columns <= _PLAIN and columns % target.width == 0
     blocks = column_blocks(target, columns, inner, plain=plain)
-    chunk = 4 * target.rows[int(blocks[:, 2].max())]  # rows: work for a thread
+    tallest = target.rows[int(blocks[:, 2].max())]
+    chunk = tallest * max(1, min(4, rows // (_STRIPS * tallest)))  # rows
     strips = np.zeros((-(-rows // chunk), 8), np.int64)
     firsts, out_row = chunk * np.arange(len(strips)), 4 * columns
     a_row, step = (4, 4 * rows) if transposed == "x" else (4 * inner, 4)

@@ -84,7 +84,7 @@ CONTINUE, ADD, RELU = 1, 2, 4  # flags of a tile: see `tile`
 _WORD, _FLOAT, _BIT = ir.IntType(64), ir.FloatType(), ir.IntType(1)
 _SIGNATURE = types.void(types.int64)
 # Steps before its turn that a transposed tile asks for a column of a: each lies in lines of its
-# own, which the CPU does not foresee (0.34 ms for 0.39: `python -m benchmarks.kernels --only linear`).
+# own, which the CPU does not foresee: x' dy of 256 x 784 and 256 x 128 takes 0.34 ms for 0.39.
 _AHEAD = 4
 
 
