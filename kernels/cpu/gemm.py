@@ -158,22 +158,27 @@ def multiply(plan: Plan, a: Array, b: Array, bias: Array | None, out: Array, fla
     numbers = np.array(
         [address(a), address(b), address(bias), address(out), flags, plan.depth, *steps, plan.step]
     )
-    tasks = _tasks(plan.work, plan.taps * plan.depth, len(plan.strips), len(plan.blocks), threads())
+    strips, blocks, terms = len(plan.strips), len(plan.blocks), plan.taps * plan.depth
+    rows = plan.work // (terms * 32 * blocks)
+    tasks = _tasks(plan.work, terms, rows, strips, blocks, threads())
     given = plan.strips, plan.vertical, plan.horizontal, plan.pieces, plan.blocks, numbers
     _multiply(len(tasks), plan.work // _EACH, tasks, *given)
 
 
 @functools.lru_cache(1024)
-def _tasks(work: int, terms: int, strips: int, blocks: int, threads: int) -> Array:
-    """Strips and blocks, from and to, of each task (task, 4)."""
-    most = min(16 * threads, work // _HELP)
-    if blocks > 1 and 4 * terms * 32 * blocks > _CACHE:
+def _tasks(plan_work: int, terms: int, rows: int, strips: int, blocks: int, threads: int) -> Array:
+    """Strips and blocks, from and to, of each task (task, 4).
+
+    Of a and b, the smaller one is read by all threads.
+    """
+    most = min(16 * threads, plan_work // _HELP)
+    if blocks > 1 and (4 * terms * 32 * blocks > _CACHE or rows < 32 * blocks):
         parts = min(strips, max(1, most // blocks))
         spans = [(c, c + 1) for c in range(blocks)]
     else:
         parts, spans = max(1, min(strips, most)), [(0, blocks)]
-    rows = [(i * strips // parts, (i + 1) * strips // parts) for i in range(parts)]
-    return np.array([(*own, *span) for span in spans for own in rows])
+    cut = [(i * strips // parts, (i + 1) * strips // parts) for i in range(parts)]
+    return np.array([(*own, *span) for span in spans for own in cut])
 
 
 @loop
