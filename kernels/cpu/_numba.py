@@ -31,7 +31,7 @@ from .. import disk
 from ._threads import threads
 
 # Elements from which threads pay: `python -m benchmarks.kernels --parallel`.
-PARALLEL = 1 << 16
+PARALLEL = 1 << 17
 # Parts for a thread, so many that the last of them is not waited for long, and elements of each.
 _PARTS, _PART = 16, 1 << 14
 
@@ -76,7 +76,7 @@ def loop(function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = 
             from .team import shared  # which is made of compiled functions itself
 
             run_shared = shared(kernel)
-        run_shared(min(n, _PARTS * many, work // _PART), n, *args)
+        run_shared(min(n, _PARTS * many, max(2, work // _PART)), n, *args)
 
     return run
 

@@ -33,8 +33,8 @@ from ._threads import threads
 LINE = 64  # bytes from word to word
 OWNER, GATE, LIMIT, CLAIMED, LAST, PARTS, TASK, FRAME, STOP = (LINE * n for n in range(9))
 OPEN, JOB = 1 << 15, 1 << 16  # of GATE: below them, how many members are in
-# Looks for work before a member sleeps: about two milliseconds. Every so many, whoever else wants its
-# core goes first: NumPy's BLAS, another program.
+# Looks for work before a member sleeps: about two milliseconds. Every so many, whoever else wants
+# its core goes first: NumPy's BLAS, another program.
 LOOKS, POLITE = 1 << 16, 16
 _YIELD = hasattr(os, "sched_yield")
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
