@@ -21,12 +21,12 @@ def _each(scalar: Callable[..., Any], work: int = 1) -> Callable[..., Array]:
     """
     inner = callable_within(scalar)
 
-    def of_one(start, stop, y, a, numbers):
+    def of_one(start, stop, y, a, *numbers):
         a, y = a[start:stop], y[start:stop]
         for i in range(y.size):
             y[i] = inner(a[i], *numbers)
 
-    def of_two(start, stop, y, a, b, numbers):
+    def of_two(start, stop, y, a, b, *numbers):
         a, b, y = a[start:stop], b[start:stop], y[start:stop]
         for i in range(y.size):
             y[i] = inner(a[i], b[i], *numbers)
@@ -41,7 +41,7 @@ def _each(scalar: Callable[..., Any], work: int = 1) -> Callable[..., Array]:
         value = target(out, add)
         arrays = [value, *(canonical(outward(x, order)) for x in inputs)]
         flat = [x.reshape(-1) for x in arrays]
-        loops[len(inputs) - 1](y.size, work * y.size, *flat, tuple(map(np.float32, numbers)))
+        loops[len(inputs) - 1](y.size, work * y.size, *flat, *map(np.float32, numbers))
         settle(value, out, add)
         return y
 

@@ -17,9 +17,6 @@ def sum_rows(dy: Array, db: Out, add: bool) -> Array:
     if rare(dy, db) or dy.size < _SMALL:
         return reference.sum_rows(dy, db, add)
     rows = canonical(outward(dy, channels_last(dy))).reshape(-1, db.size)
-    if len(rows) <= ROWS and db.flags.carray and not add:
-        _sum_parts(1, 0, rows, db[None])
-        return db
     return store(column_sums(rows).astype(db.dtype), db, add)
 
 
