@@ -226,7 +226,7 @@ def _fill_strip(strip, first, last, taps, a_taps, b_taps, pieces, blocks, number
 
 
 _TASKS = 16  # of a gradient of weights: from the shape alone, as the order of its sums is
-_TERMS = 256  # of a sum before a tile's sums go back to memory; their part of b stays in the cache
+_TERMS = 512  # of a sum before a tile's sums go back to memory; their part of b stays in the cache
 _LINE = 64  # bytes of a line of the cache; a tile takes two steps at a time
 _PARTIAL = 2 << 20  # bytes of partial sums
 
@@ -256,8 +256,9 @@ def plan_sums(
 ) -> Sums:
     """rows, columns: of the result, in one group; places: (P, Q, R)."""
     blocks = column_blocks(target, columns, rows, groups=groups)
-    some = min(places[2], _TERMS)
-    chunks = 1, min(places[1], max(1, _TERMS // some)), some
+    chunks: tuple[int, ...] = ()
+    for n in reversed(places):
+        chunks = min(n, max(1, _TERMS // math.prod(chunks))), *chunks
     units = math.prod(-(-n // chunk) for n, chunk in zip(places, chunks, strict=True))
     size = len(cells) * rows * columns * groups
     work = math.prod(places) * size
@@ -320,10 +321,10 @@ def _look_ahead(begin, tiles, cells, b, numbers, ahead):
     That are rows of b, and those of a that the last cell of the window reads.
     ahead (2, 2): of each, where it begins, and the bytes for each step of a tile to ask for.
     """
-    (p, q, r), (a, ap, aq, ar, _, cq, cr, _, _) = begin, numbers
-    rows, width = cq * cr, 4 * b.shape[3]
+    (p, q, r), (a, ap, aq, ar, cp, cq, cr, _, _) = begin, numbers
+    rows, width = cp * cq * cr, 4 * b.shape[3]
     ahead[0, 0] = b.ctypes.data + ((p * b.shape[1] + q) * b.shape[2] + r + rows) * width
-    move = cq * aq if cr == b.shape[2] else cr * ar
+    move = cr * ar if cr < b.shape[2] else cq * aq if cq < b.shape[1] else cp * ap
     ahead[1, 0] = a + cells[-1, 6] + p * ap + q * aq + r * ar + move
     for i, bytes_ in enumerate((width, move // rows)):  # half of the tiles ask for each
         ahead[i, 1] = min(_LINE // 2, -(-2 * bytes_ // tiles))
