@@ -20,7 +20,7 @@ from ._threads import threads
 from .memory import ZERO, space
 from .simd import Target, call, tile, transposer
 
-CONTINUE = simd.CONTINUE  # a number to compiled code
+CONTINUE, FETCH = simd.CONTINUE, simd.FETCH  # numbers to compiled code
 _HELP = 1 << 19  # multiplications of a task at least: about 6 us
 _EACH = 8  # multiplications that take as long as an element of other work
 _CACHE = 600_000  # bytes of filters that stay in the second-level cache beside the images
@@ -226,7 +226,8 @@ def _fill_strip(strip, first, last, taps, a_taps, b_taps, pieces, blocks, number
 
 
 _TASKS = 16  # of a gradient of weights: from the shape alone, as the order of its sums is
-_TERMS = 256  # of a sum before a tile's sums go back to memory; their part of b stays in the cache
+_TERMS = 512  # of a sum before a tile's sums go back to memory; their part of b stays in the cache
+_LINE = 64  # bytes of a line of the cache; a tile takes two steps at a time
 _PARTIAL = 2 << 20  # bytes of partial sums
 
 
@@ -255,8 +256,9 @@ def plan_sums(
 ) -> Sums:
     """rows, columns: of the result, in one group; places: (P, Q, R)."""
     blocks = column_blocks(target, columns, rows, groups=groups)
-    some = min(places[2], _TERMS)
-    chunks = 1, min(places[1], max(1, _TERMS // some)), some
+    chunks: tuple[int, ...] = ()
+    for n in reversed(places):
+        chunks = min(n, max(1, _TERMS // math.prod(chunks))), *chunks
     units = math.prod(-(-n // chunk) for n, chunk in zip(places, chunks, strict=True))
     size = len(cells) * rows * columns * groups
     work = math.prod(places) * size
@@ -292,7 +294,8 @@ def _multiply_transposed(start, stop, groups, cells, pieces, blocks, b, totals, 
 @jit
 def _add_part(part, first, last, cells, pieces, blocks, b, totals, numbers):
     cp, cq, cr, width, parts = numbers[4:]
-    total, begun = totals[part], np.zeros((last, len(cells)), np.int64)
+    total, begun = totals[part], np.full((last, len(cells)), FETCH)
+    tiles, ahead = (last - first) * len(cells) * len(pieces), np.empty((2, 2), np.int64)
     taps = np.empty((2, cp * cq), np.int64)
     packed = np.empty(cp * cq * cr * 2 * width + 16, np.float32)
     packed = packed[-packed.ctypes.data // 4 % 16 :]  # from a line of the cache on
@@ -300,28 +303,48 @@ def _add_part(part, first, last, cells, pieces, blocks, b, totals, numbers):
     units = -(-b.shape[0] // cp) * nq * nr
     for unit in range(part * units // parts, (part + 1) * units // parts):
         begin = unit // (nq * nr) * cp, unit // nr % nq * cq, unit % nr * cr
+        _look_ahead(begin, tiles, cells, b, numbers, ahead)
         for n in range(first, last):  # which read the same part of a
-            _add_unit(begin, blocks[n], cells, pieces, b, packed, taps, total, numbers, begun[n])
+            own = begun[n], ahead
+            _add_unit(begin, blocks[n], cells, pieces, b, packed, taps, total, numbers, *own)
     for n in range(first, last):
         column, columns = blocks[n, 0], blocks[n, 1]
         for t in range(len(cells)):
-            if not begun[n, t]:
+            if not begun[n, t] & CONTINUE:
                 total[t, :, column : column + columns] = 0
 
 
 @jit
-def _add_unit(begin, block, cells, pieces, b, packed, taps, total, numbers, begun):
+def _look_ahead(begin, tiles, cells, b, numbers, ahead):
+    """What the next unit will be first to read, for so many tiles of this one to ask for.
+
+    That are rows of b, and those of a that the last cell of the window reads.
+    ahead (2, 2): of each, where it begins, and the bytes for each step of a tile to ask for.
+    """
+    (p, q, r), (a, ap, aq, ar, cp, cq, cr, _, _) = begin, numbers
+    rows, width = cp * cq * cr, 4 * b.shape[3]
+    ahead[0, 0] = b.ctypes.data + ((p * b.shape[1] + q) * b.shape[2] + r + rows) * width
+    move = cr * ar if cr < b.shape[2] else cq * aq if cq < b.shape[1] else cp * ap
+    ahead[1, 0] = a + cells[-1, 6] + p * ap + q * aq + r * ar + move
+    for i, bytes_ in enumerate((width, move // rows)):  # half of the tiles ask for each
+        ahead[i, 1] = min(_LINE // 2, -(-2 * bytes_ // tiles))
+
+
+@jit
+def _add_unit(begin, block, cells, pieces, b, packed, taps, total, numbers, begun, ahead):
     """total += a' b over one chunk of places, in one block of columns.
 
-    begun: for each cell, whether its sums are there to go on with.
+    begun: for each cell, flags of its tiles: whether sums are there to go on with. ahead: what
+    tiles ask for.
     """
     (p0, q0, r0), (column, columns, kind, skip, _) = begin, block
     a, ap, aq, ar, cp, cq, cr, width, _ = numbers
     own = b[p0 : p0 + cp, q0 : q0 + cq, r0 : r0 + cr, column : column + columns]
     p_end, q_end, r_end = p0 + own.shape[0], q0 + own.shape[1], r0 + own.shape[2]
     b_row, row_bytes = 4 * (kind + 1) * width, 4 * total.shape[2]
-    if 4 * b.shape[3] == b_row:  # there is nothing to pack
-        from_b, by_q, by_p = own.ctypes.data, b.shape[2] * b_row, b.shape[1] * b.shape[2] * b_row
+    if 4 * columns == b_row:  # else a tile would read on beyond a row
+        b_row, from_b = 4 * b.shape[3], own.ctypes.data
+        by_q, by_p = b.shape[2] * b_row, b.shape[1] * b.shape[2] * b_row
     else:
         _pack_rows(own, packed, b_row // 4)
         from_b, by_q = packed.ctypes.data, own.shape[2] * b_row
@@ -336,13 +359,14 @@ def _add_unit(begin, block, cells, pieces, b, packed, taps, total, numbers, begu
             continue
         from_a, place = a + move + r * ar + skip, total[t].ctypes.data + 4 * column
         for n in range(len(pieces)):
-            row = pieces[n, 0]
+            row, fetch = pieces[n, 0], ahead[(t + n) % 2]
             call(
                 pieces[n, 1 + kind], from_a + 4 * row, taps[0].ctypes.data,
                 from_b + (r - r0) * b_row, taps[1].ctypes.data, count, depth, 4, ar, b_row,
-                place + row * row_bytes, row_bytes, 0, columns, begun[t],
+                place + row * row_bytes, row_bytes, 0, columns, begun[t], fetch[0], fetch[1],
             )  # fmt: skip
-        begun[t] = CONTINUE
+            fetch[0] += count * depth * fetch[1]
+        begun[t] = CONTINUE | FETCH
 
 
 @jit
