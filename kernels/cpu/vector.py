@@ -106,3 +106,15 @@ def at_least(typing, x, low):
         return builder.select(builder.fcmp_ordered("<", *args), args[1], args[0])
 
     return _VECTOR(_VECTOR, _VECTOR), lower
+
+
+@intrinsic
+def where_positive(typing, y, x):
+    """x where y is above 0 or NaN, else 0."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        y, x = args
+        zero = ir.Constant(_TYPE, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered("<=", y, zero), zero, x)
+
+    return _VECTOR(_VECTOR, _VECTOR), lower
