@@ -106,3 +106,34 @@ def at_least(typing, x, low):
         return builder.select(builder.fcmp_ordered("<", *args), args[1], args[0])
 
     return _VECTOR(_VECTOR, _VECTOR), lower
+
+
+@intrinsic
+def minus(typing, a, b):
+    """a - b."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        return builder.fsub(*args)
+
+    return _VECTOR(_VECTOR, _VECTOR), lower
+
+
+@intrinsic
+def times(typing, a, b):
+    """a times b."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        return builder.fmul(*args)
+
+    return _VECTOR(_VECTOR, _VECTOR), lower
+
+
+@intrinsic
+def where_above_zero(typing, x, y):
+    """x, but 0 where y <= 0; y may be NaN."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        zero = ir.Constant(_TYPE, None)
+        return builder.select(builder.fcmp_ordered("<=", args[1], zero), zero, args[0])
+
+    return _VECTOR(_VECTOR, _VECTOR), lower
