@@ -131,14 +131,19 @@ def batch_norm_grad(
     if dx is not None:
         lean = dot * rstd * rstd * c / x.size
         _repeat(of_row, mean, _scale(w, var, eps), total * c / x.size, lean)
-        value, out, adds = _place(dx, order, add[0], 6)
-        how = adds, block, of_row.reshape(-1)
-        _slopes(blocks, x.size, slope, flat, above, _run(value), *how, row)
-        settle(value, out, add[0])
+        _grad_x(slope, flat, above, of_row, dx, order, add[0])
     for sums, place, adds in ((dot * rstd, dw, add[1]), (total, db, add[2])):
         if place is not None:
             store(sums.astype(np.float32), place, adds)
     return dx, dw, db, dr
+
+
+def _grad_x(slope, flat, above, of_row, dx, order, add) -> None:
+    value, out, adds = _place(dx, order, add, 6)
+    row, block, blocks = _blocks(dx)
+    how = adds, block, of_row.reshape(-1), row
+    _slopes(blocks, dx.size, slope, flat, above, _run(value), *how)
+    settle(value, out, add)
 
 
 def _blocks(x: Array) -> tuple[int, int, int]:
