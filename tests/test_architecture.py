@@ -301,7 +301,10 @@ def test_what_trains_the_digits_network_is_small():
     # capture is read after the rest, as a subject of its own: fit(capture=False) runs without it
     captured = {name for name in used if name.startswith("minidl.capture")}
     assert sum(lines[name] for name in used - kernels - captured) <= 3000
-    assert sum(lines[name] for name in captured) <= 1200
+    # rewrites are one after the other, and capture(fuse=False) runs without them
+    rewrites = captured & {"minidl.capture.flow", "minidl.capture.rewrite"}
+    assert sum(lines[name] for name in captured - rewrites) <= 1200
+    assert sum(lines[name] for name in rewrites) <= 250
     # the definitions and their CPU versions are read beside the framework, one family at a time
     for family in {name.split(".")[-1] for name in kernels}:
         assert sum(lines[name] for name in kernels if name.endswith(f".{family}")) <= 500, family
@@ -369,4 +372,5 @@ def test_every_kernel_is_covered_by_a_case():
     shared = {kernel for case in CASES.values() for kernel in case.grads}
     kernels = kernel_names("reference")
     assert set(CASES) <= kernels
-    assert {k for k in kernels - shared if k.split("_grad")[0] not in CASES} == set()
+    own = shared | CASES.keys()  # a gradient that a rewrite puts in has a Case of its own
+    assert {k for k in kernels - own if k.split("_grad")[0] not in CASES} == set()

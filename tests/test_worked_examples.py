@@ -393,6 +393,26 @@ def test_pooling_the_first_maximum_wins_and_padding_never():
     same(dx[0, :, :, 0], [[1111, 0], [0, 0]])
 
 
+def test_the_gradients_of_maxima_and_a_relu_in_one():
+    """Windows of two: 5 wins over 2; the relu made both of the next ones 0; NaN wins."""
+    x = np.array([2.0, 5, 0, 0, 1, NAN, 7]).reshape(1, 1, 7, 1)
+    y, arg, how = np.empty((1, 1, 3, 1)), np.empty((1, 1, 3, 1), np.int32), ((1, 2), (1, 2))
+    k.max_pool2d(x, y, arg, *how, ((0, 0), (0, 0)))
+    dy, db = np.array([10.0, 20, 30]).reshape(y.shape), np.array([1.0])
+    dx, _ = k.max_pool2d_relu_grad(
+        dy, y, arg, np.empty_like(x), db, *how, ((0, 0), (0, 0)), (False, True)
+    )
+    same(dx.reshape(-1), [0, 10, 0, 0, 0, 30, 0])
+    same(db, [1 + 10 + 30])
+
+
+def test_the_gradients_of_a_bias_and_a_relu_in_one():
+    dy, y = arrays([[1, 2], [3, 4], [5, 6]], [[0, 7], [8, -0.0], [NAN, 9]])
+    dx, db = k.bias_relu_grad(dy, y, *like(dy, dy[0]), (False, False))
+    same(dx, [[0, 2], [3, 0], [5, 6]])
+    same(db, [8, 8])
+
+
 def test_pooling_nan_wins_and_where_all_is_minus_inf_the_first_real_cell():
     y, arg = np.empty((1, 1, 1, 1)), np.empty((1, 1, 1, 1), np.int32)
     x = np.array([5.0, NAN, NAN, 9]).reshape(1, 2, 2, 1)

@@ -106,6 +106,18 @@ def _sum_rows(d: Draw) -> Values:
     return dict(dy=d.array(shape), db=Blank(shape[-1:]))
 
 
+def _bias_relu(v: SimpleNamespace, run: Any) -> dict[str, Any]:
+    slopes = run.all(dy=np.abs(v.dy))
+    return {"dx": 0, "db": (4 + v.dy.size / max(v.db.size, 1)) * slopes["db"]}
+
+
+@case("bias_relu_grad", bound=_bias_relu)
+def _bias_relu_grad(d: Draw) -> Values:
+    shape = d.shape(2, 4)
+    slopes = dict(dx=Blank(shape), db=Blank(shape[-1:]), add=(False, False))
+    return dict(dy=d.array(shape), y=d.array(shape)) | slopes
+
+
 @case("sum_squares")
 def _sum_squares(d: Draw) -> Values:
     return dict(x=d.array((d.size(0, 30, 9000),)), y=Blank(()))

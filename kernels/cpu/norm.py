@@ -28,7 +28,7 @@ from .vector import (
     plus_product,
     splat,
     times,
-    where_above_zero,
+    where_positive,
 )
 from .vector import store as put
 
@@ -295,7 +295,7 @@ def _dots(start, stop, dy, x, y, dr, add, block, mean, parts, row):
             for k in range(0, row, LANES):
                 slope = load(dy, i + k)
                 if y is not None:
-                    slope = where_above_zero(slope, load(y, i + k))
+                    slope = where_positive(load(y, i + k), slope)
                 if dr is not None:
                     put(dr, i + k, plus(load(dr, i + k), slope) if add else slope)
                 put(parts, total + k, plus(load(parts, total + k), slope))
@@ -321,7 +321,7 @@ def _slopes(start, stop, dy, x, y, dx, add, block, given, row):
             for k in range(0, row, LANES):
                 slope = load(dy, i + k)
                 if y is not None:
-                    slope = where_above_zero(slope, load(y, i + k))
+                    slope = where_positive(load(y, i + k), slope)
                 z = times(minus(load(x, i + k), load(given, k)), load(given, 3 * row + k))
                 value = minus(minus(slope, load(given, 2 * row + k)), z)
                 value = times(value, load(given, row + k))

@@ -129,11 +129,12 @@ def times(typing, a, b):
 
 
 @intrinsic
-def where_above_zero(typing, x, y):
-    """x, but 0 where y <= 0; y may be NaN."""
+def where_positive(typing, y, x):
+    """x where y is above 0 or NaN, else 0."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-        zero = ir.Constant(_TYPE, None)
-        return builder.select(builder.fcmp_ordered("<=", args[1], zero), zero, args[0])
+        y, x = args
+        zero = ir.Constant(_TYPE, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered("<=", y, zero), zero, x)
 
     return _VECTOR(_VECTOR, _VECTOR), lower

@@ -2,10 +2,13 @@
 
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
+from . import memory
 from ._numba import cuda, device, jit
+from .elementwise import relu_grad
 from .intrinsics import plus
 from .move import dense
-from .window import _a_pixel_each, _divmod, _pixel
+from .reduce import sum_rows
+from .window import _a_pixel_each, _divmod, _pixel, max_pool2d_grad
 
 
 @jit
@@ -79,6 +82,21 @@ def avg_pool2d_grad(
     begin = pad[0][0], pad[1][0]
     _avg_pool2d_grad[grid, block](dy, dx, across, *size, *stride, *begin, count_padding, add)
     return dx
+
+
+@dense
+def max_pool2d_relu_grad(
+    dy: Array, y: Array, arg: Array, dx: Out, db: Out,
+    size: Pair, stride: Pair, pad: Padding, add: tuple[bool, bool],
+) -> tuple[Array, Array | None]:  # fmt: skip
+    """Gradients of y, arg = max_pool2d(relu(x + b)): dx, and db (C,), its sum, or None.
+
+    Where y <= 0, the relu held the winner of a window back, and dy does not count. What passes on
+    is as small as y: three kernels, of which one touches an array as large as dx.
+    """
+    slope = relu_grad(dy, y, memory.scratch(dy.shape, dy.dtype), False)
+    max_pool2d_grad(slope, arg, dx, size, stride, pad, add[0])
+    return dx, db if db is None else sum_rows(slope, db, add[1])
 
 
 @device

@@ -1,10 +1,15 @@
-"""Average pooling: means over windows that slide across an image. Maxima are in window.py."""
+"""Average pooling: means over windows that slide across an image. Maxima are in window.py.
+
+But for the gradients of a maximum and a relu in one.
+"""
 
 import numpy as np
 
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
 from .elementwise import quiet, store
+from .reduce import sum_rows
+from .window import max_pool2d_grad
 
 
 @quiet
@@ -35,6 +40,21 @@ def avg_pool2d_grad(
         part += share
     (top, _), (left, _) = pad
     return store(wide[:, top : top + dx.shape[1], left : left + dx.shape[2]], dx, add)
+
+
+@quiet
+def max_pool2d_relu_grad(
+    dy: Array, y: Array, arg: Array, dx: Out, db: Out,
+    size: Pair, stride: Pair, pad: Padding, add: tuple[bool, bool],
+) -> tuple[Array, Array | None]:  # fmt: skip
+    """Gradients of y, arg = max_pool2d(relu(x + b)): dx, and db (C,), its sum, or None.
+
+    Where y <= 0, the relu held the winner of a window back, and dy does not count; all other cells
+    of the window get nothing anyway. So max_pool2d_grad and relu_grad are one, and y is enough.
+    """
+    slope = np.where(y <= 0, dy.dtype.type(0), dy)
+    max_pool2d_grad(slope, arg, dx, size, stride, pad, add[0])
+    return dx, db if db is None else sum_rows(slope, db, add[1])
 
 
 def _taps(wide: Array, size: Pair, out: Pair, stride: Pair) -> list[Array]:

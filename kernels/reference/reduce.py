@@ -138,6 +138,18 @@ def sum_rows(dy: Array, db: Out, add: bool) -> Array:
 
 
 @quiet
+def bias_relu_grad(
+    dy: Array, y: Array, dx: Out, db: Out, add: tuple[bool, bool]
+) -> tuple[Array, Array]:
+    """Gradients of y = relu(x + b): dx = 0 where y <= 0, else dy, and db = its sum over all rows.
+
+    dy, y, dx (..., F), db (F,): relu_grad and sum_rows of what it gives.
+    """
+    slope = np.where(y <= 0, dy.dtype.type(0), dy)
+    return store(slope, dx, add[0]), sum_rows(slope, db, add[1])
+
+
+@quiet
 def sum_squares(x: Array, y: Out, add: bool) -> Array:
     """y () = sum of the squares of x."""
     return store(np.square(x).sum(), y, add)

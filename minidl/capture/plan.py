@@ -12,11 +12,12 @@ from .record import Entry, Ref, Storage
 
 ALIGNMENT = 256  # bytes: a GPU's widest loads and every cache line
 
-# Kernels that may write where they read, element by element: tests/test_capture.py tries each one
-# on every backend. On the CPU they are NumPy's: a loop of Numba's own would be right but slow, as
-# LLVM's vectors begin with a check that memory does not overlap.
+# Kernels that may write their first output where they read, element by element: a test tries each
+# one on every backend. On the CPU they are NumPy's, or say outright which vectors they load and
+# store: LLVM's own begin with a check that memory does not overlap, and would be slow.
 IN_PLACE = {
-    "add", "div", "exp", "log", "maximum", "minimum", "mul", "neg", "relu", "sqrt", "sub",
+    "add", "bias_relu_grad", "div", "exp", "log", "maximum", "minimum", "mul", "neg", "relu",
+    "sqrt", "sub",
 }  # fmt: skip
 
 
@@ -55,12 +56,14 @@ def _take_over(i: int, entry: Entry, found: dict[Storage, Span]) -> None:
     """Let the output of an elementwise kernel lie where an input lay that nobody reads again."""
     if entry.name not in IN_PLACE:
         return
-    *inputs, out = [ref for _, ref in entry.refs()]
+    inputs = [ref for kind, ref in entry.refs() if kind == "in"]
+    out = next(ref for kind, ref in entry.refs() if kind == "out")
     if out.storage is None or found[out.storage].first != i or _part(out):
         return
     for ref in inputs:
-        if ref.storage is None or ref.storage is out.storage or _part(ref):
-            continue
+        views = [r.like for r in inputs if r.storage is ref.storage]
+        if ref.storage in (None, out.storage) or _part(ref) or views != len(views) * [ref.like]:
+            continue  # such as x * x.T
         old, new = found[ref.storage], found[out.storage]
         if old.last == i and ref.like == out.like:  # an input's lasts to the end
             old.last = new.last

@@ -9,7 +9,7 @@ import numpy as np
 from ..backend import Array, Device
 from ..kernels.roles import roles
 from ..tensor import Tensor, _wrap
-from . import plan, rewrite
+from . import plan
 from .arrays import address, place, plain
 from .record import Entry, Recording, Ref, Storage
 from .watch import Watch, same
@@ -53,8 +53,8 @@ class Program:
     ):
         self.recording, self.watch, self.room = recording, watch, room
         self.grads, self.bumps = grads, bumps
-        self.entries = rewrite.applied(recording.entries) if fuse else list(recording.entries)
         results = [ref for ref in leaves(recording.outputs) if isinstance(ref, Ref)]
+        self.entries = _rewritten(recording.entries, results) if fuse else list(recording.entries)
         self.spans = plan.spans(self.entries, recording.inputs, results)
         sizes = plan.place(self.spans)
         self.blocks = {device: room.block(device, size) for device, size in sizes.items()}
@@ -124,6 +124,12 @@ class Program:
         from .table import profiled
 
         return profiled(self, repeats)
+
+
+def _rewritten(entries: Sequence[Entry], results: Sequence[Ref]) -> list[Entry]:
+    from . import rewrite
+
+    return rewrite.applied(entries, results)
 
 
 def _unused(arena: dict | None) -> None:

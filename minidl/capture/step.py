@@ -162,9 +162,9 @@ class Captured:
 
     def _made(self, key: tuple, attempt: Attempt, old: Attempt) -> str:
         """Make a program of two equal calls, if it proves right."""
-        program = attempt.program(self._room, self.fuse)
-        problem = attempt.proof(program)
+        problem = attempt.proof()
         if not problem:
+            program = attempt.program(self._room, self.fuse)
             program.watch.relax(old.watch)
             self.programs.setdefault(key, []).insert(0, program)
             self._last, self._fruitless = program, 0
