@@ -66,7 +66,15 @@ def resnet():
     )
 
 
-NETS = {net.__name__: net for net in (mlp, cnn, cnn_with_dropout, normed, resnet)}
+def odd():
+    """Windows of 3 x 3 that leave a line and a column of 4 x 4 pixels over."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.MaxPool2d(3), nn.Flatten(), nn.Linear(8, 5),
+    )  # fmt: skip
+
+
+NETS = {net.__name__: net for net in (mlp, cnn, cnn_with_dropout, normed, odd, resnet)}
 BATCH, STEPS = 16, 50
 
 
@@ -471,6 +479,45 @@ def test_not_where_the_residual_comes_after_the_batch_norm_or_broadcasts():
         return [loss]
 
     assert NORM not in dict(rewritten(later))
+
+
+def test_pixels_that_no_window_covers():
+    def step(x, w, b):
+        h = F.max_pool2d(block(x, w, b), 3)
+        loss = (h * h).sum() + (F.max_pool2d(block(h, w.reshape(3, 3, 16, 3), None), 2) ** 2).sum()
+        loss.backward()
+        return [loss]
+
+    found = rewritten(step)
+    names = ["conv2d", "max_pool2d", POOLED, "conv2d_grad_w"]
+    assert [name for name, note in found if note.endswith("cropped")] == names
+
+
+def test_no_pass_of_a_network_touches_pixels_that_no_window_covers():
+    _, step = train(odd, minidl.capture, steps=4)
+    cut = [e.name for e in step.program.entries if e.note.endswith("cropped")]
+    assert cut == ["conv2d", "max_pool2d", POOLED, "conv2d_grad_x", "conv2d_grad_w"]
+
+
+def test_all_pixels_are_computed_where_they_are_returned():
+    def step(x, w, b):
+        h = block(x, w, b)
+        loss = (F.max_pool2d(h, 3) ** 2).sum()
+        loss.backward()
+        return [loss, h.detach()]
+
+    names = [name for name, note in rewritten(step) if note.endswith("cropped")]
+    assert names == [POOLED, "conv2d_grad_w"]  # what is left over has no gradient, returned or not
+
+
+def test_nothing_is_left_out_where_windows_reach_the_end():
+    def step(x, w, b):
+        h = block(x, w, b)
+        loss = (F.max_pool2d(h, 3, padding=1) ** 2).sum() + (F.max_pool2d(h, 4, 1) ** 2).sum()
+        loss.backward()
+        return [loss]
+
+    assert not any("cropped" in note for _, note in rewritten(step))
 
 
 # ---- who reads and writes what

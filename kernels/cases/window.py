@@ -48,7 +48,9 @@ def _conv2d(d: Draw) -> Values:
     x = d.image(shapes.extent(size, dilation), pad, channels * groups)
     w = d.array((*size, channels, filters * groups))
     b = d.pick("b", None, True) and d.array(w.shape[3:])
-    y = Blank(shapes.conv2d(x.shape, w.shape, stride, pad, dilation))
+    n, oh, ow, f = shapes.conv2d(x.shape, w.shape, stride, pad, dilation)
+    less, fewer = (d.pick("cropped", 0, 0, 0, 1) for _ in range(2))
+    y = Blank((n, max(1, oh - less), max(1, ow - fewer), f))
     relu = d.mode != "smooth" and d.pick("relu", False, True)  # no kinks where it is smooth
     how = dict(stride=stride, pad=pad, dilation=dilation, groups=groups)
     return dict(x=x, w=w, b=b, y=y, relu=relu) | how

@@ -42,7 +42,7 @@ def conv2d(
 
     x (N, H, W, C) padded with zeros, w (KH, KW, C / groups, F), b (F,) or None -> y (N, OH, OW, F).
     Of several groups, each takes its share of the channels to its share of the filters.
-    relu: the larger of that and 0; NaN stays NaN.
+    relu: the larger of that and 0; NaN stays NaN. y may leave out windows at the end of an axis.
     """
     if rare(x, w, y):
         return reference.conv2d(x, w, b, y, stride, pad, dilation, groups, relu)

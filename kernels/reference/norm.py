@@ -77,10 +77,11 @@ def batch_norm_grad(
     over = tuple(range(x.ndim - 1))
     rstd = 1 / np.sqrt(var + var.dtype.type(eps))
     z = (x - mean) * rstd
-    if dx is not None:
+    sums = _affine_grads(dy, z, dw, db, dr, add)
+    if dx is not None:  # the last to be written: it may lie where dy did
         slope = dy - dy.mean(axis=over) - z * (dy * z).mean(axis=over)
         store(slope * (rstd if w is None else rstd * w), dx, add[0])
-    return dx, *_affine_grads(dy, z, dw, db, dr, add)
+    return dx, *sums
 
 
 @quiet
@@ -102,9 +103,10 @@ def batch_norm_eval_grad(
     """Gradients of batch_norm_eval, whose statistics are constants; as above, but for dx."""
     dy = _rectified(dy, y, relu)
     rstd = 1 / np.sqrt(var + var.dtype.type(eps))
+    sums = _affine_grads(dy, (x - mean) * rstd, dw, db, dr, add)
     if dx is not None:
         store(dy * (rstd if w is None else rstd * w), dx, add[0])
-    return dx, *_affine_grads(dy, (x - mean) * rstd, dw, db, dr, add)
+    return dx, *sums
 
 
 def _rectified(dy, y, relu):

@@ -17,9 +17,10 @@ def conv2d(
 
     x (N, H, W, C) padded with zeros, w (KH, KW, C / groups, F), b (F,) or None -> y (N, OH, OW, F).
     Of several groups, each takes its share of the channels to its share of the filters.
-    relu: the larger of that and 0; NaN stays NaN.
+    relu: the larger of that and 0; NaN stays NaN. y may leave out windows at the end of an axis.
     """
     windows = _windows(_pad(x, pad, 0), w.shape[:2], stride, dilation)
+    windows = windows[:, : y.shape[1], : y.shape[2]]
     parts = zip(np.split(windows, groups, -1), np.split(w, groups, -1))
     value = np.concatenate([np.tensordot(own, filters, 3) for own, filters in parts], -1)
     value = value if b is None else value + b
@@ -49,6 +50,7 @@ def conv2d_grad_w(
 ) -> Array:  # fmt: skip
     """dw[r, s, c, f] = sum over n, i, j of x[n, i sh + r dh, j sw + s dw, c] dy[n, i, j, f]."""
     windows = _windows(_pad(x, pad, 0), dw.shape[:2], stride, dilation)
+    windows = windows[:, : dy.shape[1], : dy.shape[2]]
     parts = zip(np.split(windows, groups, -1), np.split(dy, groups, -1))
     pixels = (0, 1, 2), (0, 1, 2)
     return store(np.concatenate([np.tensordot(*part, pixels) for part in parts], -1), dw, add)

@@ -1,5 +1,7 @@
 """Who reads and who writes the memory of a recorded step: what a rewrite has to know."""
 
+import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,15 +35,20 @@ class Flow:
         """The entries that read an array, or a part of it."""
         return [e for e in self.entries if any(overlap(ref, r) for r in reads(e))]
 
-    def only_reader(self, ref: Ref) -> Entry | None:
-        """The entry that reads an array, as it is, where nothing else does, nor the step's caller.
+    def only_readers(self, ref: Ref) -> list[Entry]:
+        """All entries that read an array, where they read it as it is, and the step's caller not.
 
-        None, too, where it is not an array of the step's own, written by one entry.
+        None of them where it is not an array of the step's own, written by one entry.
         """
         found = self.readers(ref)
-        if len(found) != 1 or any(overlap(ref, r) for r in self.results) or not self.writer(ref):
-            return None
-        return found[0] if all(same(ref, r) for r in reads(found[0]) if overlap(ref, r)) else None
+        alone = all(same(ref, r) for e in found for r in reads(e) if overlap(ref, r))
+        returned = any(overlap(ref, r) for r in self.results)
+        return found if alone and not returned and self.writer(ref) else []
+
+    def only_reader(self, ref: Ref) -> Entry | None:
+        """The entry that reads an array, where there is one alone: see `only_readers`."""
+        found = self.only_readers(ref)
+        return found[0] if len(found) == 1 else None
 
     def replace(self, old: Sequence[Entry], at: Entry, new: Entry) -> bool:
         """Put new in the place of `at`, one of the old entries, and take out the others.
@@ -91,6 +98,21 @@ def conflict(a: Entry, b: Entry) -> bool:
     """Whether two entries cannot change places."""
     apart = any(overlap(x, y) for x in writes(a) for y in (*reads(b), *writes(b)))
     return a.host or b.host or apart or any(overlap(x, y) for x in reads(a) for y in writes(b))
+
+
+def whole(ref: Ref) -> bool:
+    """Whether an array fills memory of the step's own."""
+    return ref.storage is not None and ref.nbytes == ref.storage.nbytes
+
+
+def resized(ref: Ref, shape: tuple[int, ...]) -> Ref:
+    """A new array for one that fills its storage: of another shape, in the same memory order."""
+    (_, dtype, before), strides, step = ref.like, [0] * len(shape), ref.like[1].itemsize
+    for a in sorted(range(len(shape)), key=lambda a: before[a]):
+        strides[a], step = step, step * shape[a]
+    storage = copy.copy(ref.storage)
+    storage.nbytes = step
+    return dataclasses.replace(ref, storage=storage, like=(shape, dtype, tuple(strides)))
 
 
 def same(a: Ref, b: Ref) -> bool:

@@ -16,9 +16,10 @@ the entries with a note, which the table shows. Each fused kernel has a Case, an
 it to what it replaces; tests/test_rewrites.py has those of the rewrites.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from .flow import Flow, call, same
+from .flow import Flow, arguments, call, resized, same, whole
 from .record import Entry, Ref
 from .rewrite_norm import norm_add_relu, norm_relu_grad
 
@@ -69,6 +70,42 @@ def bias_relu(flow: Flow) -> None:
                     break
 
 
+def cropped(flow: Flow) -> None:
+    """Convolutions without the lower and the right edge that no window of maxima covers.
+
+    Of 13 x 13 pixels windows of 2 x 2 take 12 x 12. Nobody reads the others, and their gradients
+    are 0: there is no need to compute them, nor to multiply with them.
+    """
+    for pool in flow.calls("max_pool2d"):
+        x, y, _, *how = pool.args
+        conv = flow.writer(x)
+        if conv and conv.name == "conv2d" and flow.only_readers(x) == [pool]:
+            _crop(flow, x, y, how, [conv, pool])
+    for name in ("max_pool2d_grad", "max_pool2d_relu_grad"):
+        for pool in flow.calls(name):
+            given = arguments(pool)
+            readers = flow.only_readers(given["dx"])
+            if readers and all(e.name in ("conv2d_grad_x", "conv2d_grad_w") for e in readers):
+                how = [given[name] for name in ("size", "stride", "pad")]
+                _crop(flow, given["dx"], given["dy"], how, [pool, *readers])
+
+
+def _crop(flow: Flow, x: Ref, y: Ref, how: Sequence, entries: Sequence[Entry]) -> None:
+    """Let the images x of entries end with the last windows, which made y of it."""
+    ends = [
+        (n - 1) * step + size - begin
+        for n, size, step, (begin, _) in zip(y.like[0][1:3], *how, strict=True)
+    ]
+    shape = x.like[0][0], *ends, x.like[0][3]
+    if any(after for _, after in how[2]) or shape == x.like[0] or not whole(x):
+        return
+    smaller = resized(x, shape)
+    for entry in entries:
+        args = tuple(smaller if isinstance(a, Ref) and same(a, x) else a for a in entry.args)
+        note = f"{entry.note}, cropped".removeprefix(", ")
+        flow.replace([entry], entry, dataclasses.replace(entry, args=args, note=note))
+
+
 def _sums(flow: Flow, relu: Entry, dx: Ref) -> Iterator[tuple[list[Entry], Ref | None, bool]]:
     """A sum_rows of what a relu_grad wrote, as [the entry], its output and whether it adds.
 
@@ -82,5 +119,5 @@ def _sums(flow: Flow, relu: Entry, dx: Ref) -> Iterator[tuple[list[Entry], Ref |
     yield [], None, False
 
 
-# in the order in which they are applied
-REWRITES: list[Rewrite] = [norm_add_relu, norm_relu_grad, pooled_relu, bias_relu]
+# in the order of their turns
+REWRITES: list[Rewrite] = [norm_add_relu, norm_relu_grad, pooled_relu, bias_relu, cropped]
