@@ -151,9 +151,9 @@ def others() -> list[Case]:
         "avg_pool2d_grad": lambda k: k.avg_pool2d_grad(slope, y, *POOL, True, False),
         "sum_rows": lambda k: k.sum_rows(dy, c, False),
         "dropout": lambda k: k.dropout(x, key, y, 0.25),
-        "batch_norm": lambda k: k.batch_norm(x, w, w, y, c, c.copy(), 1e-5, False),
+        "batch_norm": lambda k: k.batch_norm(x, w, w, None, y, c, c.copy(), 1e-5, False),
         "batch_norm_grad": lambda k: k.batch_norm_grad(
-            dy, x, w, mean, var, y, c, c.copy(), 1e-5, (False,) * 3
+            dy, x, w, mean, var, None, y, c, c.copy(), None, 1e-5, False, (False,) * 4
         ),
         "linear 784->128": lambda k: k.linear(rows, dense, None, flat, False),
         "cross_entropy 64x10": lambda k: k.cross_entropy(

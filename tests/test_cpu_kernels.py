@@ -121,10 +121,12 @@ def other_cases() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "dropout", (x, key, shape, 0.3)
         yield "dropout", (x, key, shape, 1.0)
         yield "dropout_grad", (dy, key, shape, 0.3, False)
-        yield "batch_norm", (x, w, mean, shape, (c,), (c,), 1e-5, True)
-        yield "batch_norm", (x, None, None, shape, (c,), (c,), 1e-5, False)
-        yield "batch_norm_eval", (x, w, None, mean, var, shape, 1e-5, True)
-        yield "batch_norm_grad", (dy, x, w, mean, var, shape, (c,), (c,), 1e-5, (False,) * 3)
+        yield "batch_norm", (x, w, mean, dy, shape, (c,), (c,), 1e-5, True)
+        yield "batch_norm", (x, None, None, None, shape, (c,), (c,), 1e-5, False)
+        yield "batch_norm_eval", (x, w, None, None, mean, var, shape, 1e-5, True)
+        outs = shape, (c,), (c,), shape
+        for relu in (True, False):
+            yield "batch_norm_grad", (dy, x, w, mean, var, x, *outs, 1e-5, relu, (False,) * 4)
     x, strange = draw(7, 3), draw(7, 3)
     strange[1, 0], strange[2], strange[3, 1], strange[4] = np.inf, -np.inf, np.nan, 80
     for logits in (x, 100 * x, strange):
@@ -405,7 +407,7 @@ how = (1, 1), one, (1, 1), 1
 key, c = np.array([3, 4], np.uint64), np.empty(8, "f")
 betas = np.array([[0.9, 0.1, -0.105], [0.999, 0.001, -0.001]], "f")
 out = np.empty_like(x), c.copy(), c.copy()
-n, mean, var = cpu.batch_norm(x, c * 0 + 2, None, *out, 1e-5, False)
+n, mean, var = cpu.batch_norm(x, c * 0 + 2, None, None, *out, 1e-5, True)
 p, m, v = draw(200_000), draw(200_000), np.abs(draw(200_000))
 for name, result in {
     "conv2d": cpu.conv2d(x, w, draw(8), np.empty_like(dy), *how, False),
@@ -422,7 +424,8 @@ for name, result in {
     "avg_pool2d_grad": cpu.avg_pool2d_grad(y, np.empty_like(x), *pool, True, False),
     "sum_rows": cpu.sum_rows(dy, c.copy(), False),
     "batch_norm_grad": cpu.batch_norm_grad(
-        n, x, None, mean, var, np.empty_like(x), c.copy(), c.copy(), 1e-5, (False,) * 3
+        x, x, None, mean, var, n, np.empty_like(x), c.copy(), c.copy(), np.empty_like(x),
+        1e-5, True, (False,) * 4
     ),
     "adam_step_": cpu.adam_step_(
         p[::-1], draw(1), betas, np.array([2]), p, m, v, 1e-8, 0.01, False
@@ -435,7 +438,7 @@ for name, result in {
 
 def test_one_and_two_threads_give_the_same_bits() -> None:
     one, two, again = (child(BITS, NUMBA_NUM_THREADS=n).stdout for n in ("1", "2", "2"))
-    assert len(one.splitlines()) == 23
+    assert len(one.splitlines()) == 24
     assert one == two == again
 
 

@@ -218,22 +218,23 @@ def test_batch_norm_and_its_gradients(k, in_every_order, rows, channels):
     wide = [a.astype(np.float64) for a in (x, w, b)]
     like = set_to_nan(x.shape), set_to_nan(channels), set_to_nan(channels)
     exact = [a.astype(np.float64) for a in like]
-    got = in_every_order(k.batch_norm, x, w, b, *like, 1e-3, False)
-    for mine, theirs in zip(got, reference.batch_norm(*wide, *exact, 1e-3, False), strict=True):
+    got = in_every_order(k.batch_norm, x, w, b, None, *like, 1e-3, False)
+    for mine, theirs in zip(
+        got, reference.batch_norm(*wide, None, *exact, 1e-3, False), strict=True
+    ):
         close(mine, theirs)
     _, mean, var = got
-    outs = set_to_nan(x.shape), set_to_nan(channels), set_to_nan(channels)
+    outs = (*(set_to_nan(n) for n in (x.shape, channels, channels, x.shape)),)
+    y = np.where(dy > x, x, np.float32(0))
     for name in ("batch_norm_grad", "batch_norm_eval_grad"):
-        given, no = (dy, x, w, mean, var), (False,) * 3
-        grads = in_every_order(getattr(k, name), *given, *outs, 1e-3, no)
-        want = getattr(reference, name)(
-            *(a.astype(np.float64) for a in given), *(a.copy() for a in exact), 1e-3, no
-        )
+        given, how = (dy, x, w, mean, var, y), (1e-3, True, (False,) * 4)
+        grads = in_every_order(getattr(k, name), *given, *outs, *how)
+        want = getattr(reference, name)(*(a.astype(np.float64) for a in (*given, *outs)), *how)
         for mine, theirs in zip(grads, want, strict=True):
             close(mine, theirs)
-        for wanted in ((0,), (1,), (2,), (0, 2)):  # fewer of them: the same bits
+        for wanted in ((0,), (1,), (2,), (3,), (0, 2)):  # fewer of them: the same bits
             some = [set_to_nan(a.shape) if i in wanted else None for i, a in enumerate(outs)]
-            getattr(k, name)(*given, *some, 1e-3, no)
+            getattr(k, name)(*given, *some, *how)
             for i in wanted:
                 assert some[i].tobytes() == grads[i].tobytes()
 
@@ -244,12 +245,12 @@ def test_relu_within_is_relu_after_bit_for_bit(k, channels):
     b = real(channels, seed=5) / 8
     x[3] = [NAN, INF, -INF][channels % 3]
     mean, var = set_to_nan(channels), set_to_nan(channels)
-    apart = k.batch_norm(x[5:], w, b, set_to_nan((125, channels)), mean, var, 1e-3, False)[0]
-    fused = k.batch_norm(x[5:], w, b, set_to_nan((125, channels)), mean, var, 1e-3, True)[0]
+    apart = k.batch_norm(x[5:], w, b, None, set_to_nan((125, channels)), mean, var, 1e-3, False)[0]
+    fused = k.batch_norm(x[5:], w, b, None, set_to_nan((125, channels)), mean, var, 1e-3, True)[0]
     assert (apart < 0).any()
     assert fused.tobytes() == reference.relu(apart, apart.copy()).tobytes()
-    apart = k.batch_norm_eval(x, w, b, mean, var, set_to_nan(x.shape), 1e-3, False)
-    fused = k.batch_norm_eval(x, w, b, mean, var, set_to_nan(x.shape), 1e-3, True)
+    apart = k.batch_norm_eval(x, w, b, None, mean, var, set_to_nan(x.shape), 1e-3, False)
+    fused = k.batch_norm_eval(x, w, b, None, mean, var, set_to_nan(x.shape), 1e-3, True)
     np.testing.assert_array_equal(fused, np.where(apart <= 0, np.float32(0), apart))
 
 
@@ -257,5 +258,5 @@ def test_the_variance_of_numbers_far_from_zero(k):
     """Two passes: E[x^2] - mean^2 in float32 would have no digit right."""
     x = (4096 + real((5000, 3))).astype(np.float32)
     mean, var = set_to_nan(3), set_to_nan(3)
-    k.batch_norm(x, None, None, set_to_nan(x.shape), mean, var, 1e-5, False)
+    k.batch_norm(x, None, None, None, set_to_nan(x.shape), mean, var, 1e-5, False)
     np.testing.assert_allclose(var, x.astype(np.float64).var(axis=0), rtol=1e-4)

@@ -491,45 +491,60 @@ def every_share_is_of_the_cells_of_a_whole_window(dy, dx, size, stride, pad, cou
 
 
 @mutant("batch_norm")
-def variance_unbiased(x, w, b, y, mean, var, eps, relu):
-    right.batch_norm(x, w, b, y, mean, var, eps, relu)
+def variance_unbiased(x, w, b, r, y, mean, var, eps, relu):
+    right.batch_norm(x, w, b, r, y, mean, var, eps, relu)
     rows = x.size // mean.size
     var *= var.dtype.type(rows / max(rows - 1, 1))
     return y, mean, var
 
 
 @mutant("batch_norm", "every cell written")
-def running_sums_start_as_they_were(x, w, b, y, mean, var, eps, relu):
+def running_sums_start_as_they_were(x, w, b, r, y, mean, var, eps, relu):
     mean += x.mean(axis=tuple(range(x.ndim - 1)))
-    right.batch_norm(x, w, b, y, mean.copy(), var, eps, relu)
+    right.batch_norm(x, w, b, r, y, mean.copy(), var, eps, relu)
     return y, mean, var
 
 
 @mutant("batch_norm_eval")
-def eps_outside_the_root(x, w, b, mean, var, y, eps, relu):
+def eps_outside_the_root(x, w, b, r, mean, var, y, eps, relu):
     var = (np.sqrt(var) + var.dtype.type(eps)) ** 2
-    return right.batch_norm_eval(x, w, b, mean, var, y, 0.0, relu)
+    return right.batch_norm_eval(x, w, b, r, mean, var, y, 0.0, relu)
 
 
 @mutant("batch_norm_eval")
-def eps_missing(x, w, b, mean, var, y, eps, relu):
-    return right.batch_norm_eval(x, w, b, mean, var, y, 0.0, relu)
+def eps_missing(x, w, b, r, mean, var, y, eps, relu):
+    return right.batch_norm_eval(x, w, b, r, mean, var, y, 0.0, relu)
 
 
 @mutant("batch_norm_eval", "inf and NaN")
-def relu_turns_nan_to_zero(x, w, b, mean, var, y, eps, relu):
-    right.batch_norm_eval(x, w, b, mean, var, y, eps, False)
+def relu_turns_nan_to_zero(x, w, b, r, mean, var, y, eps, relu):
+    right.batch_norm_eval(x, w, b, r, mean, var, y, eps, False)
     return put(np.where(y > 0, y, 0) if relu else y.copy(), y)
 
 
 @mutant("batch_norm_grad")
-def statistics_taken_for_constants(dy, x, w, mean, var, dx, dw, db, eps, add):
-    return right.batch_norm_eval_grad(dy, x, w, mean, var, dx, dw, db, eps, add)
+def statistics_taken_for_constants(dy, x, w, mean, var, y, dx, dw, db, dr, eps, relu, add):
+    given = dy, x, w, mean, var, y, dx, dw, db, dr
+    return right.batch_norm_eval_grad(*given, eps, relu, add)
 
 
 @mutant("batch_norm_grad", "add")
-def one_add_for_all(dy, x, w, mean, var, dx, dw, db, eps, add):
-    return right.batch_norm_grad(dy, x, w, mean, var, dx, dw, db, eps, (add[0],) * 3)
+def one_add_for_all(dy, x, w, mean, var, y, dx, dw, db, dr, eps, relu, add):
+    given = dy, x, w, mean, var, y, dx, dw, db, dr
+    return right.batch_norm_grad(*given, eps, relu, (add[0],) * 4)
+
+
+@mutant("batch_norm_grad")
+def relu_forgotten_in_dr(dy, x, w, mean, var, y, dx, dw, db, dr, eps, relu, add):
+    given = dy, x, w, mean, var, y, dx, dw, db, None
+    right.batch_norm_grad(*given, eps, relu, add)
+    return dx, dw, db, dr if dr is None else right.copy(dy, dr, add[3])
+
+
+@mutant("batch_norm_eval")
+def residual_added_after_relu(x, w, b, r, mean, var, y, eps, relu):
+    right.batch_norm_eval(x, w, b, None, mean, var, y, eps, relu)
+    return y if r is None else right.add(y, r, y)
 
 
 @mutant("batch_norm_track_")

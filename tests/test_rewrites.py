@@ -40,9 +40,30 @@ def cnn_with_dropout():
 
 def normed():
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(32, 5),
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32, 5),
     )  # fmt: skip
+
+
+class Residual(nn.Module):
+    """relu(norm(conv(relu(norm(conv(x))))) + shortcut(x)), as people write it."""
+
+    def __init__(self, before, after):
+        self.first = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.norm, self.last = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
+        project = nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after)
+        self.shortcut = nn.Sequential(*project if before != after else ())
+
+    def forward(self, x):
+        h = F.relu(self.norm(self.first(x)))
+        return F.relu(self.last(self.second(h)) + self.shortcut(x))
+
+
+def resnet():
+    return nn.Sequential(
+        Residual(3, 8), Residual(8, 8), Residual(8, 8), nn.Flatten(), nn.Linear(128, 5)
+    )
 
 
 def odd():
@@ -53,7 +74,7 @@ def odd():
     )  # fmt: skip
 
 
-NETS = {net.__name__: net for net in (mlp, cnn, cnn_with_dropout, normed, odd)}
+NETS = {net.__name__: net for net in (mlp, cnn, cnn_with_dropout, normed, odd, resnet)}
 BATCH, STEPS = 16, 50
 
 
@@ -160,7 +181,58 @@ def of_bias_relu(device, seed, dtype):
     summed(db, apart)
 
 
-FUSED = pytest.mark.parametrize("compare", [of_pooled_relu, of_bias_relu])
+def normalised(device, seed, dtype):
+    """Arguments of a batch norm: x, w, b; and r and dy like x, with NaN and infinities."""
+    rng = np.random.default_rng(seed)
+    shape = *rng.integers(1 + seed % 8, 9, 3), rng.integers(1, 70)
+    x, (w, b) = rng.normal(size=shape), rng.normal(size=(2, shape[-1]))
+    r, dy = (
+        special(rng.normal(size=shape), rng) if seed % 3 else rng.normal(size=shape) for _ in "rd"
+    )
+    return [device.array(a.astype(dtype)) for a in (x, w, b, r, dy)]
+
+
+def of_norm_add_relu(device, seed, dtype):
+    """relu(batch_norm(x) + r), of which r and relu may be missing."""
+    k = device.kernels
+    x, w, b, r, _ = normalised(device, seed, dtype)
+    like = k.empty_like(w), k.empty_like(w)
+    value, mean, var = k.batch_norm(x, w, b, None, k.empty_like(x), *like, 1e-3, False)
+    for more in (r, None):
+        apart = value if more is None else k.add(value, more, k.empty_like(x))
+        for relu in (True, False):
+            want = k.relu(apart, k.empty_like(x)) if relu else apart
+            y = k.batch_norm(x, w, b, more, k.empty_like(x), *like, 1e-3, relu)[0]
+            again = k.batch_norm_eval(x, w, b, more, mean, var, k.empty_like(x), 1e-3, relu)
+            for found in (y, again):
+                np.testing.assert_array_equal(device.numpy(found), device.numpy(want))
+
+
+def of_norm_relu_grad(device, seed, dtype):
+    k = device.kernels
+    x, w, _, y, dy = normalised(device, seed, dtype)
+    mean, var = (device.array(np.abs(device.numpy(w)) + n) for n in (0, 1))
+    dx, dw, db, dr = (k.fill(k.empty_like(a), 2.0) for a in (x, w, w, x))
+    how = dy, x, w, mean, var
+    slopes = k.relu_grad(dy, y, k.empty_like(x), False)
+    for name in ("batch_norm_grad", "batch_norm_eval_grad"):
+        kernel, outs = getattr(k, name), [k.empty_like(a) for a in (x, w, w)]
+        kernel(slopes, *how[1:], None, *outs, None, 1e-3, False, (False,) * 4)
+        kernel(*how, y, dx, dw, db, None, 1e-3, True, (False,) * 4)
+        for got, want in zip((dx, dw, db), outs, strict=True):
+            alike(device.numpy(got), device.numpy(want))
+        for adds in (False, True):
+            k.fill(dr, 2.0)
+            kernel(*how, y, dx, dw, db, dr, 1e-3, True, (False, False, False, adds))
+            want = device.numpy(slopes)
+            alike(device.numpy(dr), want + want.dtype.type(2) if adds else want)
+            for got, want in zip((dx, dw, db), outs, strict=True):
+                alike(device.numpy(got), device.numpy(want))
+
+
+FUSED = pytest.mark.parametrize(
+    "compare", [of_pooled_relu, of_bias_relu, of_norm_add_relu, of_norm_relu_grad]
+)
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
@@ -304,6 +376,109 @@ def test_not_where_the_relu_is_another_one_than_before_the_maxima():
         return [loss]
 
     assert rewritten(step) == []
+
+
+class Layers:
+    """A convolution with a batch norm, and one more of each for a shortcut."""
+
+    def __init__(self):
+        minidl.manual_seed(1)
+        self.norm, self.other = nn.BatchNorm2d(16), nn.BatchNorm2d(16)
+
+    def body(self, x, w, b):
+        return self.norm(block(x, w, b, relu=False))
+
+
+NORM, GRAD = "batch_norm", "batch_norm_grad"
+
+
+def test_batch_norm_and_relu_apart():
+    layers = Layers()
+
+    def step(x, w, b):
+        loss = (F.relu(layers.body(x, w, b)) ** 2).sum()
+        loss.backward()
+        return [loss]
+
+    assert rewritten(step) == [(NORM, "batch_norm, relu"), (GRAD, "relu_grad, batch_norm_grad")]
+
+
+def test_a_residual_whose_gradient_is_written_where_it_is_wanted():
+    layers = Layers()
+
+    def step(x, w, b):
+        r = block(x, w, b, relu=False)
+        loss = (F.relu(r + layers.norm(r * r)) ** 2).sum()
+        loss.backward()
+        return [loss]
+
+    grad = GRAD, "relu_grad, batch_norm_grad, copy"
+    assert rewritten(step) == [(NORM, "batch_norm, add, relu"), grad]
+
+
+def test_two_batch_norms_in_one_sum():
+    layers = Layers()
+
+    def step(x, w, b):
+        loss = (F.relu(layers.body(x, w, b) + layers.other(block(x, w * 2, b))) ** 2).sum()
+        loss.backward()
+        return [loss]
+
+    grad = GRAD, "relu_grad, batch_norm_grad"  # which writes it for the other one, too
+    found = rewritten(step)
+    assert [f for f in found if f[0] in (NORM, GRAD)] == [(NORM, "batch_norm, add, relu"), grad]
+
+
+def test_a_residual_without_relu():
+    layers = Layers()
+
+    def step(x, w, b):
+        h = block(x, w, b, relu=False)
+        loss = ((layers.norm(h * h) + h) ** 2).sum()
+        loss.backward()
+        return [loss]
+
+    assert rewritten(step) == [(NORM, "batch_norm, add")]
+
+
+def test_not_where_what_the_batch_norm_returned_is_used_or_added_to_itself():
+    layers = Layers()
+
+    def step(x, w, b):
+        h = layers.body(x, w, b)
+        loss = (F.relu(h) ** 2).sum()
+        loss.backward()
+        return [loss, h.detach()]
+
+    assert rewritten(step) == [(GRAD, "relu_grad, batch_norm_grad")]
+
+    def doubled(x, w, b):
+        h = layers.body(x, w, b)
+        loss = (F.relu(h + h) ** 2).sum()
+        loss.backward()
+        return [loss]
+
+    assert NORM not in dict(rewritten(doubled))
+
+
+def test_not_where_the_residual_comes_after_the_batch_norm_or_broadcasts():
+    layers = Layers()
+
+    def late(x, w, b):
+        h = layers.body(x, w, b)
+        loss = (F.relu(h + x.mean(axis=3, keepdims=True).exp()) ** 2).sum()
+        loss.backward()
+        return [loss]
+
+    assert NORM not in dict(rewritten(late))
+
+    def later(x, w, b):
+        h = layers.body(x, w, b)
+        loss = (F.relu(h + block(x, w, b).exp()) ** 2).sum()
+        loss.backward()
+        return [loss]
+
+    assert NORM not in dict(rewritten(later))
 
 
 def test_pixels_that_no_window_covers():

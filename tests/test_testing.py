@@ -87,7 +87,7 @@ def test_the_bound_of_exp_is_5_units(units, passes):
 def test_outputs_may_be_returned():
     check(lambda x: np.maximum(x, x.dtype.type(0)), against="relu", examples=30)
     check(
-        lambda x, w, b, eps, relu: reference.batch_norm(x, w, b, *empties(x), eps, relu),
+        lambda x, w, b, r, eps, relu: reference.batch_norm(x, w, b, r, *empties(x), eps, relu),
         against="batch_norm",
         examples=30,
     )

@@ -461,22 +461,36 @@ def test_the_mean_of_padding_alone_and_of_infinities_is_nan():
 
 def test_batch_norm_divides_by_the_biased_deviation():
     x, w, b = arrays([[1], [3], [5], [7]], [2], [10])
-    y, mean, var = k.batch_norm(x, w, b, *like(x, w, w), 4.0, False)
+    y, mean, var = k.batch_norm(x, w, b, None, *like(x, w, w), 4.0, False)
     same(mean, [4])
     same(var, [5])
     same(y, 10 + 2 * (x - 4) / 3)
     mean, var = arrays([3], [3])
-    same(k.batch_norm_eval(x, None, None, mean, var, y, 1.0, False), (x - 3) / 2)
-    same(k.batch_norm_eval(x, None, None, mean, var, y, 1.0, True), [[0], [0], [1], [2]])
+    same(k.batch_norm_eval(x, None, None, None, mean, var, y, 1.0, False), (x - 3) / 2)
+    same(k.batch_norm_eval(x, None, None, None, mean, var, y, 1.0, True), [[0], [0], [1], [2]])
 
 
 def test_the_gradient_of_batch_norm_has_no_part_along_1_and_x():
     x, dy = arrays([[1], [3], [5], [7]], [[1], [0], [0], [0]])
     mean, var = np.array([4.0]), np.array([5.0])
     dx, dw, db = np.empty((4, 1)), np.empty(1), np.empty(1)
-    k.batch_norm_grad(dy, x, None, mean, var, dx, dw, db, 0.0, (False, False, False))
+    no = False, (False,) * 4
+    k.batch_norm_grad(dy, x, None, mean, var, None, dx, dw, db, None, 0.0, *no)
     np.testing.assert_allclose(dx * math.sqrt(5), [[0.3], [-0.4], [-0.1], [0.2]], atol=1e-15)
     np.testing.assert_allclose([dw[0], db[0]], [-3 / math.sqrt(5), 1])
+
+
+def test_batch_norm_adds_a_residual_before_relu_and_sends_the_gradient_there_too():
+    x, r, dy = arrays([[1], [3], [5], [7]], [[2], [0.25], [-2], [NAN]], [[1], [2], [3], [4]])
+    mean, var, w = arrays([3], [3], [4])
+    y, dx, dr, db = *like(x, x), np.ones((4, 1)), np.empty(1)
+    k.batch_norm_eval(x, None, None, r, mean, var, y, 1.0, True)
+    same(y, [[1], [0.25], [0], [NAN]])
+    given = dy, x, w, mean, var, y, dx, None, db, dr
+    k.batch_norm_eval_grad(*given, 1.0, True, (False, False, False, True))
+    same(dx, [[2], [4], [0], [8]])
+    same(dr, [[2], [3], [1], [5]])
+    same(db, [7])
 
 
 def test_running_statistics_follow_the_unbiased_variance():
@@ -1030,10 +1044,11 @@ def einsum_linear(x, w, b, y, relu):
     return np.where(value < 0, 0, value) if relu else value
 
 
-def batch_norm_by_var(x, w, b, y, mean, var, eps, relu):
+def batch_norm_by_var(x, w, b, r, eps, relu, **outputs):
     rows = x.reshape(-1, x.shape[-1])
     z = (rows - rows.mean(0)) * (rows.var(0) + eps) ** -0.5
-    value = z * (1 if w is None else w) + (0 if b is None else b)
+    value = (z * (1 if w is None else w) + (0 if b is None else b)).reshape(x.shape)
+    value = value if r is None else value + r
     return np.where(value < 0, 0, value) if relu else value
 
 

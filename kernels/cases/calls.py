@@ -109,7 +109,7 @@ def op_call(case: Case, values: Values) -> tuple[list[Any], Values]:
     else:
         names = {n: "padding" if n == "pad" else n for n, kind in kinds.items() if kind == "static"}
         static = {names[n]: values[n] for n in names}
-    return [values[name] for name in inputs], static
+    return [values.get(name) for name in inputs], static
 
 
 @dataclass
@@ -153,7 +153,12 @@ def draw_example(case: Case, draw: Draw) -> Example:
 
 
 # which outputs of a joint gradient are wanted; the others are None
-_WANTED = (True, True, True), (True, False, False), (False, True, True), (False, False, True)
+_WANTED = (
+    (True, True, True, True),
+    (True, False, False, True),
+    (False, True, True, False),
+    (False, False, True, False),
+)
 
 
 def bind(kernel: str, values: Values, dtype: Any) -> Call:

@@ -38,8 +38,8 @@ class Case:
     op, or by the kernel's name ("": for the others). specials: names of what may hold inf and NaN
     (None: everything). blas: BLAS may compute it, which leaves out some products with a factor 0;
     so 0 times inf may be 0. op: the name of the op where it is not the kernel's; inputs: its
-    tensors where they are not the kernel's inputs; static: its static arguments, from what was
-    drawn, where they are not the kernel's.
+    tensors where they are not the kernel's inputs, None for what is not drawn; static: its static
+    arguments, from what was drawn, where they are not the kernel's.
     """
 
     name: str

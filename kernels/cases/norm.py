@@ -13,7 +13,7 @@ from .draw import Blank, Draw, Values
 def _batch_norm(v: SimpleNamespace, run: Any) -> dict[str, Array]:
     # Let a = |x| + mean |x|. The mean of n numbers errs by n eps mean |x|, so d = |x - mean| by
     # n eps a, and var by the mean of 2 d (n eps a) and (n eps a)^2, and n eps var.
-    # y = w d / sqrt(var + eps) + b takes over the error of d, and half the relative one of var.
+    # y = w d / sqrt(var + eps) + b + r takes over the error of d, and half the relative one of var.
     over = tuple(range(v.x.ndim - 1))
     n = 8 + v.x.size / max(v.mean.size, 1)
     mean = np.abs(v.x).mean(axis=over)
@@ -21,21 +21,26 @@ def _batch_norm(v: SimpleNamespace, run: Any) -> dict[str, Array]:
     var = (2 * d * a + n * run.eps * a * a).mean(axis=over) + v.var
     rstd = 1 / np.sqrt(v.var + v.eps)
     y = np.abs(1 if v.w is None else v.w) * rstd * (a + d * rstd**2 * var / 2)
-    return {"y": n * (y + np.abs(0 if v.b is None else v.b)), "mean": n * mean, "var": n * var}
+    return {"y": n * (y + _shifts(v)), "mean": n * mean, "var": n * var}
+
+
+def _shifts(v: SimpleNamespace) -> Any:
+    return np.abs(0 if v.b is None else v.b) + np.abs(0 if v.r is None else v.r)
 
 
 def _batch_norm_eval(v: SimpleNamespace, run: Any) -> Any:
     # w rstd x - w rstd mean + b is a legal order, in which x and the mean may cancel
     z = (np.abs(v.x) + np.abs(v.mean)) / np.sqrt(v.var + v.eps)
-    return 8 * (np.abs(1 if v.w is None else v.w) * z + np.abs(0 if v.b is None else v.b))
+    return 8 * (np.abs(1 if v.w is None else v.w) * z + _shifts(v))
 
 
 def _batch_norm_grad(v: SimpleNamespace, run: Any) -> dict[str, Array]:
-    # the formula on magnitudes, where x - mean may again be taken apart
+    # the formula on magnitudes, where x - mean may again be taken apart; dr is dy or 0, exactly
     over = tuple(range(v.x.ndim - 1))
     rows = max(v.x.size // v.mean.size, 1)
     rstd = 1 / np.sqrt(v.var + v.eps)
-    dy, z = np.abs(v.dy), (np.abs(v.x) + np.abs(v.mean)) * rstd
+    dy = np.where(v.y <= 0, 0, np.abs(v.dy)) if v.relu else np.abs(v.dy)
+    z = (np.abs(v.x) + np.abs(v.mean)) * rstd
     db, dw = dy.sum(axis=over), (dy * z).sum(axis=over)
     through = 0 if run.name == "batch_norm_eval_grad" else (db + z * dw) / rows
     dx = np.abs(1 if v.w is None else v.w) * rstd * (dy + through)
@@ -52,17 +57,20 @@ def _normalised(d: Draw, batch: int) -> Values:
     shape = (batch, *(max(n, 1) for n in shape[1:]))
     x = d.array(shape, distinct=True)
     w, b = (d.pick(name, None, True) and d.array(shape[-1:]) for name in "wb")
+    r = d.pick("r", None, True) and d.array(shape)
     relu = d.mode != "smooth" and d.pick("relu", False, True)  # no kinks where it is smooth
     eps = d.pick("eps", 1e-5, 0.125)
-    return dict(x=x, w=w, b=b, y=Blank(shape), eps=eps, relu=relu)
+    return dict(x=x, w=w, b=b, r=r, y=Blank(shape), eps=eps, relu=relu)
 
 
 @case(
     "batch_norm",
     bound={"batch_norm": _batch_norm, "": _batch_norm_grad},
     specials=_norm_specials,
+    inputs="x w b running_mean running_var r",
     static=lambda v: dict(training=True, eps=v["eps"], relu=v["relu"]),
     rejects=(
+        bad("r needs the shape of x", zeros(4, 3), *[None] * 4, zeros(4, 1), training=True),
         bad("training needs more than one value per channel", zeros(1, 3), training=True),
         bad("w needs one number per channel", zeros(4, 3), zeros(4), training=True),
     ),
@@ -77,6 +85,7 @@ def _batch_norm_case(d: Draw) -> Values:
     "batch_norm_eval",
     bound={"batch_norm_eval": _batch_norm_eval, "": _batch_norm_grad},
     op="batch_norm",
+    inputs="x w b mean var r",
     rejects=(bad("evaluation needs the running statistics", zeros(4, 3), training=False),),
 )
 def _batch_norm_eval_case(d: Draw) -> Values:

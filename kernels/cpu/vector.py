@@ -109,6 +109,26 @@ def at_least(typing, x, low):
 
 
 @intrinsic
+def minus(typing, a, b):
+    """a - b."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        return builder.fsub(*args)
+
+    return _VECTOR(_VECTOR, _VECTOR), lower
+
+
+@intrinsic
+def times(typing, a, b):
+    """a times b."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        return builder.fmul(*args)
+
+    return _VECTOR(_VECTOR, _VECTOR), lower
+
+
+@intrinsic
 def where_positive(typing, y, x):
     """x where y is above 0 or NaN, else 0."""
 

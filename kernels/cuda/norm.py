@@ -23,7 +23,7 @@ AT_ONCE = 4  # rows whose loads are under way together: none waits for the store
 
 
 @jit
-def _normalise(x, w, b, mean, var, y, chunk, eps, relu):
+def _normalise(x, w, b, r, mean, var, y, chunk, eps, relu):
     """A thread normalises every blockDim.y-th of `chunk` rows of one channel of x (R, C)."""
     c = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     if c >= x.shape[1]:
@@ -34,16 +34,19 @@ def _normalise(x, w, b, mean, var, y, chunk, eps, relu):
         scale *= w[c]
     shift = b[c] if b.size else zero
     middle = mean[c]
-    loaded = cuda.local.array(AT_ONCE, x.dtype)
+    loaded, added = cuda.local.array(AT_ONCE, x.dtype), cuda.local.array(AT_ONCE, x.dtype)
     start = cuda.blockIdx.x * chunk + cuda.threadIdx.y
     steps = steps_of(min(chunk, x.shape[0] - cuda.blockIdx.x * chunk))
     for first in range(0, steps, AT_ONCE):
         for n in range(AT_ONCE):
             if first + n < steps:
-                loaded[n] = x[start + (first + n) * cuda.blockDim.y, c]
+                at = start + (first + n) * cuda.blockDim.y
+                loaded[n] = x[at, c]
+                added[n] = r[at, c] if r.size else zero
         for n in range(AT_ONCE):
             if first + n < steps:
                 value = (loaded[n] - middle) * scale + shift
+                value = value + added[n] if r.size else value
                 value = zero if relu and value <= zero else value  # NaN is not <= 0
                 y[start + (first + n) * cuda.blockDim.y, c] = value
 
@@ -53,16 +56,17 @@ def batch_norm(
     x: Array,
     w: Array | None,
     b: Array | None,
+    r: Array | None,
     y: Out,
     mean: Out,
     var: Out,
     eps: float,
     relu: bool,
 ) -> tuple[Array, Array, Array]:
-    """y = w (x - mean) / sqrt(var + eps) + b with the batch's own mean and (biased) variance.
+    """y = w (x - mean) / sqrt(var + eps) + b + r with the batch's own mean and (biased) variance.
 
-    x (..., C), w, b (C,) or None -> y (..., C), mean, var (C,); relu: what is below 0 becomes 0,
-    NaN stays NaN.
+    x (..., C), w, b (C,) or None, r (..., C), a residual, or None -> y (..., C), mean, var (C,);
+    relu: what is below 0 becomes 0 in the end, NaN stays NaN.
     """
     rows = _rows(x)
     columns, (count, channels) = rows.reshape(1, *rows.shape), rows.shape
@@ -70,7 +74,7 @@ def batch_norm(
     # in two passes: E[x^2] - mean^2 cancels
     centre = mean.reshape(1, channels)
     add_up_middle(columns, var.reshape(1, channels), False, count, centre, squares=True)
-    batch_norm_eval(x, w, b, mean, var, y, eps, relu)
+    batch_norm_eval(x, w, b, r, mean, var, y, eps, relu)
     return y, mean, var
 
 
@@ -79,17 +83,19 @@ def batch_norm_eval(
     x: Array,
     w: Array | None,
     b: Array | None,
+    r: Array | None,
     mean: Array,
     var: Array,
     y: Out,
     eps: float,
     relu: bool,
 ) -> Array:
-    """y = w (x - mean) / sqrt(var + eps) + b with statistics that are given; relu as above."""
+    """y = w (x - mean) / sqrt(var + eps) + b + r with statistics that are given; relu as above."""
     rows, none = _rows(x), memory.scratch((0,), x.dtype)
     w, b = (none if a is None else a for a in (w, b))
+    r = memory.scratch((0, 0), x.dtype) if r is None else _rows(r)
     grid, block, chunk = _walk(*rows.shape)
-    _normalise[grid, block](rows, w, b, mean, var, _rows(y), chunk, float(eps), relu)
+    _normalise[grid, block](rows, w, b, r, mean, var, _rows(y), chunk, float(eps), relu)
     return y
 
 
@@ -107,11 +113,11 @@ def _walk(rows: int, channels: int) -> tuple[Any, Any, int]:
 
 
 @jit
-def _add_slopes(dy, x, mean, var, eps, partial, chunk):
+def _add_slopes(dy, x, y, mean, var, dr, eps, add, partial, chunk):
     """A thread adds up dy, and dy z, of every blockDim.y-th of `chunk` rows of one channel.
 
     dy, x (R, C) -> partial (2, tasks, C), with z = (x - mean) / sqrt(var + eps): both sums in one
-    pass.
+    pass. Where y has a size, dy counts as 0 where y is not above 0; dr, too, gets that dy.
     """
     part = cuda.shared.array(THREADS, x.dtype)
     c = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
@@ -123,18 +129,23 @@ def _add_slopes(dy, x, mean, var, eps, partial, chunk):
         start = task * chunk
         for n in range(steps_of(min(chunk, x.shape[0] - start))):
             r = start + cuda.threadIdx.y + n * cuda.blockDim.y
-            total += dy[r, c]
-            dot += dy[r, c] * ((x[r, c] - middle) * rstd)
+            slope = dy[r, c]
+            if y.size and y[r, c] <= x.dtype.type(0):  # NaN is not <= 0
+                slope = x.dtype.type(0)
+            if dr.size:
+                dr[r, c] = plus(dr[r, c], slope) if add else slope
+            total += slope
+            dot += slope * ((x[r, c] - middle) * rstd)
     total, dot = join_rows(total, part), join_rows(dot, part)
     if inside and cuda.threadIdx.y == 0:
         partial[0, task, c], partial[1, task, c] = total, dot
 
 
 @jit
-def _slopes(dy, x, w, mean, var, sums, dx, chunk, eps, add):
+def _slopes(dy, x, y, w, mean, var, sums, dx, chunk, eps, add):
     """A thread computes dx in every blockDim.y-th of `chunk` rows of one channel.
 
-    sums (2, C): of dy and of dy z, or of size 0 where mean and var are constants.
+    sums (2, C): of dy and of dy z, or of size 0 where mean and var are constants. y: as above.
     """
     c = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     if c >= x.shape[1]:
@@ -151,7 +162,7 @@ def _slopes(dy, x, w, mean, var, sums, dx, chunk, eps, add):
         for n in range(AT_ONCE):
             if first + n < steps:
                 r = start + (first + n) * cuda.blockDim.y
-                slope[n] = dy[r, c]
+                slope[n] = zero if y.size and y[r, c] <= zero else dy[r, c]
                 if sums.size:  # where they are constants, an infinite x does not count
                     slope[n] -= flat + (x[r, c] - middle) * rstd * lean
         for n in range(AT_ONCE):
@@ -178,20 +189,25 @@ def batch_norm_grad(
     w: Array | None,
     mean: Array,
     var: Array,
+    y: Array | None,
     dx: Out,
     dw: Out,
     db: Out,
+    dr: Out,
     eps: float,
-    add: tuple[bool, bool, bool],
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Gradients of batch_norm through its mean and variance; dx, dw or db may be None.
+    relu: bool,
+    add: tuple[bool, bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    """Gradients of batch_norm through its mean and variance; dx, dw, db or dr may be None.
 
-    With z = (x - mean) / sqrt(var + eps): db = sum dy, dw = sum dy z and
+    relu: dy counts as 0 where y, which batch_norm computed, is not above 0. dr is that dy. With
+    z = (x - mean) / sqrt(var + eps): db = sum dy, dw = sum dy z and
     dx = w / sqrt(var + eps) (dy - mean of dy - z mean of dy z).
     """
-    sums = _sums(dy, x, mean, var, dw, db, eps, add)
-    _grad_x(dy, x, w, mean, var, sums, dx, eps, add[0])
-    return dx, dw, db
+    above = _above(y, relu, x.dtype)
+    sums = _sums(dy, x, above, mean, var, (dw, db, dr), eps, add)
+    _grad_x(dy, x, above, w, mean, var, sums, dx, eps, add[0])
+    return dx, dw, db, dr
 
 
 @dense
@@ -201,24 +217,35 @@ def batch_norm_eval_grad(
     w: Array | None,
     mean: Array,
     var: Array,
+    y: Array | None,
     dx: Out,
     dw: Out,
     db: Out,
+    dr: Out,
     eps: float,
-    add: tuple[bool, bool, bool],
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Gradients of batch_norm_eval, whose statistics are constants; dx, dw or db may be None."""
-    if dw is not None or db is not None:
-        _sums(dy, x, mean, var, dw, db, eps, add)
-    _grad_x(dy, x, w, mean, var, memory.scratch((2, 0), x.dtype), dx, eps, add[0])
-    return dx, dw, db
+    relu: bool,
+    add: tuple[bool, bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    """Gradients of batch_norm_eval, whose statistics are constants; as above, but for dx."""
+    above = _above(y, relu, x.dtype)
+    if any(a is not None for a in (dw, db, dr)):
+        _sums(dy, x, above, mean, var, (dw, db, dr), eps, add)
+    _grad_x(dy, x, above, w, mean, var, memory.scratch((2, 0), x.dtype), dx, eps, add[0])
+    return dx, dw, db, dr
 
 
-def _sums(dy, x, mean, var, dw, db, eps, add) -> Array:
-    """The sums (2, C) of dy and of dy z, in dw and db too where these are wanted."""
-    none = memory.scratch((0,), x.dtype)
-    outs = [none if a is None else a for a in (dw, db)]
-    return _sum_slopes(_add_slopes, _rows(dy), _rows(x), (mean, var, float(eps)), outs, add)
+def _above(y: Array | None, relu: bool, dtype: Any) -> Array:
+    """y as rows, of size 0 where there was no relu."""
+    return _rows(y) if relu else memory.scratch((0, 0), dtype)
+
+
+def _sums(dy, x, above, mean, var, outs, eps, add) -> Array:
+    """The sums (2, C) of dy and of dy z, in dw and db too where these are wanted; dr beside it."""
+    none, (*sums, dr) = memory.scratch((0,), x.dtype), outs
+    dr = memory.scratch((0, 0), x.dtype) if dr is None else _rows(dr)
+    given = above, mean, var, dr, float(eps), add[3]
+    sums = [none if a is None else a for a in sums]
+    return _sum_slopes(_add_slopes, _rows(dy), _rows(x), given, sums, add)
 
 
 def _sum_slopes(kernel, dy, x, given, outs, add) -> Array:
@@ -233,17 +260,17 @@ def _sum_slopes(kernel, dy, x, given, outs, add) -> Array:
     if tasks > 1:
         add_tasks(partial, sums, False)
     if outs[0].size or outs[1].size:
-        _affine_slopes[blocks(channels, THREADS), THREADS](sums, *outs, *add[1:])
+        _affine_slopes[blocks(channels, THREADS), THREADS](sums, *outs, *add[1:3])
     return sums
 
 
-def _grad_x(dy, x, w, mean, var, sums, dx, eps, add) -> None:
+def _grad_x(dy, x, above, w, mean, var, sums, dx, eps, add) -> None:
     if dx is None:
         return
     dy, x = _rows(dy), _rows(x)
     grid, block, chunk = _walk(*x.shape)
     w = memory.scratch((0,), x.dtype) if w is None else w
-    _slopes[grid, block](dy, x, w, mean, var, sums, _rows(dx), chunk, float(eps), add)
+    _slopes[grid, block](dy, x, above, w, mean, var, sums, _rows(dx), chunk, float(eps), add)
 
 
 @jit

@@ -13,21 +13,22 @@ def batch_norm(
     x: Array,
     w: Array | None,
     b: Array | None,
+    r: Array | None,
     y: Out,
     mean: Out,
     var: Out,
     eps: float,
     relu: bool,
 ) -> tuple[Array, Array, Array]:
-    """y = w (x - mean) / sqrt(var + eps) + b with the batch's own mean and (biased) variance.
+    """y = w (x - mean) / sqrt(var + eps) + b + r with the batch's own mean and (biased) variance.
 
-    x (..., C), w, b (C,) or None -> y (..., C), mean, var (C,); relu: what is below 0 becomes 0,
-    NaN stays NaN.
+    x (..., C), w, b (C,) or None, r (..., C), a residual, or None -> y (..., C), mean, var (C,);
+    relu: what is below 0 becomes 0 in the end, NaN stays NaN.
     """
     over = tuple(range(x.ndim - 1))
     mean[...] = x.mean(axis=over)
     var[...] = np.square(x - mean).mean(axis=over)  # in two passes: E[x^2] - mean^2 cancels
-    return batch_norm_eval(x, w, b, mean, var, y, eps, relu), mean, var
+    return batch_norm_eval(x, w, b, r, mean, var, y, eps, relu), mean, var
 
 
 @quiet
@@ -35,16 +36,18 @@ def batch_norm_eval(
     x: Array,
     w: Array | None,
     b: Array | None,
+    r: Array | None,
     mean: Array,
     var: Array,
     y: Out,
     eps: float,
     relu: bool,
 ) -> Array:
-    """y = w (x - mean) / sqrt(var + eps) + b with statistics that are given; relu as above."""
+    """y = w (x - mean) / sqrt(var + eps) + b + r with statistics that are given; relu as above."""
     value = (x - mean) / np.sqrt(var + var.dtype.type(eps))
     value = value if w is None else value * w
     value = value if b is None else value + b
+    value = value if r is None else value + r
     return store(np.maximum(value, value.dtype.type(0)) if relu else value, y, False)
 
 
@@ -55,24 +58,30 @@ def batch_norm_grad(
     w: Array | None,
     mean: Array,
     var: Array,
+    y: Array | None,
     dx: Out,
     dw: Out,
     db: Out,
+    dr: Out,
     eps: float,
-    add: tuple[bool, bool, bool],
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Gradients of batch_norm through its mean and variance; dx, dw or db may be None.
+    relu: bool,
+    add: tuple[bool, bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    """Gradients of batch_norm through its mean and variance; dx, dw, db or dr may be None.
 
-    With z = (x - mean) / sqrt(var + eps): db = sum dy, dw = sum dy z and
+    relu: dy counts as 0 where y, which batch_norm computed, is not above 0. dr is that dy. With
+    z = (x - mean) / sqrt(var + eps): db = sum dy, dw = sum dy z and
     dx = w / sqrt(var + eps) (dy - mean of dy - z mean of dy z).
     """
+    dy = _rectified(dy, y, relu)
     over = tuple(range(x.ndim - 1))
     rstd = 1 / np.sqrt(var + var.dtype.type(eps))
     z = (x - mean) * rstd
-    if dx is not None:
+    sums = _affine_grads(dy, z, dw, db, dr, add)
+    if dx is not None:  # the last to be written: it may lie where dy did
         slope = dy - dy.mean(axis=over) - z * (dy * z).mean(axis=over)
         store(slope * (rstd if w is None else rstd * w), dx, add[0])
-    return dx, *_affine_grads(dy, z, dw, db, add)
+    return dx, *sums
 
 
 @quiet
@@ -82,26 +91,37 @@ def batch_norm_eval_grad(
     w: Array | None,
     mean: Array,
     var: Array,
+    y: Array | None,
     dx: Out,
     dw: Out,
     db: Out,
+    dr: Out,
     eps: float,
-    add: tuple[bool, bool, bool],
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Gradients of batch_norm_eval, whose statistics are constants; dx, dw or db may be None."""
+    relu: bool,
+    add: tuple[bool, bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    """Gradients of batch_norm_eval, whose statistics are constants; as above, but for dx."""
+    dy = _rectified(dy, y, relu)
     rstd = 1 / np.sqrt(var + var.dtype.type(eps))
+    sums = _affine_grads(dy, (x - mean) * rstd, dw, db, dr, add)
     if dx is not None:
         store(dy * (rstd if w is None else rstd * w), dx, add[0])
-    return dx, *_affine_grads(dy, (x - mean) * rstd, dw, db, add)
+    return dx, *sums
 
 
-def _affine_grads(dy, z, dw, db, add):
+def _rectified(dy, y, relu):
+    return np.where(y <= 0, dy.dtype.type(0), dy) if relu else dy
+
+
+def _affine_grads(dy, z, dw, db, dr, add):
     over = tuple(range(dy.ndim - 1))
     if dw is not None:
         store((dy * z).sum(axis=over), dw, add[1])
     if db is not None:
         store(dy.sum(axis=over), db, add[2])
-    return dw, db
+    if dr is not None:
+        store(dy, dr, add[3])
+    return dw, db, dr
 
 
 @quiet

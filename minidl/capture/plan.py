@@ -16,8 +16,8 @@ ALIGNMENT = 256  # bytes: a GPU's widest loads and every cache line
 # one on every backend. On the CPU they are NumPy's, or say outright which vectors they load and
 # store: LLVM's own begin with a check that memory does not overlap, and would be slow.
 IN_PLACE = {
-    "add", "bias_relu_grad", "div", "exp", "log", "maximum", "minimum", "mul", "neg", "relu",
-    "sqrt", "sub",
+    "add", "batch_norm_eval_grad", "batch_norm_grad", "bias_relu_grad", "div", "exp", "log",
+    "maximum", "minimum", "mul", "neg", "relu", "sqrt", "sub",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from .flow import Flow, arguments, call, resized, same, whole
 from .record import Entry, Ref
+from .rewrite_norm import norm_add_relu, norm_relu_grad
 
 Rewrite = Callable[[Flow], None]
 
@@ -118,4 +119,5 @@ def _sums(flow: Flow, relu: Entry, dx: Ref) -> Iterator[tuple[list[Entry], Ref |
     yield [], None, False
 
 
-REWRITES: list[Rewrite] = [pooled_relu, bias_relu, cropped]  # in the order of their turns
+# in the order of their turns
+REWRITES: list[Rewrite] = [norm_add_relu, norm_relu_grad, pooled_relu, bias_relu, cropped]
