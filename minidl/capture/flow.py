@@ -88,10 +88,14 @@ def writes(entry: Entry) -> list[Ref]:
 
 
 def reads(entry: Entry) -> list[Ref]:
-    """What an entry reads: where it may add, that is what it writes, too."""
-    adds = arguments(entry).get("add", False) if not entry.host else False
-    adds = any(adds) if isinstance(adds, tuple) else adds
-    return [ref for kind, ref in entry.refs() if kind != "out" or adds]
+    """What an entry reads: an output, too, where it adds to it."""
+    if entry.host:
+        return writes(entry)
+    add = arguments(entry).get("add", False)
+    outs = [arg for kind, arg in zip(entry.kinds, entry.args) if kind == "out"]
+    adds = add if isinstance(add, tuple) else len(outs) * (add,)
+    others = [ref for kind, ref in entry.refs() if kind != "out"]
+    return others + [out for out, yes in zip(outs, adds) if yes and out is not None]
 
 
 def conflict(a: Entry, b: Entry) -> bool:
