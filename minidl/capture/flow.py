@@ -114,7 +114,7 @@ def resized(ref: Ref, shape: tuple[int, ...]) -> Ref:
     (_, dtype, before), strides, step = ref.like, [0] * len(shape), ref.like[1].itemsize
     for a in sorted(range(len(shape)), key=lambda a: before[a]):
         strides[a], step = step, step * shape[a]
-    storage = copy.copy(ref.storage)
+    storage: Any = copy.copy(ref.storage)
     storage.nbytes = step
     return dataclasses.replace(ref, storage=storage, like=(shape, dtype, tuple(strides)))
 
