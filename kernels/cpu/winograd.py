@@ -25,10 +25,10 @@ many rows are taken at a time as fit into the second-level cache, with what they
 How exact this is. Each transform is a sum with few terms, along each axis; so by the usual analysis
 (Higham 2002, section 3.1) y errs by at most k u W, where u is half an epsilon, W the value that the
 same algorithm gives for |d|, |g| and the magnitudes of A, B and G, and k the roundings on the way:
-the products' terms and `Scheme.roundings`, 10 more for F(2x2, 3x3) and 25 for F(4x4, 3x3). W is
-larger than the sum of |d||g|, on which the bound of a direct convolution stands: it holds numbers
-of the tile that an output does not read, and F(4x4, 3x3) multiplies them by up to 8 and 5 before
-they cancel. Measured errors: `python -m benchmarks.winograd`.
+the products' terms, and 10 more for F(2x2, 3x3) or 22 more for F(4x4, 3x3) (`Scheme.roundings`). W
+is larger than the sum of |d||g| in the bound of a direct convolution: it holds numbers of the tile
+that an output does not read, and F(4x4, 3x3) multiplies them by up to 8 and 5 before they cancel.
+Measured errors: `python -m benchmarks.winograd`.
 
 What is not finite spreads over a tile, and huge numbers overflow where a direct sum does not. So
 nothing that is not finite is ever handed out: each result is looked at on its way to memory, and
@@ -443,20 +443,20 @@ def conv2d_grad_w(scheme: Scheme, dy: Array, x: Array, dw: Array, pad: Padding, 
     tiling = _tiling(scheme, x.shape[2], dy.shape[:2], inner + columns, room)
     work = planes * tiling.images * tiling.tiles * inner * columns
     parts = max(1, min(_TASKS, tiling.blocks, parts, work // _HELP))
-    totals = space(6, (parts, planes, inner, columns))
+    totals = space(6, (parts + (parts > 1), planes, inner, columns))  # the last: of all
     step, n = scheme.outputs, scheme.side
     sides = _side(x, pad[0][0], pad[1][0], step, n), _side(dy, 0, 0, step, step)
     codes = tuple(transform(chosen, scheme, of) for of in ("images", "slopes", "sums"))
     blocks = column_blocks(chosen, columns, inner)
     pieces = row_pieces(chosen, inner, blocks, True)
     by = _by_blocks if parts > 1 else _by_planes
-    by(tiling, sides, codes[:2], pieces, blocks, totals, planes, work)
+    by(tiling, sides, codes[:2], pieces, blocks, totals[:parts], planes, work)
     if parts > 1:
-        np.add.reduce(totals, axis=0, out=totals[0])
+        np.add.reduce(totals[:parts], axis=0, out=totals[parts])
     checks = space(10, (_CUTS, 16))
     checks[...] = 0
-    given = codes[2], address(totals), address(out), checks, planes, inner, columns
-    _finish(_CUTS, totals[0].size, *given)
+    given = address(totals[-(parts > 1)]), address(out), checks, planes, inner, columns
+    _finish(_CUTS, totals[0].size, codes[2], *given)
     if checks.any():  # NaN, too
         return False
     settle(out, dw, add)
