@@ -91,9 +91,9 @@ def suited(
 
 
 # From where on "auto" is not direct, by what `python -m benchmarks.winograd` measured with AVX-512
-# on one and two threads. Multiplications in all, and how often more of them a direct convolution
-# has, without those with padding.
-_WORK, _FEWER = 1 << 26, 1.4
+# on one and two threads. Multiplications of a direct convolution, without those with padding; and
+# by how much Winograd's must be fewer.
+_WORK, _FEWER = 1 << 27, 1.4
 # By the outputs of a tile: channels and filters at least, and rows of V for each of them. Few rows
 # do not outweigh that U is made, and read. Gradients of filters make none.
 _LEAST = {2: (32, 2.0), 4: (16, 0.5)}
@@ -115,7 +115,7 @@ def _pays(tile: int, of: str, x: tuple, filters: int, area: Pair, before: Pair) 
         and min(channels, filters) >= least
         and rows >= each * max(channels, filters)
         and pairs >= _FEWER * planes * tiles
-        and planes * rows * channels * filters >= _WORK
+        and images * pairs * channels * filters >= _WORK
     )
 
 
