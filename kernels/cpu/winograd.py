@@ -47,8 +47,7 @@ from ..shapes import Padding, Pair
 from . import simd
 from ._numba import jit, loop
 from ._threads import threads
-from .gemm import _HELP, _TASKS, Plan, address, column_blocks, pack, row_pieces
-from .gemm import _run as run_tasks
+from .gemm import Plan, address, column_blocks, pack, row_pieces
 from .memory import IMAGES, OUTWARD, canonical, outward, settle, space, target
 from .simd import CONTINUE, Target, call
 from .transforms import SCHEMES, Scheme, transform
@@ -255,21 +254,31 @@ def _multiply(rows, pieces, blocks, width, planes, v, u, m, inner, columns):
                 )  # fmt: skip
 
 
-@jit
-def _convolve(start, stop, tiling, x, y, codes, pieces, spans, blocks, width, where, relu):
-    """Blocks start to stop of a convolution. where: filters, bias, check, and working space."""
-    u, bias, check, zeros, spare, v, m = where
-    planes = x.n * x.n
-    for block in range(start, stop):
-        part = _part(tiling, block)
-        image, last, first, end = part
-        rows = (last - image) * (end - first)
-        _spread(codes[0], x, tiling, part, first, planes, v, rows, zeros)
-        own = pieces[spans[rows, 0] : spans[rows, 1]]
-        _multiply(rows, own, blocks, width, planes, v, u, m, x.channels, y.channels)
-        _gather(codes[1], y, tiling, part, planes, m, rows, spare, bias, relu, check)
+@loop
+def _convolve(
+    start, stop, tiling, x, y, codes, pieces, spans, blocks, width, where, relu, room, checks
+):
+    """A convolution, block by block; each task has its own and a row of room and checks.
+
+    where: the addresses of U and bias, and the places in room of what a tile writes in vain, V, M.
+    """
+    u, bias, spare, v, m = where
+    planes, tasks = x.n * x.n, len(room)
+    for task in range(start, stop):
+        room[task, :spare] = 0
+        zeros, check = room[task].ctypes.data, checks[task].ctypes.data
+        for block in range(task * tiling.blocks // tasks, (task + 1) * tiling.blocks // tasks):
+            part = _part(tiling, block)
+            image, last, first, end = part
+            rows, near, far = (last - image) * (end - first), zeros + 4 * v, zeros + 4 * m
+            _spread(codes[0], x, tiling, part, first, planes, near, rows, zeros)
+            own = pieces[spans[rows, 0] : spans[rows, 1]]
+            _multiply(rows, own, blocks, width, planes, near, u, far, x.channels, y.channels)
+            outside = zeros + 4 * spare
+            _gather(codes[1], y, tiling, part, planes, far, rows, outside, bias, relu, check)
 
 
+_EACH = 8  # multiplications that take as long as an element of other work
 _CUTS = 8  # pieces of a block of filters, for threads
 
 
@@ -324,6 +333,16 @@ def _images(x: Array, nth: int) -> Array:
     return copy
 
 
+def _tasks(tiling: Tiling, most: int) -> int:
+    """Parts of a loop over blocks, for each of which there is working space."""
+    return min(tiling.blocks, most, 4 * threads() if threads() > 1 else 1)
+
+
+def _places(*sizes: int) -> list[int]:
+    """Where so many numbers each begin that lie one behind the other, in lines of the cache."""
+    return [sum(-(-n // 16) * 16 for n in sizes[:i]) for i in range(len(sizes) + 1)]
+
+
 def _convolution(
     scheme: Scheme, x: Array, w: Array, b: Array | None, y: Array, before: Pair, relu: bool,
     turned: bool, add: bool,
@@ -332,34 +351,25 @@ def _convolution(
     x, full = _images(x, 7), outward(y, OUTWARD)
     out = target(full, add)
     u, blocks = _transformed(scheme, canonical(w), turned)
-    n, planes, inner, columns = scheme.side, scheme.side**2, x.shape[3], out.shape[3]
+    step, n, planes, chosen = scheme.outputs, scheme.side, scheme.side**2, simd.chosen
+    inner, columns = x.shape[3], out.shape[3]
     tiling = _tiling(scheme, x.shape[2], out.shape[:2], inner + columns, _BLOCK)
-    chosen, heights = simd.chosen, tiling.heights()
-    pieces = _pieces(chosen, frozenset(heights), columns, inner, planes)
-    most, line = max(heights), (tiling.chunk, columns)
-    added = space(4, line)
+    heights = tiling.heights()
+    most, tasks = max(heights), _tasks(tiling, tiling.blocks)
+    added = space(4, (tiling.chunk, columns))
     added[...] = 0 if b is None else b
-    sides = _side(x, *before, scheme.outputs, n), _side(out, 0, 0, scheme.outputs, scheme.outputs)
-    codes = tuple(transform(chosen, scheme, of) for of in ("images", "products"))
-    work = planes * tiling.images * tiling.tiles * inner * columns
-    tasks = max(1, min(tiling.blocks, 4 * threads(), work // _HELP))
-    checks = space(10, (tasks, 16))
-    checks[...] = 0
     # zeros are as long as what a tile reads at once, and so is what it writes in vain
-    parts = tiling.chunk * inner, tiling.chunk * columns
-    parts += tuple(planes * _plane(most, c) // 4 for c in (inner, columns))
-    parts = tuple(-(-n // 16) * 16 for n in parts)
-
-    def run(task: int) -> None:
-        room = space(11, (sum(parts),))
-        room[: parts[0]] = 0
-        starts = [address(room) + 4 * sum(parts[:i]) for i in range(4)]
-        where = address(u), address(added), address(checks[task]), *starts
-        first, last = (i * tiling.blocks // tasks for i in (task, task + 1))
-        given = codes, *pieces, blocks, chosen.width, where, int(relu)
-        _convolve(first, last, tiling, *sides, *given)
-
-    run_tasks(list(range(tasks)), work, run)
+    v, m = (planes * _plane(most, c) // 4 for c in (inner, columns))
+    *places, size = _places(tiling.chunk * inner, tiling.chunk * columns, v, m)
+    room, checks = space(11, (tasks, size)), space(10, (tasks, 16))
+    checks[...] = 0
+    _convolve(
+        tasks, planes * tiling.images * tiling.tiles * inner * columns // _EACH, tiling,
+        _side(x, *before, step, n), _side(out, 0, 0, step, step),
+        tuple(transform(chosen, scheme, of) for of in ("images", "products")),
+        *_pieces(chosen, frozenset(heights), columns, inner, planes), blocks, chosen.width,
+        (address(u), address(added), *places[1:]), int(relu), room, checks,
+    )  # fmt: skip
     if checks.any():  # NaN, too
         return False
     settle(out, full, add)
@@ -382,7 +392,8 @@ def conv2d_grad_x(scheme: Scheme, dy: Array, w: Array, dx: Array, pad: Padding, 
 
 # The gradient of the filters.
 
-_PARTIAL = 2 << 20  # bytes of partial sums, each of a task's own blocks
+_TASKS = 16  # partial sums, each of blocks of its own: from the shape alone, as their order is
+_PARTIAL, _HELP = 2 << 20, 1 << 21  # bytes of all of them, and multiplications in each at least
 # Where those have no room, threads share planes instead of blocks; so much of V and D at a time.
 _WIDE = 8 << 20
 
@@ -404,18 +415,38 @@ def _outer(first, last, rows, pieces, blocks, v, d, total, inner, columns, flags
                 )  # fmt: skip
 
 
-@jit
-def _sum(start, stop, tiling, x, dy, codes, pieces, blocks, where):
-    """V' D, summed over blocks start to stop. where: zeros, V, D and the sum."""
-    zeros, v, d, total = where
-    planes = x.n * x.n
-    for block in range(start, stop):
-        part = _part(tiling, block)
-        image, last, first, end = part
-        rows, flags = (last - image) * (end - first), CONTINUE * (block > start)
-        _spread(codes[0], x, tiling, part, first, planes, v, rows, zeros)
-        _spread(codes[1], dy, tiling, part, first, planes, d, rows, zeros)
-        _outer(0, planes, rows, pieces, blocks, v, d, total, x.channels, dy.channels, flags)
+@loop
+def _sum(start, stop, tiling, x, dy, codes, pieces, blocks, places, room, totals):
+    """Each of totals is V' D, summed over blocks of its own. places: V and D in a row of room."""
+    planes, tasks, parts = x.n * x.n, len(room), len(totals)
+    for task in range(start, stop):
+        room[task, : places[0]] = 0
+        zeros = room[task].ctypes.data
+        v, d = zeros + 4 * places[0], zeros + 4 * places[1]
+        for number in range(task * parts // tasks, (task + 1) * parts // tasks):
+            begin, total = number * tiling.blocks // parts, totals[number].ctypes.data
+            for block in range(begin, (number + 1) * tiling.blocks // parts):
+                part = _part(tiling, block)
+                image, last, first, end = part
+                rows, flags = (last - image) * (end - first), CONTINUE * (block > begin)
+                _spread(codes[0], x, tiling, part, first, planes, v, rows, zeros)
+                _spread(codes[1], dy, tiling, part, first, planes, d, rows, zeros)
+                own = rows, pieces, blocks, v, d, total, x.channels, dy.channels, flags
+                _outer(0, planes, *own)
+
+
+@loop
+def _tiles(start, stop, tiling, part, x, dy, codes, v, d, zeros):
+    """V and D of some tiles of a block."""
+    image, last, first, end = part
+    own, rows = (image, last, first + start, first + stop), (last - image) * (end - first)
+    _spread(codes[0], x, tiling, own, first, x.n * x.n, v, rows, zeros)
+    _spread(codes[1], dy, tiling, own, first, x.n * x.n, d, rows, zeros)
+
+
+@loop
+def _planes(start, stop, rows, pieces, blocks, v, d, total, inner, columns, flags):
+    _outer(start, stop, rows, pieces, blocks, v, d, total, inner, columns, flags)
 
 
 @loop
@@ -438,24 +469,23 @@ def conv2d_grad_w(scheme: Scheme, dy: Array, x: Array, dw: Array, pad: Padding, 
     """dw, as `window.conv2d_grad_w` says; False, and dw as it was, if it is not finite."""
     x, dy, out = _images(x, 7), _images(dy, 8), target(dw, add)
     chosen, planes, inner, columns = simd.chosen, scheme.side**2, *dw.shape[2:]
-    parts = _PARTIAL // (4 * planes * inner * columns)
+    parts, step = _PARTIAL // (4 * planes * inner * columns), scheme.outputs
     room = _BLOCK if parts > 1 else _WIDE
     tiling = _tiling(scheme, x.shape[2], dy.shape[:2], inner + columns, room)
     work = planes * tiling.images * tiling.tiles * inner * columns
     parts = max(1, min(_TASKS, tiling.blocks, parts, work // _HELP))
     totals = space(6, (parts + (parts > 1), planes, inner, columns))  # the last: of all
-    step, n = scheme.outputs, scheme.side
-    sides = _side(x, pad[0][0], pad[1][0], step, n), _side(dy, 0, 0, step, step)
-    codes = tuple(transform(chosen, scheme, of) for of in ("images", "slopes", "sums"))
     blocks = column_blocks(chosen, columns, inner)
     pieces = row_pieces(chosen, inner, blocks, True)
+    sides = _side(x, pad[0][0], pad[1][0], step, scheme.side), _side(dy, 0, 0, step, step)
+    codes = tuple(transform(chosen, scheme, of) for of in ("images", "slopes", "sums"))
     by = _by_blocks if parts > 1 else _by_planes
-    by(tiling, sides, codes[:2], pieces, blocks, totals[:parts], planes, work)
+    by(tiling, sides, codes[:2], pieces, blocks, totals[:parts], planes, work // _EACH)
     if parts > 1:
         np.add.reduce(totals[:parts], axis=0, out=totals[parts])
     checks = space(10, (_CUTS, 16))
     checks[...] = 0
-    given = address(totals[-(parts > 1)]), address(out), checks, planes, inner, columns
+    given = address(totals[-1]), address(out), checks, planes, inner, columns
     _finish(_CUTS, totals[0].size, codes[2], *given)
     if checks.any():  # NaN, too
         return False
@@ -463,46 +493,33 @@ def conv2d_grad_w(scheme: Scheme, dy: Array, x: Array, dw: Array, pad: Padding, 
     return True
 
 
-def _room(tiling: Tiling, sides: tuple[Side, Side], planes: int) -> tuple[int, int, int]:
-    """Addresses of zeros, V and D in working space. A tile reads whole vectors of D: some more."""
-    x, dy = sides
-    most, wide = max(tiling.heights()), max(x.channels, dy.channels)
+def _room(tiling: Tiling, sides: tuple[Side, Side], planes: int, tasks: int) -> tuple:
+    """Rows of working space, one for each task, and where V and D are in each; first are zeros.
+
+    A tile reads whole vectors of D: there is more behind it.
+    """
+    most, length = max(tiling.heights()), tiling.chunk * max(side.channels for side in sides)
     v, d = (planes * _plane(most, side.channels) // 4 for side in sides)
-    sizes = -(-tiling.chunk * wide // 16) * 16, v, d + 64
-    room = space(11, (sum(sizes),))
-    room[: sizes[0]] = 0
-    zeros = address(room)
-    return zeros, zeros + 4 * sizes[0], zeros + 4 * sum(sizes[:2])
+    _, *places, size = _places(length, v, d + 64)
+    return space(11, (tasks, size)), tuple(places)
 
 
 def _by_blocks(tiling, sides, codes, pieces, blocks, totals, planes, work) -> None:
     """Partial sums, each over neighbouring blocks."""
-    parts = len(totals)
-
-    def run(task: int) -> None:
-        first, last = (i * tiling.blocks // parts for i in (task, task + 1))
-        where = *_room(tiling, sides, planes), address(totals[task])
-        _sum(first, last, tiling, *sides, codes, pieces, blocks, where)
-
-    run_tasks(list(range(parts)), work, run)
+    tasks = _tasks(tiling, len(totals))
+    room, places = _room(tiling, sides, planes, tasks)
+    _sum(tasks, work, tiling, *sides, codes, pieces, blocks, places, room, totals)
 
 
 def _by_planes(tiling, sides, codes, pieces, blocks, totals, planes, work) -> None:
     """One sum, to which every block adds: threads share first its tiles, then the planes."""
-    (zeros, v, d), total = _room(tiling, sides, planes), address(totals)
-    x, dy = sides
+    room, places = _room(tiling, sides, planes, 1)
+    room[0, : places[0]] = 0
+    zeros, total = address(room), address(totals)
+    v, d = (zeros + 4 * place for place in places)
     for block in range(tiling.blocks):
-        image, last, first, end = _part(tiling, block)
+        image, last, first, end = part = _part(tiling, block)
+        _tiles(end - first, work, tiling, part, *sides, codes, v, d, zeros)
         rows, flags = (last - image) * (end - first), CONTINUE * (block > 0)
-
-        def spread(tile: int, image=image, last=last, first=first, rows=rows) -> None:
-            part = image, last, tile, tile + 1
-            _spread(codes[0], x, tiling, part, first, planes, v, rows, zeros)
-            _spread(codes[1], dy, tiling, part, first, planes, d, rows, zeros)
-
-        def outer(f: int, rows=rows, flags=flags) -> None:
-            given = pieces, blocks, v, d, total, x.channels, dy.channels, flags
-            _outer(f, f + 1, rows, *given)
-
-        run_tasks(list(range(first, end)), work, spread)
-        run_tasks(list(range(planes)), work, outer)
+        given = v, d, total, *(side.channels for side in sides), flags
+        _planes(planes, work, rows, pieces, blocks, *given)
