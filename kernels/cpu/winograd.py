@@ -411,7 +411,7 @@ def _outer(first, last, rows, pieces, blocks, v, d, total, inner, columns, flags
                     pieces[p, 1 + kind], v + f * near + 4 * row, zero.ctypes.data,
                     d + f * far + 4 * column, zero.ctypes.data, 1, rows, 4, 4 * inner,
                     4 * columns, total + 4 * ((f * inner + row) * columns + column), 4 * columns,
-                    0, some, flags,
+                    0, some, flags, 0, 0,
                 )  # fmt: skip
 
 
