@@ -301,7 +301,6 @@ def test_auto_takes_what_was_measured_to_be_faster():
         assert not suited((128, 30, 30, 3), 32, of=of)
         assert not suited((32, 15, 15, 32), 64, pad=0, of=of), "too little to do"
     assert not suited((32, 4, 4, 512), 512)
-    assert suited((32, 4, 4, 512), 512, of="w")
     assert not suited((128, 32, 32, 16), 16)
     cpu.set_conv("auto", 4)
     assert suited((128, 32, 32, 16), 16).outputs == 4

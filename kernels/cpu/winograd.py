@@ -92,11 +92,10 @@ def suited(
 # From where on "auto" is not direct, by what `python -m benchmarks.winograd` measured with AVX-512
 # on one and two threads. Multiplications of a direct convolution, without those with padding; and
 # by how much Winograd's must be fewer.
-_WORK, _FEWER = 1 << 27, 1.4
+_WORK, _FEWER = 1 << 27, {"y": 1.4, "x": 1.4, "w": 1.5}
 # By the outputs of a tile: channels and filters at least, and rows of V for each of them. Few rows
-# do not outweigh that U is made, and read. Gradients of filters make none.
+# do not outweigh that U is made, and read.
 _LEAST = {2: (32, 2.0), 4: (16, 0.5)}
-_LEAST_SUMS = {2: (16, 0.25), 4: (16, 0.5)}
 
 
 @functools.lru_cache(512)
@@ -108,12 +107,12 @@ def _pays(tile: int, of: str, x: tuple, filters: int, area: Pair, before: Pair) 
     )
     tiles = math.prod(-(-n // tile) for n in (image if of == "x" else area))
     planes, rows = (tile + 2) ** 2, images * tiles
-    least, each = (_LEAST_SUMS if of == "w" else _LEAST)[tile]
+    least, each = _LEAST[tile]
     return (
         images >= IMAGES
         and min(channels, filters) >= least
         and rows >= each * max(channels, filters)
-        and pairs >= _FEWER * planes * tiles
+        and pairs >= _FEWER[of] * planes * tiles
         and images * pairs * channels * filters >= _WORK
     )
 
