@@ -107,17 +107,27 @@ def captured() -> dict[str, Callable[[], Any]]:
 
 
 def shared() -> dict[str, Callable[[], Any]]:
-    """Handing nothing to do to all threads, and doing it alone."""
+    """Handing nothing to do to all threads, and doing it alone; NumPy's BLAS beside that."""
     if os.environ.get("MINIDL_CPU") == "reference":
         return {}
-    from minidl.kernels.cpu import _threads
+    from minidl.kernels.cpu import _numba, _threads
+
+    @_numba.loop
+    def empty(start, stop):
+        """A compiled loop that is done at once."""
 
     def nothing(i: int) -> None:
         """A task that is done at once."""
 
+    a, b = np.ones((128, 2304), np.float32), np.ones((2304, 64), np.float32)
+    n = _threads.threads()
     return {
         "one task": lambda: _threads.share(1, nothing),
-        f"{_threads.threads()} tasks, shared": lambda: _threads.share(_threads.threads(), nothing),
+        f"{n} tasks, shared": lambda: _threads.share(n, nothing),
+        "compiled loop, one thread": lambda: empty(n, 0),
+        f"compiled loop, {n} threads": lambda: empty(n, 1 << 30),
+        "np.matmul 128 x 2304 x 64": lambda: a @ b,
+        "the same after a compiled loop on all threads": lambda: (empty(n, 1 << 30), a @ b),
     }
 
 

@@ -304,7 +304,7 @@ def test_what_trains_the_digits_network_is_small():
     # rewrites are one after the other, and capture(fuse=False) runs without them
     names = "flow", "rewrite", "rewrite_norm"
     rewrites = captured & {f"minidl.capture.{name}" for name in names}
-    assert sum(lines[name] for name in captured - rewrites) <= 1200
+    assert sum(lines[name] for name in captured - rewrites) <= 1250
     assert sum(lines[name] for name in rewrites) <= 250
     # the definitions and their CPU versions are read beside the framework, one family at a time
     for family in {name.split(".")[-1] for name in kernels}:

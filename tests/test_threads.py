@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -92,3 +93,114 @@ def test_the_reference_says_who_decides():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert "OPENBLAS_NUM_THREADS" in done.stderr
+
+
+@pytest.fixture
+def team():
+    if REFERENCE:
+        pytest.skip("NumPy alone has no threads of ours")
+    from minidl.kernels.cpu import team
+
+    md.set_num_threads(2)
+    return team
+
+
+def adding():
+    """A compiled loop that threads share: adds a number to each element."""
+    from minidl.kernels.cpu._numba import loop
+
+    @loop
+    def add(start, stop, x, number):
+        for i in range(start, stop):
+            x[i] += number
+
+    return lambda x, number: add(x.size, 1 << 30, x, number)
+
+
+def meeting():
+    """A compiled loop of two tasks, each of which waits until the other one has begun."""
+    from minidl.kernels.cpu._numba import loop
+    from minidl.kernels.cpu.team import _plus, _read
+
+    @loop
+    def meet(start, stop, at, met, patience):
+        for task in range(start, stop):
+            _plus(at, 1)
+            while _read(at) < 2 and patience > 0:
+                patience -= 1
+            met[task] = _read(at)
+
+    return lambda at, met, patience: meet(2, 1 << 30, at, met, patience)
+
+
+def test_members_of_the_team_work_at_the_same_time(team):
+    meet, at, met = meeting(), np.zeros(1, np.int64), np.zeros(2)
+    for _ in range(20):
+        at[:] = 0
+        meet(at.ctypes.data, met, 10**9)
+        assert met.tolist() == [2, 2]
+
+
+def test_as_many_members_as_there_may_be(team):
+    md.set_num_threads(4)
+    adding()(np.zeros(1000), 1.0)
+    assert len(team._members) == 3
+    md.set_num_threads(1)
+    meet, at, met = meeting(), np.zeros(1, np.int64), np.zeros(2)
+    meet(at.ctypes.data, met, 10**6)
+    assert met[0] == 1  # the first task met nobody: all members stayed away
+
+
+def test_each_part_is_done_once_whoever_calls_at_the_same_time(team):
+    add, wrong = adding(), []
+
+    def caller():
+        x = np.zeros(1001)
+        for _ in range(500):
+            add(x, 1.0)
+        if (x != 500).any():
+            wrong.append(x)
+
+    callers = [threading.Thread(target=caller) for _ in range(4)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    assert not wrong
+    gate = team._state[team.GATE // 8]
+    assert gate // team.JOB > 1 and gate % team.JOB == 0  # jobs were there; closed, nobody inside
+
+
+def test_a_member_without_work_sleeps_and_is_woken(team):
+    meet, at, met = meeting(), np.zeros(1, np.int64), np.zeros(2)
+    meet(at.ctypes.data, met, 10**9)
+    deadline = time.monotonic() + 60
+    while len(team._asleep) < len(team._members) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(team._asleep) == len(team._members)
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.15
+    at[:] = 0
+    meet(at.ctypes.data, met, 10**9)
+    assert met.tolist() == [2, 2]
+
+
+def test_a_product_next_to_a_parallel_region_takes_no_longer(team):
+    """NumPy's BLAS has threads of its own, which want the cores that the team waits on."""
+    add, x = adding(), np.zeros(1 << 16, np.float32)
+    a, b = np.ones((128, 2304), np.float32), np.ones((2304, 64), np.float32)
+    y = a @ b
+
+    def once(before):
+        before()
+        start = time.perf_counter()
+        np.matmul(a, b, out=y)
+        return time.perf_counter() - start
+
+    for _ in range(5):  # as much as a neighbour may disturb
+        pairs = [(once(lambda: add(x, np.float32(1))), once(lambda: None)) for _ in range(100)]
+        beside, alone = (min(times) for times in zip(*pairs, strict=True))
+        if beside < 1.5 * alone:
+            break
+    assert beside < 1.5 * alone

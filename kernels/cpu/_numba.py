@@ -28,10 +28,12 @@ from numba.core.serialize import dumps
 from numba.extending import register_jitable
 
 from .. import disk
-from ._threads import share, threads
+from ._threads import threads
 
 # Elements from which threads pay: `python -m benchmarks.kernels --parallel`.
 PARALLEL = 1 << 17
+# Parts for a thread, so many that the last of them is not waited for long, and elements of each.
+_PARTS, _PART = 16, 1 << 14
 
 
 def jit(
@@ -62,13 +64,19 @@ def loop(function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = 
     if function is None:
         return functools.partial(loop, fast=fast)
     kernel = jit(function, fast=fast)
+    run_shared: Callable[..., None] | None = None
 
     def run(n: int, work: int, *args: Any) -> None:
-        parts = min(n, 4 * threads())
-        if work < PARALLEL or parts < 2:
+        nonlocal run_shared
+        many = threads()
+        if work < PARALLEL or many < 2 or n < 2:
             kernel(0, n, *args)
-        else:
-            share(parts, lambda i: kernel(i * n // parts, (i + 1) * n // parts, *args))
+            return
+        if run_shared is None:
+            from .team import shared  # which is made of compiled functions itself
+
+            run_shared = shared(kernel)
+        run_shared(min(n, _PARTS * many, max(2, work // _PART)), n, *args)
 
     return run
 

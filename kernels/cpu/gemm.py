@@ -8,7 +8,6 @@ of a result are cut into blocks as wide as a tile, of which the last may be narr
 import functools
 import itertools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,15 +16,13 @@ from ..reference.elementwise import quiet
 from ..roles import Array
 from . import simd
 from ._numba import jit, loop
-from ._threads import share, threads
+from ._threads import threads
 from .memory import ZERO, space
 from .simd import Target, call, tile, transposer
 
-CONTINUE = simd.CONTINUE  # a number to compiled code
-_HELP = 1 << 21  # multiplications of a task at least: about 25 us
-# From which helpers are called. They come late: 9 million were slower on two threads than on one,
-# 19 million as fast, 26 million faster (`python -m benchmarks.train_step --cases A64,A256`).
-_SHARED = 1 << 24
+CONTINUE, FETCH = simd.CONTINUE, simd.FETCH  # numbers to compiled code
+_HELP = 1 << 19  # multiplications of a task at least: about 6 us
+_EACH = 8  # multiplications that take as long as an element of other work
 _CACHE = 600_000  # bytes of filters that stay in the second-level cache beside the images
 
 
@@ -36,7 +33,8 @@ class Plan(NamedTuple):
     bytes), its first piece and the one after its last, its rows of `vertical` and `horizontal`.
     vertical, horizontal: how many cells of the window there are along an axis, and for each its
     distance in a (bytes) and its number; b has a matrix for each pair of them.
-    row: bytes from row to row of b where it is not packed, else 0.
+    row: bytes from row to row of b where it is not packed, else 0. step: bytes from term to term
+    of a sum in a.
     """
 
     target: Target
@@ -49,6 +47,7 @@ class Plan(NamedTuple):
     depth: int
     work: int
     row: int = 0
+    step: int = 4
 
 
 @functools.lru_cache(1024)
@@ -96,8 +95,7 @@ def pack(plan: Plan, w: Array, transposed: bool) -> Array:
     last, width = plan.blocks[-1], plan.target.width
     size = last[4] // 4 + plan.taps * plan.depth * (last[2] + 1) * width
     out = space(5, (int(size),))
-    # helpers come too late for half a million numbers: see _SHARED
-    work = w.size // 4 if len(plan.blocks) > 1 else 0
+    work = w.size if len(plan.blocks) > 1 else 0
     given = w, out, plan.blocks, width, plan.depth
     if transposed:
         _pack_transposed(len(plan.blocks), work, *given, transposer(plan.target))
@@ -158,64 +156,78 @@ def multiply(plan: Plan, a: Array, b: Array, bias: Array | None, out: Array, fla
     """
     steps = (plan.row,) * 2 if plan.row else (4 * plan.target.width, 8 * plan.target.width)
     numbers = np.array(
-        [address(a), address(b), address(bias), address(out), flags, plan.depth, *steps]
+        [address(a), address(b), address(bias), address(out), flags, plan.depth, *steps, plan.step]
     )
-    strips, blocks = len(plan.strips), len(plan.blocks)
+    strips, blocks, terms = len(plan.strips), len(plan.blocks), plan.taps * plan.depth
+    rows = plan.work // (terms * 32 * blocks)
+    tasks = _tasks(plan.work, terms, rows, strips, blocks, threads())
     given = plan.strips, plan.vertical, plan.horizontal, plan.pieces, plan.blocks, numbers
-    most = min(4 * threads(), plan.work // _HELP)
-    if blocks > 1 and 4 * plan.taps * plan.depth * 32 * blocks > _CACHE:
+    _multiply(len(tasks), plan.work // _EACH, tasks, *given)
+
+
+@functools.lru_cache(1024)
+def _tasks(plan_work: int, terms: int, rows: int, strips: int, blocks: int, threads: int) -> Array:
+    """Strips and blocks, from and to, of each task (task, 4).
+
+    Of a and b, the smaller one is read by all threads.
+    """
+    most = min(16 * threads, plan_work // _HELP)
+    if blocks > 1 and (4 * terms * 32 * blocks > _CACHE or rows < 32 * blocks):
         parts = min(strips, max(1, most // blocks))
-        tasks = [
-            (i * strips // parts, (i + 1) * strips // parts, c, c + 1)
-            for c in range(blocks)
-            for i in range(parts)
-        ]
+        spans = [(c, c + 1) for c in range(blocks)]
     else:
-        parts = max(1, min(strips, most))
-        tasks = [(i * strips // parts, (i + 1) * strips // parts, 0, blocks) for i in range(parts)]
-    _run(tasks, plan.work, lambda task: _multiply(*task, *given))
+        parts, spans = max(1, min(strips, most)), [(0, blocks)]
+    cut = [(i * strips // parts, (i + 1) * strips // parts) for i in range(parts)]
+    return np.array([(*own, *span) for span in spans for own in cut])
 
 
-def _run(tasks: list[tuple], work: int, run: Callable[[tuple], None]) -> None:
-    """Run tasks, shared by threads where there is enough to do."""
-    if work < _SHARED:
-        for task in tasks:
-            run(task)
-    else:
-        share(len(tasks), lambda i: run(tasks[i]))
+@loop
+def _multiply(begin, end, tasks, strips, vertical, horizontal, pieces, blocks, numbers):
+    most = vertical.shape[1] * horizontal.shape[1]
+    a_taps, b_taps = np.empty(most, np.int64), np.empty((2, most), np.int64)
+    for task in range(begin, end):
+        start, stop, first, last = tasks[task]
+        for s in range(start, stop):
+            strip = strips[s]
+            taps = _taps(vertical[strip[6]], horizontal[strip[7]], numbers, a_taps, b_taps)
+            _fill_strip(strip, first, last, taps, a_taps, b_taps, pieces, blocks, numbers)
 
 
 @jit
-def _multiply(start, stop, first, last, strips, vertical, horizontal, pieces, blocks, numbers):
-    a, b, bias, out, flags, depth = numbers[:6]
-    most = vertical.shape[1] * horizontal.shape[1]
-    a_taps, b_taps = np.empty(most, np.int64), np.empty((2, most), np.int64)
-    for s in range(start, stop):
-        from_a, from_out, a_row, out_row, piece, end, v, h = strips[s]
-        taps = 0
-        for i in range(1, 2 * vertical[v, 0], 2):
-            for j in range(1, 2 * horizontal[h, 0], 2):
-                a_taps[taps] = vertical[v, i] + horizontal[h, j]
-                number = vertical[v, i + 1] + horizontal[h, j + 1]
-                for kind in range(2):
-                    b_taps[kind, taps] = number * depth * numbers[6 + kind]
-                taps += 1
-        for p in range(piece, end):
-            row = pieces[p, 0]
-            for c in range(first, last):
-                column, columns, kind, skip, packed = blocks[c]
-                call(
-                    pieces[p, 1 + kind],
-                    a + from_a + row * a_row + skip, a_taps.ctypes.data,
-                    b + packed, b_taps[kind].ctypes.data,
-                    taps, depth, a_row, 4, numbers[6 + kind],
-                    out + from_out + row * out_row + 4 * column, out_row,
-                    bias + 4 * column if bias else 0, columns, flags,
-                )  # fmt: skip
+def _taps(vertical, horizontal, numbers, a_taps, b_taps):
+    """Where the cells of a window are in a and in b, in bytes; how many."""
+    depth, taps = numbers[5], 0
+    for i in range(1, 2 * vertical[0], 2):
+        for j in range(1, 2 * horizontal[0], 2):
+            a_taps[taps] = vertical[i] + horizontal[j]
+            number = vertical[i + 1] + horizontal[j + 1]
+            for kind in range(2):
+                b_taps[kind, taps] = number * depth * numbers[6 + kind]
+            taps += 1
+    return taps
+
+
+@jit
+def _fill_strip(strip, first, last, taps, a_taps, b_taps, pieces, blocks, numbers):
+    a, b, bias, out, flags, depth, _, _, a_step = numbers
+    from_a, from_out, a_row, out_row, piece, end, _, _ = strip
+    for p in range(piece, end):
+        row = pieces[p, 0]
+        for c in range(first, last):
+            column, columns, kind, skip, packed = blocks[c]
+            call(
+                pieces[p, 1 + kind],
+                a + from_a + row * a_row + skip, a_taps.ctypes.data,
+                b + packed, b_taps[kind].ctypes.data,
+                taps, depth, a_row, a_step, numbers[6 + kind],
+                out + from_out + row * out_row + 4 * column, out_row,
+                bias + 4 * column if bias else 0, columns, flags,
+            )  # fmt: skip
 
 
 _TASKS = 16  # of a gradient of weights: from the shape alone, as the order of its sums is
-_TERMS = 256  # of a sum before a tile's sums go back to memory; their part of b stays in the cache
+_TERMS = 512  # of a sum before a tile's sums go back to memory; their part of b stays in the cache
+_LINE = 64  # bytes of a line of the cache; a tile takes two steps at a time
 _PARTIAL = 2 << 20  # bytes of partial sums
 
 
@@ -244,8 +256,9 @@ def plan_sums(
 ) -> Sums:
     """rows, columns: of the result, in one group; places: (P, Q, R)."""
     blocks = column_blocks(target, columns, rows, groups=groups)
-    some = min(places[2], _TERMS)
-    chunks = 1, min(places[1], max(1, _TERMS // some)), some
+    chunks: tuple[int, ...] = ()
+    for n in reversed(places):
+        chunks = min(n, max(1, _TERMS // math.prod(chunks))), *chunks
     units = math.prod(-(-n // chunk) for n, chunk in zip(places, chunks, strict=True))
     size = len(cells) * rows * columns * groups
     work = math.prod(places) * size
@@ -265,20 +278,24 @@ def multiply_transposed(sums: Sums, a: Array, b: Array, out: Array) -> None:
     numbers = np.array([address(a), *sums.steps, *sums.chunks, sums.target.width, parts])
     given = sums.cells, sums.pieces, sums.blocks, b, totals, numbers
     groups = min(blocks, -(-_TASKS // parts))
-    tasks = [
-        (part, g * blocks // groups, (g + 1) * blocks // groups)
-        for part in range(parts)
-        for g in range(groups)
-    ]
-    _run(tasks, sums.work, lambda task: _multiply_transposed(*task, *given))
+    _multiply_transposed(parts * groups, sums.work // _EACH, groups, *given)
     if parts > 1:
         np.add.reduce(totals, axis=0, out=out)
 
 
+@loop
+def _multiply_transposed(start, stop, groups, cells, pieces, blocks, b, totals, numbers):
+    for task in range(start, stop):
+        part, group = task // groups, task % groups
+        first, last = group * len(blocks) // groups, (group + 1) * len(blocks) // groups
+        _add_part(part, first, last, cells, pieces, blocks, b, totals, numbers)
+
+
 @jit
-def _multiply_transposed(part, first, last, cells, pieces, blocks, b, totals, numbers):
+def _add_part(part, first, last, cells, pieces, blocks, b, totals, numbers):
     cp, cq, cr, width, parts = numbers[4:]
-    total, begun = totals[part], np.zeros((last, len(cells)), np.int64)
+    total, begun = totals[part], np.full((last, len(cells)), FETCH)
+    tiles, ahead = (last - first) * len(cells) * len(pieces), np.empty((2, 2), np.int64)
     taps = np.empty((2, cp * cq), np.int64)
     packed = np.empty(cp * cq * cr * 2 * width + 16, np.float32)
     packed = packed[-packed.ctypes.data // 4 % 16 :]  # from a line of the cache on
@@ -286,28 +303,48 @@ def _multiply_transposed(part, first, last, cells, pieces, blocks, b, totals, nu
     units = -(-b.shape[0] // cp) * nq * nr
     for unit in range(part * units // parts, (part + 1) * units // parts):
         begin = unit // (nq * nr) * cp, unit // nr % nq * cq, unit % nr * cr
+        _look_ahead(begin, tiles, cells, b, numbers, ahead)
         for n in range(first, last):  # which read the same part of a
-            _add_unit(begin, blocks[n], cells, pieces, b, packed, taps, total, numbers, begun[n])
+            own = begun[n], ahead
+            _add_unit(begin, blocks[n], cells, pieces, b, packed, taps, total, numbers, *own)
     for n in range(first, last):
         column, columns = blocks[n, 0], blocks[n, 1]
         for t in range(len(cells)):
-            if not begun[n, t]:
+            if not begun[n, t] & CONTINUE:
                 total[t, :, column : column + columns] = 0
 
 
 @jit
-def _add_unit(begin, block, cells, pieces, b, packed, taps, total, numbers, begun):
+def _look_ahead(begin, tiles, cells, b, numbers, ahead):
+    """What the next unit will be first to read, for so many tiles of this one to ask for.
+
+    That are rows of b, and those of a that the last cell of the window reads.
+    ahead (2, 2): of each, where it begins, and the bytes for each step of a tile to ask for.
+    """
+    (p, q, r), (a, ap, aq, ar, cp, cq, cr, _, _) = begin, numbers
+    rows, width = cp * cq * cr, 4 * b.shape[3]
+    ahead[0, 0] = b.ctypes.data + ((p * b.shape[1] + q) * b.shape[2] + r + rows) * width
+    move = cr * ar if cr < b.shape[2] else cq * aq if cq < b.shape[1] else cp * ap
+    ahead[1, 0] = a + cells[-1, 6] + p * ap + q * aq + r * ar + move
+    for i, bytes_ in enumerate((width, move // rows)):  # half of the tiles ask for each
+        ahead[i, 1] = min(_LINE // 2, -(-2 * bytes_ // tiles))
+
+
+@jit
+def _add_unit(begin, block, cells, pieces, b, packed, taps, total, numbers, begun, ahead):
     """total += a' b over one chunk of places, in one block of columns.
 
-    begun: for each cell, whether its sums are there to go on with.
+    begun: for each cell, flags of its tiles: whether sums are there to go on with. ahead: what
+    tiles ask for.
     """
     (p0, q0, r0), (column, columns, kind, skip, _) = begin, block
     a, ap, aq, ar, cp, cq, cr, width, _ = numbers
     own = b[p0 : p0 + cp, q0 : q0 + cq, r0 : r0 + cr, column : column + columns]
     p_end, q_end, r_end = p0 + own.shape[0], q0 + own.shape[1], r0 + own.shape[2]
     b_row, row_bytes = 4 * (kind + 1) * width, 4 * total.shape[2]
-    if 4 * b.shape[3] == b_row:  # there is nothing to pack
-        from_b, by_q, by_p = own.ctypes.data, b.shape[2] * b_row, b.shape[1] * b.shape[2] * b_row
+    if 4 * columns == b_row:  # else a tile would read on beyond a row
+        b_row, from_b = 4 * b.shape[3], own.ctypes.data
+        by_q, by_p = b.shape[2] * b_row, b.shape[1] * b.shape[2] * b_row
     else:
         _pack_rows(own, packed, b_row // 4)
         from_b, by_q = packed.ctypes.data, own.shape[2] * b_row
@@ -322,13 +359,14 @@ def _add_unit(begin, block, cells, pieces, b, packed, taps, total, numbers, begu
             continue
         from_a, place = a + move + r * ar + skip, total[t].ctypes.data + 4 * column
         for n in range(len(pieces)):
-            row = pieces[n, 0]
+            row, fetch = pieces[n, 0], ahead[(t + n) % 2]
             call(
                 pieces[n, 1 + kind], from_a + 4 * row, taps[0].ctypes.data,
                 from_b + (r - r0) * b_row, taps[1].ctypes.data, count, depth, 4, ar, b_row,
-                place + row * row_bytes, row_bytes, 0, columns, begun[t],
+                place + row * row_bytes, row_bytes, 0, columns, begun[t], fetch[0], fetch[1],
             )  # fmt: skip
-        begun[t] = CONTINUE
+            fetch[0] += count * depth * fetch[1]
+        begun[t] = CONTINUE | FETCH
 
 
 @jit

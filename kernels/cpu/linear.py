@@ -67,6 +67,10 @@ def linear_grad_x(dy: Array, w: Array, dx: Out, add: bool) -> Array:
 def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
     """dw (I, O) = x' (I, R) dy (R, O)."""
     if dw.nbytes <= _RESULT and _fits(x.shape[1], len(x), dw.shape[1], dy, x, dw):
+        if len(x) <= _TERMS:
+            plan = _plan(simd.chosen, x.shape[1], len(x), dw.shape[1], "x")
+            multiply(plan, x, pack(plan, dy[None], False), None, dw, simd.ADD * add)
+            return dw
         out = target(dw, add)
         sums = _sums(simd.chosen, *x.shape, dy.shape[1])
         multiply_transposed(sums, x, dy[None, None], out[None])
@@ -74,14 +78,17 @@ def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
     return _filled(x.T, dy, dw, add)
 
 
-# Where BLAS is not ahead: `python -m benchmarks.kernels`.
+# Where BLAS is not ahead: `python -m benchmarks.kernels --only linear`.
+_WORK = 1 << 20  # multiplications; for fewer, OpenBLAS has kernels that pack nothing
 _ROWS, _DEPTH = 32, 4096  # rows from which packing pays, and terms of a sum
 _RESULT = 4 << 20  # bytes of a gradient of weights
+_STRIPS = 16  # of rows, at least, for threads to share
+_TERMS = 512  # of a sum for which a gradient of weights is made tile by tile
 _PLAIN = 128  # columns up to which the rows of w lie close enough to be read as they are
 
 
 def _fits(rows: int, inner: int, columns: int, *arrays: Array) -> bool:
-    some = rows * inner * columns > _SINGLE and rows >= _ROWS and inner <= _DEPTH
+    some = rows * inner * columns > _WORK and rows >= _ROWS and inner <= _DEPTH
     plain = all(x.flags.carray for x in arrays)
     return simd.chosen is not None and some and plain and not rare(*arrays)
 
@@ -90,25 +97,29 @@ def _tiles(
     x: Array, w: Array, bias: Array | None, out: Array, flags: int, transposed: bool
 ) -> None:
     """out = bias + x w, or x w' if transposed."""
-    plan = _plan(simd.chosen, *x.shape, out.shape[1], transposed)
+    plan = _plan(simd.chosen, *x.shape, out.shape[1], "w" if transposed else "")
     multiply(plan, x, pack(plan, w[None], transposed), bias, out, flags)
 
 
 @functools.lru_cache(512)
-def _plan(target, rows: int, inner: int, columns: int, transposed: bool) -> Plan:
+def _plan(target, rows: int, inner: int, columns: int, transposed: str) -> Plan:
+    """transposed: "x", "w" or neither."""
     plain = not transposed and columns <= _PLAIN and columns % target.width == 0
     blocks = column_blocks(target, columns, inner, plain=plain)
-    chunk = 4 * target.rows[int(blocks[:, 2].max())]  # rows: work for a thread
+    tallest = target.rows[int(blocks[:, 2].max())]
+    chunk = tallest * max(1, min(4, rows // (_STRIPS * tallest)))  # rows
     strips = np.zeros((-(-rows // chunk), 8), np.int64)
-    firsts, a_row, out_row = chunk * np.arange(len(strips)), 4 * inner, 4 * columns
+    firsts, out_row = chunk * np.arange(len(strips)), 4 * columns
+    a_row, step = (4, 4 * rows) if transposed == "x" else (4 * inner, 4)
     strips[:, 0], strips[:, 1], strips[:, 2:4] = firsts * a_row, firsts * out_row, (a_row, out_row)
-    cut = [row_pieces(target, min(chunk, rows - first), blocks) for first in firsts.tolist()]
+    sizes = [min(chunk, rows - first) for first in firsts.tolist()]
+    cut = [row_pieces(target, size, blocks, transposed == "x") for size in sizes]
     ends = np.cumsum([0, *map(len, cut)])
     strips[:, 4], strips[:, 5] = ends[:-1], ends[1:]
     one = np.array([[1, 0, 0]])
     work = rows * inner * columns
     tiles, row = np.concatenate(cut), 4 * columns * plain
-    return Plan(target, strips, one, one, tiles, blocks, 1, inner, work, row)
+    return Plan(target, strips, one, one, tiles, blocks, 1, inner, work, row, step)
 
 
 @functools.lru_cache(512)

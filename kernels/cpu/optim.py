@@ -29,7 +29,15 @@ def sgd_step_(
     kept = _NONE if v is None else v.reshape(-1)
     real = np.float32
     flat = canonical(dp).reshape(-1), p.reshape(-1), kept
-    _sgd(p.size, 4 * p.size, *flat, lr[0], momentum[0], real(weight_decay), nesterov)
+    _sgd(
+        p.size,
+        (1 + bool(kept.size)) * p.size,
+        *flat,
+        lr[0],
+        momentum[0],
+        real(weight_decay),
+        nesterov,
+    )
     return p, v
 
 

@@ -1,6 +1,8 @@
 """A recorded step as a flat list of bound calls in planned memory, and how two records differ."""
 
 import functools
+import itertools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,8 @@ class Program:
         self.nbytes = sum(sizes.values())
         self.calls = [functools.partial(e.call, *map(self._bound, e.args)) for e in self.entries]
         self.inputs = [(copier(ref.device), self._bound(ref)) for ref in recording.inputs]
+        self.readers = [_readers(ref, self.entries, results) for ref in recording.inputs]
+        self.lent: list[Array | None] = [None] * len(self.inputs)
         self.outputs = mapped(recording.outputs, self._bound)
         kernels = (device.kernels for device in self.blocks)
         self.use_arena = next((k.use_arena for k in kernels if hasattr(k, "use_arena")), _unused)
@@ -76,9 +80,26 @@ class Program:
         return fresh(self.outputs)
 
     def feed(self, arrays: Sequence[Array]) -> None:
-        """Copy inputs to where the program reads them."""
-        for (copy, to), array in zip(self.inputs, arrays):
-            copy(to, array)
+        """Copy inputs to where the program reads them, or let it read a large one where it lies."""
+        for n, ((copy, to), readers, array) in enumerate(zip(self.inputs, self.readers, arrays)):
+            plain_array = readers and array.flags.carray
+            if not plain_array:
+                copy(to, array)
+            source = array if plain_array else None
+            if source is not self.lent[n]:
+                self._lend(n, source)
+
+    def _lend(self, n: int, source: Array | None) -> None:
+        """Bind the kernels that read input n to another array of its kind; None: to the copy."""
+        self.lent[n] = source
+        at, own = (self.inputs[n][1] if source is None else source), self.recording.inputs[n]
+        block = at.reshape(-1).view(np.uint8)
+        for i, positions in self.readers[n]:
+            args = list(self.calls[i].args)
+            for p in positions:
+                ref = self.entries[i].args[p]
+                args[p] = place(ref.device, block, ref.offset - own.offset, ref.like)
+            self.calls[i] = functools.partial(self.entries[i].call, *args)
 
     def run(self, calls: Sequence[Callable[[], Any]]) -> None:
         """Make calls one after the other, with this program's working space."""
@@ -134,6 +155,37 @@ def _rewritten(entries: Sequence[Entry], results: Sequence[Ref]) -> list[Entry]:
 
 def _unused(arena: dict | None) -> None:
     """A GPU's scratch is in its pool."""
+
+
+LENT = 1 << 16  # bytes of an input from which to copy it takes longer than to bind its readers
+
+
+def _readers(
+    given: Ref, entries: Sequence[Entry], results: Sequence[Ref]
+) -> list[tuple[int, list[int]]]:
+    """Entries that read an input, and as which arguments; none where it has to be copied."""
+    if given.device.name != "cpu" or given.nbytes < LENT or given.like[2] != _dense(given.like):
+        return []
+    found = []
+    for i, entry in enumerate(entries):
+        mine = [kind for kind, ref in entry.refs() if ref.storage is given.storage]
+        at = [p for p, a in enumerate(entry.args) if _is_of(a, given.storage)]
+        if mine and (entry.host or set(mine) != {"in"} or len(at) != len(mine)):
+            return []
+        if mine:
+            found.append((i, at))
+    return [] if any(ref.storage is given.storage for ref in results) else found
+
+
+def _is_of(arg: Any, storage: Storage | None) -> bool:
+    return isinstance(arg, Ref) and arg.storage is storage and not arg.tensor
+
+
+def _dense(like: tuple) -> tuple[int, ...]:
+    """The strides of C order."""
+    shape, dtype, _ = like
+    steps = itertools.accumulate(reversed(shape[1:]), operator.mul, initial=dtype.itemsize)
+    return tuple(steps)[::-1]
 
 
 def copier(device: Device) -> Callable[[Array, Array], Any]:
