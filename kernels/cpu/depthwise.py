@@ -15,19 +15,19 @@ from ._numba import jit, loop
 from .memory import (
     OUTWARD,
     ZERO,
+    as_one,
     batch_inside,
     canonical,
     outward,
     rare,
     settle,
     space,
-    target,
+    target_as_one,
 )
 from .vector import LANES, at_least, load, plus, plus_product, splat, store
 
 _NEAR = 256  # pixels whose LANES channels of x and dy stay in a first-level cache
 _TASKS = 32  # partial sums of dw
-_FILTERS = 400_000  # bytes of filters that stay in a second-level cache
 
 
 def depthwise_conv2d(
@@ -47,23 +47,19 @@ def depthwise_conv2d(
     """
     if rare(x, w, y):
         return reference.depthwise_conv2d(x, w, b, y, stride, pad, dilation, relu)
-    if w.shape[3] == 1 and batch_inside(x):
-        lines, inner = _lines(x, w, stride), outward(y, OUTWARD)
-        each, out = len(x) // lines, target(inner)
-        all_w, all_b = np.tile(w, (1, 1, each, 1)), None if b is None else np.tile(b, each)
-        how = stride, *_in_lines(pad, dilation, lines), relu
-        depthwise_conv2d(_one_image(x, lines), all_w, all_b, _flat(out, lines), *how)
-        settle(out, inner)
-        return y
-    wide = _whole(x, w.shape[3], 1)
-    filters = _whole(w.reshape(*w.shape[:2], -1), 1, 2)
-    start, fits = _bias(b, filters), filters.shape[2] == y.shape[3]
-    out = target(y) if fits else space(4, (*y.shape[:3], filters.shape[2]))
+    inside = w.shape[3] == 1 and batch_inside(x)
+    wide, (filters, start) = _whole(as_one(x, inside), w.shape[3], 1), _filters(w, b, inside)
+    pixels, value, inner = target_as_one(y, inside)
+    fits = wide.shape[3] == pixels.shape[3]
+    out = pixels if fits else space(4, (*pixels.shape[:3], wide.shape[3]))
     floor = ZERO if relu else np.float32(-math.inf)
     begin = pad[0][0], pad[1][0]
-    rows = y.shape[0] * y.shape[1]
+    rows = out.shape[0] * out.shape[1]
     _forward(rows, 4 * out.size, wide, filters, start, out, *stride, *begin, *dilation, floor)
-    return settle(out if fits else out[..., : y.shape[3]], y)
+    if not fits:
+        pixels[...] = out[..., : pixels.shape[3]]
+    settle(value, inner)
+    return y
 
 
 def depthwise_conv2d_grad_x(
@@ -72,22 +68,18 @@ def depthwise_conv2d_grad_x(
     """dx = every dy put back where its window read, times the cell of the filter it met there."""
     if rare(dx, w, dy):
         return reference.depthwise_conv2d_grad_x(dy, w, dx, stride, pad, dilation, add)
-    if w.shape[3] == 1 and batch_inside(dx):
-        lines, inner = _lines(dx, w, stride), outward(dx, OUTWARD)
-        all_w, out = np.tile(w, (1, 1, len(dx) // lines, 1)), target(inner, add)
-        how = stride, *_in_lines(pad, dilation, lines), False
-        depthwise_conv2d_grad_x(_one_image(dy, lines), all_w, _flat(out, lines), *how)
-        settle(out, inner, add)
-        return dx
-    wide, filters = _whole(dy, 1, 1), _whole(w.reshape(*w.shape[:2], -1), 1, 2)
-    fits = filters.shape[2] == dx.shape[3]
-    out = target(dx, add) if fits else space(4, (*dx.shape[:3], filters.shape[2]))
-    start, rows = _bias(None, filters), dx.shape[0] * dx.shape[1]
-    begin = pad[0][0], pad[1][0]
+    inside = w.shape[3] == 1 and batch_inside(dx)
+    wide, (filters, start) = _whole(as_one(dy, inside), 1, 1), _filters(w, None, inside)
+    pixels, value, inner = target_as_one(dx, inside, add)
+    fits = wide.shape[3] == pixels.shape[3]
+    out = pixels if fits else space(4, (*pixels.shape[:3], wide.shape[3]))
+    begin, rows = (pad[0][0], pad[1][0]), out.shape[0] * out.shape[1]
     _backward(rows, 4 * out.size, wide, filters, start, out, *stride, *begin, *dilation)
     if not fits:
-        out = out[..., : dy.shape[3]].reshape(*dx.shape, -1).sum(axis=-1)
-    return settle(out, dx, add)
+        each = out[..., : pixels.shape[3] * w.shape[3]]
+        pixels[...] = each.reshape(*pixels.shape, w.shape[3]).sum(axis=-1)
+    settle(value, inner, add)
+    return dx
 
 
 def depthwise_conv2d_grad_w(
@@ -127,30 +119,6 @@ def _grad_w_inside(
     return settle(total.astype(np.float32).reshape(dw.shape), dw, add)
 
 
-def _lines(x: Array, w: Array, stride: Pair) -> int:
-    """Pixels in a line that a pixel of a batch H, W, N, C becomes where the batch is one image.
-
-    One, of N C channels, is fastest as long as filters for all of them stay in the cache. Else a
-    pixel becomes a line: cells of a window are so many pixels apart, which a stride of 1 allows.
-    """
-    whole = math.lcm(x.shape[3], LANES) // x.shape[3]  # images whose channels fill whole vectors
-    many = w.nbytes * len(x) > _FILTERS and stride[1] == 1 and len(x) % whole == 0
-    return len(x) // whole if many else 1
-
-
-def _in_lines(pad: Padding, dilation: Pair, lines: int) -> tuple[Padding, Pair]:
-    rows, (left, right) = pad
-    return (rows, (left * lines, right * lines)), (dilation[0], dilation[1] * lines)
-
-
-def _one_image(x: Array, lines: int) -> Array:
-    return _flat(canonical(outward(x, OUTWARD)), lines)
-
-
-def _flat(x: Array, lines: int) -> Array:
-    return x.reshape(1, x.shape[0], x.shape[1] * lines, -1)
-
-
 def _whole(x: Array, multiplier: int, nth: int) -> Array:
     """x with each channel repeated, then zeros up to whole vectors; x itself where it has them."""
     channels = x.shape[-1] * multiplier
@@ -162,13 +130,20 @@ def _whole(x: Array, multiplier: int, nth: int) -> Array:
     return whole
 
 
-def _bias(b: Array | None, filters: Array) -> Array:
-    """What the sums begin with: b, or zeros."""
-    start = space(3, filters.shape[2:])
-    start[...] = 0
-    if b is not None:
-        start[: len(b)] = b
-    return start
+def _filters(w: Array, b: Array | None, inside: bool) -> tuple[Array, Array]:
+    """Filters (KH, KW, P), and b or zeros, P: what the channels of pixels are, over and over.
+
+    P is a multiple of LANES: zeros follow the channels of one image; those of a batch that is one
+    image are repeated.
+    """
+    kh, kw, c = *w.shape[:2], w.shape[2] * w.shape[3]
+    times = math.lcm(c, LANES) // c if inside else 1
+    every = space(2, (kh * kw + 1, -(-times * c // LANES) * LANES))
+    every[:, times * c :] = 0
+    for image in range(0, times * c, c):
+        every[:-1, image : image + c] = w.reshape(-1, c)
+        every[-1, image : image + c] = 0 if b is None else b
+    return every[:-1].reshape(kh, kw, -1), every[-1]
 
 
 @loop
@@ -267,16 +242,22 @@ def _inside(v, apart, across, width):
 
 @jit
 def _four(x, w, b, y, lines, taps, columns, out, step, floor):
-    """Four pixels of y, `step` numbers apart, whose windows have the same cells inside x."""
-    width, c = x.shape[2:]
+    """Four pixels of y, `step` numbers apart, whose windows have the same cells inside x.
+
+    Where they lie side by side and have three cells in a line, six pixels of x serve all twelve.
+    """
+    (width, c), p, k_w = x.shape[2:], w.shape[2], 0
     (line, down, high), (tap, tap_down, tap_on, across) = lines, taps
     v, on, apart = columns
-    low = splat(floor)
+    low, near = splat(floor), across == 3 and on == 1 and apart * apart == 1
     for k in range(0, c, LANES):
-        v0 = v1 = v2 = v3 = load(b, k)
+        v0 = v1 = v2 = v3 = load(b, k_w)
         for r in range(high):
             at = ((line + r * down) * width + v) * c + k
-            cell = (tap + r * tap_down) * c + k
+            cell = (tap + r * tap_down) * p + k_w
+            if near:
+                v0, v1, v2, v3 = _nearby(x, w, at, cell, apart * c, tap_on * p, v0, v1, v2, v3)
+                continue
             for _ in range(across):
                 f = load(w, cell)
                 v0 = plus_product(v0, load(x, at), f)
@@ -284,27 +265,47 @@ def _four(x, w, b, y, lines, taps, columns, out, step, floor):
                 v2 = plus_product(v2, load(x, at + 2 * on * c), f)
                 v3 = plus_product(v3, load(x, at + 3 * on * c), f)
                 at += apart * c
-                cell += tap_on * c
+                cell += tap_on * p
         store(y, out + k, at_least(v0, low))
         store(y, out + step + k, at_least(v1, low))
         store(y, out + 2 * step + k, at_least(v2, low))
         store(y, out + 3 * step + k, at_least(v3, low))
+        k_w = k_w + LANES if k_w + LANES < p else 0
+
+
+@jit
+def _nearby(x, w, at, cell, back, tap_on, v0, v1, v2, v3):
+    """Four sums and the products of six pixels of x, side by side, with three cells of filters.
+
+    back: numbers between the pixels that neighbouring cells meet, above or below 0.
+    """
+    c, turn = abs(back), back < 0
+    f0, f1, f2 = load(w, cell), load(w, cell + tap_on), load(w, cell + 2 * tap_on)
+    if turn:  # the last cell meets the first pixel
+        at, f0, f2 = at + 2 * back, f2, f0
+    x1, x2, x3, x4 = load(x, at + c), load(x, at + 2 * c), load(x, at + 3 * c), load(x, at + 4 * c)
+    v0 = plus_product(plus_product(plus_product(v0, load(x, at), f0), x1, f1), x2, f2)
+    v1 = plus_product(plus_product(plus_product(v1, x1, f0), x2, f1), x3, f2)
+    v2 = plus_product(plus_product(plus_product(v2, x2, f0), x3, f1), x4, f2)
+    v3 = plus_product(plus_product(plus_product(v3, x3, f0), x4, f1), load(x, at + 5 * c), f2)
+    return v0, v1, v2, v3
 
 
 @jit
 def _one(x, w, b, y, lines, taps, columns, out, floor):
     """One pixel of y, with a part of its window that lies inside x."""
-    width, c = x.shape[2:]
+    (width, c), p, k_w = x.shape[2:], w.shape[2], 0
     (line, down, high), (tap, tap_down, tap_on, across), (v, apart) = lines, taps, columns
     for k in range(0, c, LANES):
-        total = load(b, k)
+        total = load(b, k_w)
         for r in range(high):
-            at, cell = ((line + r * down) * width + v) * c + k, (tap + r * tap_down) * c + k
+            at, cell = ((line + r * down) * width + v) * c + k, (tap + r * tap_down) * p + k_w
             for _ in range(across):
                 total = plus_product(total, load(x, at), load(w, cell))
                 at += apart * c
-                cell += tap_on * c
+                cell += tap_on * p
         store(y, out + k, at_least(total, splat(floor)))
+        k_w = k_w + LANES if k_w + LANES < p else 0
 
 
 @loop
@@ -361,25 +362,69 @@ def _sum_line(dy, x, part, first, last, k, r, sh, sw, above, left, dw):
 def _sum_inside(start, stop, dy, x, parts, sh, sw, top, left, dh, dw):
     (oh, ow), (height, width) = dy.shape[:2], x.shape[:2]
     tasks, kh, kw, _ = parts.shape
+    near = kh == kw == 3 and sh == sw == dh == dw == 1
     for task in range(start, stop):
         part = parts[task]
         part[:] = 0
         for i in range(task * oh // tasks, (task + 1) * oh // tasks):
-            for r in range(max(0, -((i * sh - top) // dh)), kh):
-                h = i * sh + r * dh - top
-                if h >= height:
-                    break
-                for j in range(ow):
-                    slope, v, s = i * ow + j, j * sw - left, 0
-                    while s < kw:
-                        first, cell = v + s * dw, r * kw + s
-                        if s + 3 <= kw and first >= 0 and first + 2 * dw < width:
-                            _three(dy, x, part, slope, h * width + first, dw, cell)
-                            s += 3
-                            continue
-                        if 0 <= first < width:
-                            _single(dy, x, part, slope, h * width + first, cell)
-                        s += 1
+            h, j = i * sh - top, 0
+            whole = near and h >= 0 and h + 2 < height
+            while j < ow:
+                v = j * sw - left
+                if whole and v >= 0 and v + 3 < width and j + 1 < ow:
+                    _pair(dy, x, part, i * ow + j, h * width + v, width)
+                    j += 2
+                    continue
+                for r in range(max(0, -(h // dh)), min(kh, (height - 1 - h) // dh + 1)):
+                    _cells(dy, x, part, i * ow + j, h + r * dh, v, dw, r)
+                j += 1
+
+
+@jit
+def _pair(dy, x, part, slope, pixel, width):
+    """part += sums over images of two pixels of dy times the 3 x 3 around each: twelve of x."""
+    images, c = x.shape[2:]
+    on = images * c
+    down = width * on
+    for k in range(0, c, LANES):
+        a0, a1, a2 = load(part, k), load(part, k + c), load(part, k + 2 * c)
+        b0, b1, b2 = load(part, k + 3 * c), load(part, k + 4 * c), load(part, k + 5 * c)
+        c0, c1, c2 = load(part, k + 6 * c), load(part, k + 7 * c), load(part, k + 8 * c)
+        place, at = slope * on + k, pixel * on + k
+        for _ in range(images):
+            d, e = load(dy, place), load(dy, place + on)
+            a0, a1, a2 = _row(x, at, on, d, e, a0, a1, a2)
+            b0, b1, b2 = _row(x, at + down, on, d, e, b0, b1, b2)
+            c0, c1, c2 = _row(x, at + 2 * down, on, d, e, c0, c1, c2)
+            place += c
+            at += c
+        for cell, total in enumerate((a0, a1, a2, b0, b1, b2, c0, c1, c2)):
+            store(part, k + cell * c, total)
+
+
+@jit
+def _row(x, at, on, d, e, t0, t1, t2):
+    """Three sums and the products of four pixels of x, `on` numbers apart, with d and e."""
+    x1, x2 = load(x, at + on), load(x, at + 2 * on)
+    t0 = plus_product(plus_product(t0, load(x, at), d), x1, e)
+    t1 = plus_product(plus_product(t1, x1, d), x2, e)
+    t2 = plus_product(plus_product(t2, x2, d), load(x, at + 3 * on), e)
+    return t0, t1, t2
+
+
+@jit
+def _cells(dy, x, part, slope, h, v, apart, r):
+    """part[r] += sums over images of a pixel of dy times those of line h of x, from v on."""
+    width, (kw, s) = x.shape[1], (part.shape[1], 0)
+    while s < kw:
+        first, cell = v + s * apart, r * kw + s
+        if s + 3 <= kw and first >= 0 and first + 2 * apart < width:
+            _three(dy, x, part, slope, h * width + first, apart, cell)
+            s += 3
+            continue
+        if 0 <= first < width:
+            _single(dy, x, part, slope, h * width + first, cell)
+        s += 1
 
 
 @jit
