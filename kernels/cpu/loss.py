@@ -51,10 +51,10 @@ def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tup
     """
     if rare(x, y, lse) or label.dtype != np.int64:
         return reference.cross_entropy(x, label, y, lse, scale)
-    loss, kept, scale = space(2, lse.shape), target(lse, nth=1), np.float32(scale)
+    loss, kept = space(2, lse.shape), target(lse, nth=1)
     _cross_entropy(len(x), x.size, canonical(x), canonical(label), loss, kept)
     # in float64 the order of a long sum does not show
-    y[...] = (loss if y.ndim else np.float32(loss.sum(dtype=np.float64))) * scale
+    y[...] = (loss if y.ndim else np.float32(loss.sum(dtype=np.float64))) * np.float32(scale)
     return y, settle(kept, lse)
 
 
