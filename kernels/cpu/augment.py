@@ -11,7 +11,6 @@ from ._numba import callable_within, jit, loop
 from .memory import canonical, settle, target
 from .random import philox
 
-
 _TILE = 64  # columns at a time, a constant: LLVM sees that what is kept of them does not overlap
 
 
@@ -108,7 +107,7 @@ def affine_batch(
     if (
         images.dtype not in (np.uint8, np.float32)
         or y.dtype != np.float32
-        or not 0 < y.size * images.size
+        or not y.size * images.size
         or images[0].size >= 2**31
     ):
         return reference.affine_batch(images, index, matrix, scale, shift, y, edge)
