@@ -1446,3 +1446,23 @@ def test_differences_are_found_in_every_part():
         assert text in program.difference(right, record(call))
     first, second = (record(lambda i=i: (x + x, x * x)[i].exp()) for i in (0, 1))
     assert "is another array of the step" in program.difference(first, second)
+
+
+def test_a_large_input_is_read_where_it_lies_and_others_are_copied():
+    rng = np.random.default_rng(0)
+    w = minidl.Tensor(rng.standard_normal((256, 3), np.float32))
+    step = minidl.capture(lambda x: x @ w)
+    batches = [rng.standard_normal((128, 256), np.float32) for _ in range(6)]
+    batches[3] = np.concatenate([batches[3]] * 2, 1)[:, :256]  # with gaps
+    batches[4].flags.writeable = False
+    for i, x in enumerate(batches):
+        y = step(minidl.Tensor(x)).numpy()
+        np.testing.assert_allclose(y, x @ w.numpy(), rtol=1e-4, atol=1e-4)
+        if i >= 2 and step.replayed:
+            held = step.program.lent[0]
+            assert (held is None) == (i in (3, 4))
+            if held is not None:
+                assert np.shares_memory(held, x)
+                x[:] = 0  # as an eager step would, the next one sees it
+                assert not step(minidl.Tensor(x)).numpy().any()
+    assert step.replayed

@@ -137,7 +137,7 @@ def test_members_of_the_team_work_at_the_same_time(team):
     meet, at, met = meeting(), np.zeros(1, np.int64), np.zeros(2)
     for _ in range(20):
         at[:] = 0
-        meet(at.ctypes.data, met, 10**9)
+        meet(at.ctypes.data, met, 10**11)
         assert met.tolist() == [2, 2]
 
 
@@ -173,7 +173,7 @@ def test_each_part_is_done_once_whoever_calls_at_the_same_time(team):
 
 def test_a_member_without_work_sleeps_and_is_woken(team):
     meet, at, met = meeting(), np.zeros(1, np.int64), np.zeros(2)
-    meet(at.ctypes.data, met, 10**9)
+    meet(at.ctypes.data, met, 10**11)
     deadline = time.monotonic() + 60
     while len(team._asleep) < len(team._members) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -182,7 +182,7 @@ def test_a_member_without_work_sleeps_and_is_woken(team):
     time.sleep(0.2)
     assert time.process_time() - before < 0.15
     at[:] = 0
-    meet(at.ctypes.data, met, 10**9)
+    meet(at.ctypes.data, met, 10**11)
     assert met.tolist() == [2, 2]
 
 
