@@ -183,11 +183,10 @@ def test_one_makes_a_file_while_others_wait(tmp_path):
 @POSIX
 def test_nobody_waits_for_long_or_for_the_dead(tmp_path, monkeypatch):
     path = tmp_path / "f.code"
-    code = f"from minidl.kernels import disk; from pathlib import Path; disk.claim(Path({str(path)!r}))"
-    code += "; print(flush=True); input()"
-    holds = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    code = "import pathlib, sys; from minidl.kernels import disk\n"
+    code += "disk.claim(pathlib.Path(sys.argv[1])); print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(path)]
+    holds = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with holds:
         holds.stdout.readline()
         monkeypatch.setattr(disk, "PATIENCE", 0.2)
