@@ -62,7 +62,8 @@ class Spell:
         self.kernels = self.inside = self.kept = 0  # missed; not compiled yet; on disk now
         self.seconds, self.since = 0.0, time.monotonic()  # spent on it; since it began or ended
         self.told, self.over = False, False
-        self.most = min(processes() - 1, MOST)
+        # without claims, which Windows has none of, two would compile the same things
+        self.most = min(processes() - 1, MOST) if sys.platform != "win32" else 0
         self.helpers: list[Helper] | None = None  # not started
         self.tasks: dict[str, None] = {}  # in the order in which they are found
         self.lock = threading.Lock()
@@ -249,7 +250,11 @@ class Helper:
             stderr=subprocess.DEVNULL,
             env=os.environ | {"MINIDL_COMPILERS": "1", "MINIDL_QUIET": "1"},
         )
-        self.pipe = self.process.stdin.fileno()
+
+    @property
+    def pipe(self) -> int:
+        """Where it reads its tasks."""
+        return self.process.stdin.fileno()
 
     def alive(self) -> bool:
         """Whether it still runs."""

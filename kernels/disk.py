@@ -14,10 +14,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: processes may compile the same thing twice
-    fcntl = None  # type: ignore[assignment]
 
 _DIGEST = 32  # bytes of a SHA-256
 PATIENCE = 20.0  # seconds: longer than any kernel takes, but on a machine that does not get on
@@ -63,7 +61,7 @@ def claim(path: Path) -> bytes | None:
 
     Then others wait for `release`, but for no process that is gone, nor longer than PATIENCE.
     """
-    if fcntl is None:
+    if sys.platform == "win32":  # there two processes may make the same thing
         return None
     end = time.monotonic() + PATIENCE
     with contextlib.suppress(OSError):  # what cannot be claimed can still be made
