@@ -5,15 +5,15 @@ float32, ask for everything that a network will. But for register tiles, whose h
 from shapes: each is asked for by itself.
 """
 
-import concurrent.futures
-import multiprocessing
-import os
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import cpu
+from . import ahead, cpu
 from .cases import CASES, Blank, Call, Draw, Seeded, draw_example
 from .cpu import simd
 from .cpu._numba import folder
@@ -23,19 +23,45 @@ SEEDS = range(3)
 
 
 def warm(workers: int | None = None) -> int:
-    """Compile all CPU kernels that are not in the cache; how many were not."""
+    """Compile all CPU kernels that are not in the cache; how many were not.
+
+    workers: processes; unset, one for each core. What a process that ends early leaves is compiled
+    in this one.
+    """
     before = len(_compiled())
-    workers = workers or os.cpu_count() or 1
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, spawn) as pool:
-        # a name at a time: what takes long is not known beforehand
-        list(pool.map(_run, [*CASES, *simd.heights()]))
+    tasks = iter(names())
+    helpers = ahead.started(workers or ahead.processes(), __name__, answers=True)
+    left: list[str] = []
+    threads = [threading.Thread(target=_feed, args=(h, tasks, left)) for h in helpers]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for helper in helpers:
+            helper.end()
+    for task in [*left, *tasks]:
+        run(task)
     return len(_compiled()) - before
 
 
-def _run(name: str | tuple) -> None:
-    if isinstance(name, tuple):
-        simd.tile(*name)
+def names() -> list[str]:
+    """All that can be compiled, in pieces that take about a second: Cases, and register tiles."""
+    return [*CASES, *(f"tile {n}" for n in range(len(simd.heights())))]
+
+
+def serve() -> None:
+    """What a helper does: compile what it is told to, and say so."""
+    for line in sys.stdin:
+        run(line.strip())
+        print(flush=True)
+
+
+def run(name: str) -> None:
+    """Compile what belongs to a name, by running examples."""
+    if name.startswith("tile "):
+        simd.tile(*simd.heights()[int(name[5:])])
         return
     for mode in MODES:
         for seed in SEEDS:
@@ -43,6 +69,14 @@ def _run(name: str | tuple) -> None:
                 if kernel := getattr(cpu, call.kernel, None):
                     for inside in (False, True):
                         kernel(*(_array(a, call, inside) for a in call.args.values()))
+
+
+def _feed(helper: ahead.Helper, tasks: Iterator[str], left: list[str]) -> None:
+    """Hand a helper one task after the other: what takes long is not known beforehand."""
+    for task in tasks:
+        if not helper.ask(task):
+            left.append(task)
+            return
 
 
 def _array(value: Any, call: Call, inside: bool) -> Any:

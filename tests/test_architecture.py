@@ -48,10 +48,11 @@ KERNELS = {
     "shapes": (set(), set()),
     "disk": (set(), set()),
     "scalars": (set(), set()),
+    "ahead": ({"numpy"}, {"", "roles", "cpu"}),
     "reference": ({"numpy"}, {"roles", "shapes", "families"}),
     "cpu": (
         {"numpy", "numba", "llvmlite"},
-        {"roles", "shapes", "scalars", "disk", "reference", "families"},
+        {"roles", "shapes", "scalars", "disk", "ahead", "reference", "families"},
     ),
     "cuda": ({"numpy"}, {"roles", "shapes", "scalars", "families"}),
     "cuda.memory": ({"numpy", "cupy"}, {"roles"}),
@@ -60,7 +61,7 @@ KERNELS = {
     "cuda.cache": ({"numpy"}, {"cuda", "disk"}),
     "cuda.cubin": ({"cuda"}, {"cuda"}),
     "cuda.gpu": ({"cupy"}, {"cuda"}),
-    "warm": ({"numpy"}, {"", "cases", "cpu"}),
+    "warm": ({"numpy"}, {"", "ahead", "cases", "cpu"}),
     "report": ({"numpy", "numba"}, {"", "roles", "cases", "cuda"}),
     "cuda.distance": (set(), {"roles", "reference", "cuda"}),  # the bounds of its logs
     "cuda.linear": ({"numpy", "cupy"}, {"roles", "shapes", "cuda"}),

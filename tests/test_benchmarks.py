@@ -194,6 +194,7 @@ def test_overhead_has_a_row_for_each_thing(monkeypatch):
     monkeypatch.setattr(overhead, "took", lambda code, **environment: len(environment))
     rows = {row["what"]: row["s"] for row in overhead.start()}
     assert rows["import minidl"] == 0 and rows["first step, cold"] == 1
+    assert rows["first step, cold, one process"] == 2 and rows["first step, warm"] == 1
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ Numba's pickled form, is the one thing here that is trusted.
 
 import functools
 import hashlib
-import os
 import pickle
 import platform
 import sys
@@ -28,7 +27,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.extending import intrinsic, register_jitable
 
-from .. import disk
+from .. import ahead, disk
 from ._threads import threads
 
 # Elements from which threads pay: `python -m benchmarks.kernels --parallel`.
@@ -118,18 +117,30 @@ class KernelCache(NullCache):
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         """The code for a signature, or None where it has to be compiled."""
         target_context.refresh()
-        code = disk.read(self.path(sig, target_context.codegen()))
-        if code is not None:
-            return CompileResult._rebuild(target_context, *pickle.loads(code))
-        announce()
-        return None
+        path = self.path(sig, target_context.codegen())
+        code = disk.read(path)
+        if code is None:
+            ahead.begun(sys._getframe())
+            code = disk.claim(path)
+            if code is None:
+                return None
+            ahead.ended(kept=True)
+        return CompileResult._rebuild(target_context, *pickle.loads(code))
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
         """Keep freshly compiled code for the next process."""
-        if KernelCache.broken or fingerprint() != _LOADED:
-            return  # files edited under a running process: its code is of neither version
+        path = self.path(sig, data.codegen)
         try:
-            disk.write(self.path(sig, data.codegen), dumps(data._reduce()))
+            kept = self._write(path, data)
+        finally:
+            disk.release(path)
+        ahead.ended(kept)
+
+    def _write(self, path: Path, data: CompileResult) -> bool:
+        if KernelCache.broken or fingerprint() != _LOADED:
+            return False  # files edited under a running process: its code is of neither version
+        try:
+            disk.write(path, dumps(data._reduce()))
         except OSError as error:
             KernelCache.broken = True
             print(
@@ -137,6 +148,7 @@ class KernelCache(NullCache):
                 "every process compiles them again; MINIDL_CACHE names another folder",
                 file=sys.stderr,
             )
+        return not KernelCache.broken
 
     def path(self, sig: Any, codegen: Any) -> Path:
         """File of a signature: its name says which function, its hash all that differs within."""
@@ -165,13 +177,6 @@ def fingerprint() -> str:
         source = file.read_bytes()
         found.update(f"{file.relative_to(root).as_posix()} {len(source)}\n".encode() + source)
     return found.hexdigest()
-
-
-@functools.cache  # once per process
-def announce() -> None:
-    """Tell on stderr why the first step takes seconds. MINIDL_QUIET=1 keeps it silent."""
-    if os.environ.get("MINIDL_QUIET", "0") in ("", "0"):
-        print("minidl: compiling CPU kernels for this machine (once) ...", file=sys.stderr)
 
 
 _LOADED = fingerprint()

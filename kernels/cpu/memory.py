@@ -94,16 +94,8 @@ def canonical(x: Array) -> Array:
 
 
 def space(nth: int, shape: tuple[int, ...], dtype=np.float32) -> Array:
-    """Working space of a launcher: nth is a number of its own for each that it holds at once.
-
-    Sizes are rounded up, so that the layers of a network share it.
-    """
-    size = math.prod(shape)
-    rounded = 16 + (1 << max(10, (size - 1).bit_length()))
-    found = scratch((1,) * nth + (rounded,), dtype).reshape(-1)
-    begin = found.__array_interface__["data"][0]
-    first = -begin // found.itemsize % 16  # of a line of the cache, or near
-    return found[first : first + size].reshape(shape)
+    """Working space of a launcher: nth is a number of its own for each that it holds at once."""
+    return scratch(shape, dtype, nth)
 
 
 def target(out: Array, add: bool = False, nth: int = 0) -> Array:

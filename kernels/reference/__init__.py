@@ -13,6 +13,7 @@ from .memory import (  # noqa: F401
     empty_image,
     empty_like,
     memory_order,
+    release,
     scratch,
     use_arena,
 )

@@ -1,14 +1,20 @@
 """Where arrays come from: outputs by `empty`, working space by `scratch`."""
 
+import contextlib
+import ctypes
+import math
+import sys
 import threading
 
 import numpy as np
 
 from ..roles import Array
 
+_LINE = 64  # bytes of a line of the cache, which a vector should not lie across
+
 
 class _Arena(threading.local):
-    """What scratch has ready in each thread, by shape and dtype."""
+    """What scratch has ready in each thread, by number and dtype."""
 
     def __init__(self) -> None:
         self.own: dict = {}
@@ -48,18 +54,33 @@ def contiguous(x: Array) -> Array:
     return np.ascontiguousarray(x) if x.ndim else x
 
 
-def scratch(shape: tuple[int, ...], dtype) -> Array:
+def scratch(shape: tuple[int, ...], dtype, nth: int = 0) -> Array:
     """Working space that is valid until the kernel returns, kept by the thread for the next one.
 
-    Two calls of one kernel get the same memory when shape and dtype agree: ask once per shape.
+    It begins at a line of the cache. nth: a number for each array that a kernel holds at once.
+    What has one number and dtype shares memory, which grows to the largest that was asked for.
     """
-    key = shape, np.dtype(dtype).char
-    held = _arena.held
-    if key not in held:
-        if len(held) > 64 and held is _arena.own:  # shapes that are gone for good must not pile up
-            held.clear()
-        held[key] = np.empty(shape, dtype)
-    return held[key]
+    dtype, held = np.dtype(dtype), _arena.held
+    size, key = math.prod(shape) * dtype.itemsize, (nth, dtype.char)
+    room = held.get(key)
+    if room is None or len(room) < size:
+        held[key] = None  # the old one goes first
+        room = np.empty(size + _LINE, np.uint8)
+        first = -room.ctypes.data % _LINE
+        room = held[key] = room[first : first + size]
+    return room[:size].view(dtype).reshape(shape)
+
+
+def release() -> None:
+    """Give memory that is free back to the system, and this thread's working space with it.
+
+    The GNU C library keeps what was freed in small pieces, and what is "small" grows up to 32 MB:
+    after the first steps of a network that can be all of its activations.
+    """
+    _arena.own.clear()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def use_arena(held: dict | None) -> dict | None:

@@ -145,7 +145,9 @@ class Attempt:
         restore(refs, [copy for _, copy in self.before])
         program.feed([_data(i) for i in self.inputs])
         program.run(program.kernels())
-        pairs = chain(zip(saved(refs), after), _arrays(fresh(program.outputs), self.result))
+        pairs = chain(
+            zip((ref.array for ref in refs), after), _arrays(fresh(program.outputs), self.result)
+        )
         wrong = [i for i, (a, b) in enumerate(pairs) if _host(a) != _host(b)]
         restore(refs, after)
         if not wrong:

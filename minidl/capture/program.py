@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backend import Array, Device
+from ..backend import Array, Device, devices
 from ..kernels.roles import roles
 from ..tensor import Tensor, _wrap
 from . import plan
@@ -186,6 +186,12 @@ def _dense(like: tuple) -> tuple[int, ...]:
     shape, dtype, _ = like
     steps = itertools.accumulate(reversed(shape[1:]), operator.mul, initial=dtype.itemsize)
     return tuple(steps)[::-1]
+
+
+def release() -> None:
+    """Let every device give memory that is free back to the system, where it would keep it."""
+    for where in devices():
+        getattr(where.kernels, "release", list)()
 
 
 def copier(device: Device) -> Callable[[Array, Array], Any]:

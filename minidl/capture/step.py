@@ -12,7 +12,7 @@ from ..autograd import mode
 from ..tensor import Tensor
 from . import CaptureWarning
 from .attempt import Attempt
-from .program import Program, Room, difference, fresh, leaves
+from .program import Program, Room, difference, fresh, leaves, release
 from .watch import Overgrown
 
 ATTEMPTS = 3  # calls that cannot be replayed, after which inputs of their kind stay eager
@@ -126,6 +126,7 @@ class Captured:
         pending = [old for old in known if isinstance(old, Attempt)]
         problem = attempt.recording.problem or self._matched(key, attempt, alike, exact, pending)
         attempt.forget()
+        release()
         self._pending[key] = pending[-PENDING:]  # the latest last, the oldest kind first
         if len(self._pending) > KINDS:
             del self._pending[next(iter(self._pending))]
@@ -162,6 +163,7 @@ class Captured:
 
     def _made(self, key: tuple, attempt: Attempt, old: Attempt) -> str:
         """Make a program of two equal calls, if it proves right."""
+        release()  # the activations of this call, before a program takes as much
         problem = attempt.proof()
         if not problem:
             program = attempt.program(self._room, self.fuse)
