@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minidl
-from benchmarks import bounds, overhead, report, train_step, turns
+from benchmarks import bounds, data, overhead, report, train_step, turns
 from benchmarks.networks import CASES, Residual, describe, operations, step_operations
 from benchmarks.workers import task
 from minidl import nn
@@ -252,3 +252,16 @@ def test_a_table_and_its_json(tmp_path, capsys):
     report.save(str(tmp_path / "t.json"), [{"a": 1}], {"versions": {"torch": "9"}})
     written = json.loads((tmp_path / "t.json").read_text())
     assert written["versions"]["torch"] == "9" and written["versions"]["numpy"] == np.__version__
+
+
+def test_feeding_a_step_has_a_row_for_each_way(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(data, "STEPS", 1)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *of: None, raising=False)
+    monkeypatch.setattr(data, "trained", lambda: lambda x, y: x.numpy().sum())
+    threads = minidl.get_num_threads()
+    data.main(["--threads", str(threads), "--rounds", "2", "--json", str(tmp_path / "found.json")])
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    ways = {(row["batches"], row["workers"]) for row in rows}
+    assert ways == {("one", ""), *((name, n) for name in data.TRANSFORMS for n in (0, 1))}
+    assert all(row["cpu"] > 0 for row in rows[1:])
+    assert "crop + flip" in capsys.readouterr().out

@@ -113,3 +113,14 @@ def test_a_row_with_a_nan_anywhere_is_nan_after_softmax(width):
         assert np.isnan(y[:-1]).all()
         expected = getattr(reference, kernel)(rows[-1:], np.empty_like(rows[-1:]))
         np.testing.assert_allclose(y[-1:], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_that_is_no_column_is_an_error_on_any_thread(label):
+    x, labels = np.zeros((40_000, 10), np.float32), np.zeros(40_000, np.int64)  # threads share it
+    labels[39_990] = label
+    loss, lse = np.empty((), np.float32), np.empty(40_000, np.float32)
+    with pytest.raises(IndexError, match="not a column"):
+        cpu.cross_entropy(x, labels, loss, lse, 1.0)
+    with pytest.raises(IndexError, match="not a column"):
+        cpu.cross_entropy_grad(loss, x, labels, lse, np.empty_like(x), 1.0, False)

@@ -52,14 +52,20 @@ def _batch(start, stop, x, index, factors, terms, y, draws):
         top = np.int64(words[0] * choices >> half) - np.int64(pad)
         left = np.int64(words[1] * choices >> half) - np.int64(pad)
         mirror = flip and words[2] & np.uint64(1)
+        first, end = max(0, -left), min(width, width - left)  # columns that the image covers
         for i in range(height):
-            out, line = y[n, i], y[n, i].reshape(-1)
+            line = y[n, i].reshape(-1)
             line[:] = 0
-            if 0 <= i + top < height:
-                for j in range(max(0, -left), min(width, width - left)):
-                    cell = x[n, i + top, width - 1 - (j + left) if mirror else j + left]
+            if 0 <= i + top < height and first < end:
+                row = x[n, i + top].reshape(-1)
+                if mirror:
                     for k in range(c):
-                        out[j, k] = cell[k]
+                        for j in range(first, end):
+                            line[c * j + k] = row[c * (width - 1 - left - j) + k]
+                else:
+                    covered, shifted = line[c * first : c * end], row[c * (first + left) :]
+                    for k in range(covered.size):
+                        covered[k] = shifted[k]
             for k in range(line.size):
                 line[k] = line[k] * factors[k] + terms[k]
 

@@ -51,8 +51,8 @@ def cross_entropy(x: Array, label: Array, y: Out, lse: Out, scale: float) -> tup
     """
     if rare(x, y, lse) or label.dtype != np.int64:
         return reference.cross_entropy(x, label, y, lse, scale)
-    loss, kept = space(2, lse.shape), target(lse, nth=1)
-    _cross_entropy(len(x), x.size, canonical(x), canonical(label), loss, kept)
+    loss, kept, label = space(2, lse.shape), target(lse, nth=1), _columns(label, x.shape[1])
+    _cross_entropy(len(x), x.size, canonical(x), label, loss, kept)
     # in float64 the order of a long sum does not show
     y[...] = (loss if y.ndim else np.float32(loss.sum(dtype=np.float64))) * np.float32(scale)
     return y, settle(kept, lse)
@@ -65,9 +65,25 @@ def cross_entropy_grad(
     if rare(dy, x, lse, dx) or label.dtype != np.int64:
         return reference.cross_entropy_grad(dy, x, label, lse, dx, scale, add)
     out, slope = target(dx, add), canonical(dy).reshape(-1)
-    arrays = slope, canonical(x), canonical(label), canonical(lse), out
+    arrays = slope, canonical(x), _columns(label, x.shape[1]), canonical(lse), out
     _cross_entropy_grad(len(x), x.size, *arrays, np.float32(scale))
     return settle(out, dx, add)
+
+
+def _columns(label: Array, width: int) -> Array:
+    """Labels as compiled code takes them; IndexError where one is none of so many columns."""
+    label = canonical(label)
+    if not _inside(label, width):  # here, for a thread that helps cannot raise
+        raise IndexError("cross_entropy: a label is not a column of the logits")
+    return label
+
+
+@jit
+def _inside(label, width):
+    inside = True
+    for n in range(label.size):
+        inside &= 0 <= label[n] < width
+    return inside
 
 
 @jit(fast=("reassoc",))  # a sum in order would be one number at a time
@@ -135,8 +151,6 @@ def _softmax_grad(start, stop, dx, dy, y):
 def _cross_entropy(start, stop, x, label, loss, lse):
     widest()
     for n in range(start, stop):
-        if not 0 <= label[n] < x.shape[1]:
-            raise IndexError("cross_entropy: a label is not a column of the logits")
         top = _top(x[n])
         rest = maths.log(_sum_of_exp(x[n], top))
         lse[n] = rest + top
@@ -147,8 +161,6 @@ def _cross_entropy(start, stop, x, label, loss, lse):
 def _cross_entropy_grad(start, stop, dy, x, label, lse, dx, scale):
     widest()
     for n in range(start, stop):
-        if not 0 <= label[n] < x.shape[1]:
-            raise IndexError("cross_entropy: a label is not a column of the logits")
         slope = dy[n if dy.size > 1 else 0] * scale
         for k in range(x.shape[1]):
             dx[n, k] = maths.exp(x[n, k] - lse[n]) * slope

@@ -129,7 +129,10 @@ class DataLoader:
         with closing(self._loaded(whole if ahead else self._collect, parts)) as loaded:
             for part, found in zip(parts, loaded):
                 self.position += len(part)
-                yield found if ahead else self._batch(*found, epoch)
+                if not ahead:
+                    columns, index = found
+                    found = self._batch(columns, index, epoch)
+                yield found
         self.set_epoch(epoch + 1)
 
     def _loaded(self, load: Callable[[np.ndarray], Any], parts: list[np.ndarray]) -> Generator[Any]:
