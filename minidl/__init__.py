@@ -53,6 +53,7 @@ _LATER = (
 )  # fmt: skip
 _ELSEWHERE = {
     "load": "io", "save": "io", "set_num_threads": "threads", "get_num_threads": "threads",
+    "set_conv": "convolution", "get_conv": "convolution",
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from .nn.module import evaluating
 from .tensor import Tensor
 
 Loss = Callable[[Tensor, Any], Tensor]
-Step = Callable[[Any, Any], tuple[Tensor, Tensor]]  # of x and y, the loss and the model's output
+Step = Callable[[Any, Any], tuple[float, Tensor]]  # of x and y, the loss and the model's output
 
 
 LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy}
@@ -151,9 +151,9 @@ def evaluate(
     """
     measured = _chosen("loss", loss, LOSSES)
 
-    def look(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    def look(x: Any, y: Any) -> tuple[float, Tensor]:
         output = model(x)
-        return measured(output, y), output
+        return measured(output, y).item(), output
 
     with evaluating(model):
         return _means(model, data, look, metrics, "evaluate")
@@ -197,16 +197,18 @@ def _chosen(what: str, given: Any, names: Mapping[str, Any]) -> Any:
 def _training(model, optimizer, loss, schedule, limit, history: History, capture: bool) -> Step:
     """A function of a batch that takes the model one step down its loss."""
     measured = _chosen("loss", loss, LOSSES)
+    seen = [math.nan]  # the last loss: each time it is read, the host waits for a GPU
 
     def finite(value: Tensor) -> None:
-        if not math.isfinite(value.item()):
+        seen[0] = value.item()
+        if not math.isfinite(seen[0]):
             raise FloatingPointError(
-                f"fit: the loss is {value.item()} in epoch {history.epochs + 1}, batch "
+                f"fit: the loss is {seen[0]} in epoch {history.epochs + 1}, batch "
                 f"{history.batch}; try a smaller learning rate or clip_grad_norm=1, and look for "
                 "nan, inf and wrong labels in the data"
             )
 
-    def step(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    def step(x: Any, y: Any) -> Tensor:
         output = model(x)
         value = measured(output, y)
         every_step(finite, value)
@@ -215,16 +217,16 @@ def _training(model, optimizer, loss, schedule, limit, history: History, capture
         if limit is not None:
             optim.clip_grad_norm_(model.parameters(), limit)
         optimizer.step()
-        return value, output
+        return output
 
     run = captured(step, tell=_tell_eager) if capture else step
 
-    def learn(x: Any, y: Any) -> tuple[Tensor, Tensor]:
-        value, output = run(x, y)
+    def learn(x: Any, y: Any) -> tuple[float, Tensor]:
+        output = run(x, y)
         if schedule is not None:
             schedule.step()
-        history.batch_loss.append(value.item())
-        return value, output
+        history.batch_loss.append(seen[0])
+        return seen[0], output
 
     return learn
 
@@ -287,7 +289,7 @@ def _means(
         target = y.numpy_view() if isinstance(y, Tensor) else np.asarray(y)
         found = {name: metric(output.numpy_view(), target) for name, metric in chosen.items()}
         samples += len(y)
-        for name, value in {"loss": loss.item(), **found}.items():
+        for name, value in {"loss": loss, **found}.items():
             sums[name] = sums.get(name, 0.0) + value * len(y)
     if not samples:
         raise ValueError(f"{who}: the data set is empty: there was no batch")

@@ -1,5 +1,6 @@
 """Every kernel of every backend against its definition: the properties of kernels/testing.py."""
 
+import contextlib
 import functools
 import importlib
 import os
@@ -39,6 +40,14 @@ def threads(n):
     return mock.patch.object(config, "NUMBA_NUM_THREADS", n)
 
 
+def compiled_at_any_size(name):
+    """On the CPU: NumPy serves a few elements sooner, and few are what most examples have."""
+    if name != "cpu":
+        return contextlib.nullcontext()
+    few = importlib.import_module("minidl.kernels.cpu.elementwise").FEW
+    return mock.patch.dict(few, dict.fromkeys(few, 0))
+
+
 @functools.cache
 def backend(name):
     if name == "reference":
@@ -66,7 +75,8 @@ def backend(name):
 )
 def test_kernels_agree_with_the_definition(name, device, dtype):
     profile = settings.get_profile("emulator") if device == "cuda" else settings()
-    verify(CASES[name], backend(device), dtype, max_examples=profile.max_examples)
+    with compiled_at_any_size(device):
+        verify(CASES[name], backend(device), dtype, max_examples=profile.max_examples)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if gradients(case)])

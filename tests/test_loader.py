@@ -394,3 +394,31 @@ def test_nothing_hangs(name):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == (["raised"] if name in ("raise", "exit") else []) + ["end"]
+
+
+def test_sets_in_memory_are_made_ready_in_the_background():
+    x = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
+    seen = set()
+
+    def note(images):
+        seen.add(threading.current_thread())
+        return images
+
+    steps = [PadCrop(2), Flip(), note]
+
+    def batches(workers):
+        loader = DataLoader((x, np.arange(50)), 8, True, seed=3, transform=steps, workers=workers)
+        found = []
+        for batch in loader:
+            found.append([a.numpy() for a in batch])
+            assert loader.position == min(8 * len(found), 50)  # not of what is ready ahead
+        return found
+
+    alone = batches(0)
+    assert seen == {threading.current_thread()}
+    for workers in (1, 2):
+        seen.clear()
+        for mine, theirs in zip(batches(workers), alone, strict=True):
+            for a, b in zip(mine, theirs, strict=True):
+                np.testing.assert_array_equal(a, b)
+        assert threading.current_thread() not in seen

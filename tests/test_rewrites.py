@@ -7,7 +7,7 @@ import pytest
 
 import minidl
 from minidl import Tensor, nn, optim
-from minidl.capture.flow import Flow
+from minidl.capture.flow import Flow, reads
 from minidl.capture.record import Entry, Ref
 from minidl.kernels.cases import example
 from minidl.kernels.roles import Out, roles
@@ -529,6 +529,10 @@ def store(x, y: Out, add):
     """A kernel that is never called."""
 
 
+def store_both(x, y: Out, z: Out, add):
+    """Another one."""
+
+
 class Memory:
     """Storages a, b ... of ten numbers each, and entries that read and write parts of them."""
 
@@ -544,6 +548,10 @@ class Memory:
         x, y = (a if isinstance(a, Ref) else self.ref(a) for a in (x, y))
         return Entry("store", store, (x, y, add), tuple(roles(store).values()), "", "", host)
 
+    def joint(self, *names, add):
+        args = (*map(self.ref, names), add)
+        return Entry("store_both", store_both, args, tuple(roles(store_both).values()), "", "")
+
 
 def test_the_only_reader_of_an_array():
     m = Memory()
@@ -557,6 +565,8 @@ def test_the_only_reader_of_an_array():
     assert Flow([first, second, third], []).only_reader(m.ref("a")) is None
     adds = m.entry("b", "a", add=True)
     assert Flow([first, second, adds], []).only_reader(m.ref("a")) is None  # it reads and writes
+    joint = m.joint("b", "a", "c", add=(False, True))
+    assert [r.storage for r in reads(joint)] == [m.ref(name).storage for name in "bc"]
     part = m.entry(m.ref("a", 0, 5), "b")
     assert Flow([first, part], []).only_reader(m.ref("a")) is None
     turned = m.entry(m.ref("a", 9, 10, -1), "b")

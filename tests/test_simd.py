@@ -33,7 +33,8 @@ def draw(*shape, seed=0):
 @jit
 def run_tile(code, given):
     simd.call(code, given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7],
-              given[8], given[9], given[10], given[11], given[12], given[13])  # fmt: skip
+              given[8], given[9], given[10], given[11], given[12], given[13], given[14],
+              given[15])  # fmt: skip
 
 
 @jit
@@ -56,6 +57,7 @@ def fill(target, rows, vectors, columns, transposed=False, depth=5, bias=None, f
     begin = 0 if bias is None else bias.ctypes.data
     run_tile(code, np.array([
         *where, 2, depth, a_row, a_step, 4 * wide, out.ctypes.data, 4 * wide, begin, columns, flags,
+        1 << 40, 1 << 20,  # what FETCH asks for
     ]))  # fmt: skip
     return out, product
 
@@ -89,6 +91,15 @@ def test_what_the_flags_of_a_tile_say(target):
     assert np.isnan(nan).all()
     empty, _ = fill(target, 3, 2, 2 * target.width, bias=bias, depth=0)
     np.testing.assert_array_equal(empty, np.broadcast_to(bias, empty.shape))
+
+
+@pytest.mark.parametrize("target", HERE, ids=lambda t: t.name)
+def test_a_tile_may_ask_for_what_is_not_there(target):
+    plain, fetching = (
+        fill(target, 3, 2, 2 * target.width, True, depth=21, flags=flags)[0]
+        for flags in (0, simd.FETCH)
+    )
+    np.testing.assert_array_equal(plain, fetching)
 
 
 @pytest.mark.parametrize("target", HERE, ids=lambda t: t.name)

@@ -267,3 +267,16 @@ def test_a_history_is_part_of_a_checkpoint():
     back.load_state_dict(history.state_dict())
     assert back == history
     assert back.batch_loss == [2.0]
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_fit_reads_each_loss_from_the_device_once(capture, monkeypatch):
+    read = []
+    item = Tensor.item
+    monkeypatch.setattr(Tensor, "item", lambda self: read.append(1) or item(self))
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    loader = DataLoader((x, np.arange(40) % 3), 8)
+    history = fit(nn.Linear(4, 3), loader, epochs=3, lr=0.1, capture=capture, progress=False)
+    assert len(read) == len(history.batch_loss) == 15
+    assert history["loss"][0] == pytest.approx(np.mean(history.batch_loss[:5]))
+    assert len(set(history.batch_loss)) == 15

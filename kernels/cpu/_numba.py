@@ -22,10 +22,11 @@ import llvmlite
 import numba
 import numpy as np
 from llvmlite import binding
+from numba import types
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
-from numba.extending import register_jitable
+from numba.extending import intrinsic, register_jitable
 
 from .. import disk
 from ._threads import threads
@@ -54,7 +55,12 @@ def jit(
     return kernel
 
 
-def loop(function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = ()) -> Any:
+def loop(
+    function: Callable[..., Any] | None = None,
+    *,
+    fast: tuple[str, ...] = (),
+    key: str | None = "",
+) -> Any:
     """Compile f(start, stop, *args) for run(n, work, *args), which calls it on parts of range(n).
 
     work is the number of elements that pass through, times four where much is done to each: it
@@ -62,8 +68,8 @@ def loop(function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = 
     on the part it stands in: then the bits do not depend on the threads.
     """
     if function is None:
-        return functools.partial(loop, fast=fast)
-    kernel = jit(function, fast=fast)
+        return functools.partial(loop, fast=fast, key=key)
+    kernel = jit(function, fast=fast, key=key)
     run_shared: Callable[..., None] | None = None
 
     def run(n: int, work: int, *args: Any) -> None:
@@ -82,8 +88,23 @@ def loop(function: Callable[..., Any] | None = None, *, fast: tuple[str, ...] = 
 
 
 def callable_within(scalar: Callable[..., Any]) -> Callable[..., Any]:
-    """A plain function of numbers, which compiled ones may call from now on."""
-    return register_jitable(scalar)
+    """A plain function of numbers, which becomes part of the compiled ones that call it."""
+    return register_jitable(forceinline=True)(scalar)
+
+
+@intrinsic
+def widest(typing):
+    """Let LLVM use the longest vectors of this CPU in the function that calls this.
+
+    For AVX-512 it takes half of them by itself, for the sake of old CPUs that slowed down.
+    """
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for width in ("prefer", "min-legal"):  # llvmlite's own add() knows no such attribute
+            set.add(builder.function.attributes, f'"{width}-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), lower
 
 
 class KernelCache(NullCache):

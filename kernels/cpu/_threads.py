@@ -1,4 +1,6 @@
-"""Work shared by threads, for compiled loops and for BLAS alike.
+"""Work shared by threads, where its tasks are calls of Python's: products by BLAS.
+
+Compiled loops have threads that are there sooner: see `team.py`.
 
 Threads of Python's own claim tasks one at a time; compiled code and BLAS run without the
 interpreter's lock. Whoever calls works too, and waits for no helper that has not begun: where the

@@ -26,7 +26,9 @@ from .gemm import (
 from .memory import canonical, rare, settle, target
 
 _SINGLE = 1 << 18  # multiplications up to which OpenBLAS uses no threads anyway
-_PART = 1 << 22  # multiplications worth a helper: about 50 us
+# Multiplications worth a helper, about 50 us, and rows or columns of the result for each but the
+# second one: BLAS packs the other factor anew for every part.
+_PART, _SPAN = 1 << 22, 512
 
 
 def matmul(a: Array, b: Array, y: Out) -> Array:
@@ -66,7 +68,7 @@ def linear_grad_x(dy: Array, w: Array, dx: Out, add: bool) -> Array:
 
 def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
     """dw (I, O) = x' (I, R) dy (R, O)."""
-    if dw.nbytes <= _RESULT and _fits(x.shape[1], len(x), dw.shape[1], dy, x, dw):
+    if dw.nbytes <= _RESULT and _fits(x.shape[1], min(len(x), _TERMS), dw.shape[1], dy, x, dw):
         if len(x) <= _TERMS:
             plan = _plan(simd.chosen, x.shape[1], len(x), dw.shape[1], "x")
             multiply(plan, x, pack(plan, dy[None], False), None, dw, simd.ADD * add)
@@ -80,8 +82,9 @@ def linear_grad_w(dy: Array, x: Array, dw: Out, add: bool) -> Array:
 
 # Where BLAS is not ahead: `python -m benchmarks.kernels --only linear`.
 _WORK = 1 << 20  # multiplications; for fewer, OpenBLAS has kernels that pack nothing
-_ROWS, _DEPTH = 32, 4096  # rows from which packing pays, and terms of a sum
-_RESULT = 4 << 20  # bytes of a gradient of weights
+_ROWS, _DEPTH = 32, 1024  # rows from which packing pays, and terms of a sum
+_WEIGHTS = 600_000  # bytes of weights, which stay in the second-level cache
+_RESULT = 1 << 20  # bytes of a gradient of weights
 _STRIPS = 16  # of rows, at least, for threads to share
 _TERMS = 512  # of a sum for which a gradient of weights is made tile by tile
 _PLAIN = 128  # columns up to which the rows of w lie close enough to be read as they are
@@ -89,6 +92,7 @@ _PLAIN = 128  # columns up to which the rows of w lie close enough to be read as
 
 def _fits(rows: int, inner: int, columns: int, *arrays: Array) -> bool:
     some = rows * inner * columns > _WORK and rows >= _ROWS and inner <= _DEPTH
+    some = some and 4 * inner * columns <= _WEIGHTS
     plain = all(x.flags.carray for x in arrays)
     return simd.chosen is not None and some and plain and not rare(*arrays)
 
@@ -140,10 +144,15 @@ def _product(a: Array, b: Array, y: Array) -> Array:
         return np.matmul(a, b, out=y)
     with single_blas() as alone:
         # by the shape alone: the sums inside BLAS may depend on the number of rows
-        parts = min(16, rows, work // _PART) if alone else 1
+        longer = max(y.shape)
+        most = min(16, max(longer // _SPAN, 2), work // _PART) if longer >= _SPAN and alone else 1
+        parts = 1 << max(1, most).bit_length() - 1  # an even number, for two threads
         if parts < 2:
             return np.matmul(a, b, out=y)
-        ends = [i * rows // parts for i in range(parts + 1)]
+        ends = [i * longer // parts for i in range(parts + 1)]
         spans = [slice(*pair) for pair in itertools.pairwise(ends)]
-        share(parts, lambda i: np.matmul(a[spans[i]], b, out=y[spans[i]]))
+        if rows == longer:
+            share(parts, lambda i: np.matmul(a[spans[i]], b, out=y[spans[i]]))
+        else:
+            share(parts, lambda i: np.matmul(a, b[:, spans[i]], out=y[:, spans[i]]))
     return y

@@ -31,7 +31,7 @@ def sgd_step_(
     flat = canonical(dp).reshape(-1), p.reshape(-1), kept
     _sgd(
         p.size,
-        (1 + bool(kept.size)) * p.size,
+        (2 + bool(kept.size)) * p.size,  # arrays to move; each thread's own part of p and dp
         *flat,
         lr[0],
         momentum[0],

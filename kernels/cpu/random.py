@@ -36,21 +36,34 @@ def dropout_grad(dy: Array, key: Array, dx: Out, p: float, add: bool) -> Array:
 @jit
 def philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds of Philox4x32 on one block: reference.random says what they are."""
+    state = c0, c1, c2, c3, k0, k1
     for _ in range(10):
-        p0, p1 = c0 * _MULTIPLY_0, c2 * _MULTIPLY_1
-        c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ k0, p1 & _LOW, (p0 >> _32) ^ c3 ^ k1, p0 & _LOW
-        k0, k1 = (k0 + _STEP_0) & _LOW, (k1 + _STEP_1) & _LOW
-    return c0, c1, c2, c3
+        state = _round(state)
+    return state[:4]
+
+
+@jit
+def _round(state):
+    c0, c1, c2, c3, k0, k1 = state
+    # that these have 32 bits is said again, or LLVM multiplies them as if they had 64
+    p0, p1 = (c0 & _LOW) * _MULTIPLY_0, (c2 & _LOW) * _MULTIPLY_1
+    c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ k0, p1 & _LOW, (p0 >> _32) ^ c3 ^ k1, p0 & _LOW
+    return c0, c1, c2, c3, (k0 + _STEP_0) & _LOW, (k1 + _STEP_1) & _LOW
 
 
 @jit
 def _words(words, seed, first):
-    """words[:, i] = block first + i. In a loop of its own LLVM does eight blocks at once."""
-    zero = np.uint64(0)
+    """words[:, i] = block first + i.
+
+    The rounds are spelled out: LLVM does eight blocks at once only in a loop that has none within.
+    """
+    zero, rows = np.uint64(0), (words[0], words[1], words[2], words[3])
     for i in range(words.shape[1]):
         c = first + np.uint64(i)
-        four = philox(c & _LOW, c >> _32, zero, zero, seed & _LOW, seed >> _32)
-        words[0, i], words[1, i], words[2, i], words[3, i] = four
+        state = c & _LOW, c >> _32, zero, zero, seed & _LOW, seed >> _32
+        state = _round(_round(_round(_round(_round(state)))))
+        state = _round(_round(_round(_round(_round(state)))))
+        rows[0][i], rows[1][i], rows[2][i], rows[3][i] = state[:4]
 
 
 @loop

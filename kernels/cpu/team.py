@@ -117,10 +117,15 @@ def _wait(state: np.ndarray) -> None:
         bell.get()
 
 
+def _closed() -> np.ndarray:
+    """Words that say that there is no job."""
+    return np.zeros((STOP + LINE) // 8, np.int64)
+
+
 def _fresh() -> None:
     """Begin with no members, as a forked child has none."""
     global _state
-    _state = np.zeros((STOP + LINE) // 8, np.int64)
+    _state = _closed()
     _members.clear()
     _asleep.clear()
 
@@ -130,9 +135,9 @@ def _stop() -> None:
     _state[STOP // 8] = 1
 
 
+_state = _closed()
 _members: list[threading.Thread] = []
 _asleep: list[queue.SimpleQueue[None]] = []
-_fresh()
 atexit.register(_stop)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_fresh)

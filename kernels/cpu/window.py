@@ -13,7 +13,7 @@ from .. import reference
 from ..reference.elementwise import quiet
 from ..roles import Array, Out
 from ..shapes import Padding, Pair
-from . import convolution, simd
+from . import convolution, simd, winograd
 from ._numba import jit, loop
 from ._threads import share, single_blas
 from .memory import (
@@ -47,6 +47,9 @@ def conv2d(
     if rare(x, w, y):
         return reference.conv2d(x, w, b, y, stride, pad, dilation, groups, relu)
     if simd.chosen:
+        scheme = winograd.suited("y", x, w, y, stride, pad, dilation, groups)
+        if scheme and winograd.conv2d(scheme, x, w, b, y, pad, relu):
+            return y
         return convolution.conv2d(x, w, b, y, stride, pad, dilation, groups, relu)
     x, filters, out = canonical(x), canonical(w).reshape(-1, w.shape[3]), target(y)
     if b is not None:  # one more filter row, met by a 1 at the end of each window
@@ -79,6 +82,9 @@ def conv2d_grad_x(
     if rare(dx, w, dy):
         return reference.conv2d_grad_x(dy, w, dx, stride, pad, dilation, groups, add)
     if simd.chosen:
+        scheme = winograd.suited("x", dx, w, dy, stride, pad, dilation, groups)
+        if scheme and winograd.conv2d_grad_x(scheme, dy, w, dx, pad, add):
+            return dx
         return convolution.conv2d_grad_x(dy, w, dx, stride, pad, dilation, groups, add)
     filters, out = canonical(w).reshape(-1, w.shape[3]), target(dx, add)
     rows, layout = canonical(dy).reshape(-1, w.shape[3]), _layout(w.shape, dy.shape, stride, pad)
@@ -101,6 +107,9 @@ def conv2d_grad_w(
     if rare(x, dw, dy):
         return reference.conv2d_grad_w(dy, x, dw, stride, pad, dilation, groups, add)
     if simd.chosen:
+        scheme = winograd.suited("w", x, dw, dy, stride, pad, dilation, groups)
+        if scheme and winograd.conv2d_grad_w(scheme, dy, x, dw, pad, add):
+            return dw
         return convolution.conv2d_grad_w(dy, x, dw, stride, pad, dilation, groups, add)
     x, rows, out = canonical(x), canonical(dy).reshape(-1, dw.shape[3]), target(dw, add)
     total, layout = out.reshape(-1, dw.shape[3]), _layout(dw.shape, dy.shape, stride, pad)

@@ -88,10 +88,14 @@ def writes(entry: Entry) -> list[Ref]:
 
 
 def reads(entry: Entry) -> list[Ref]:
-    """What an entry reads: where it may add, that is what it writes, too."""
-    adds = arguments(entry).get("add", False) if not entry.host else False
-    adds = any(adds) if isinstance(adds, tuple) else adds
-    return [ref for kind, ref in entry.refs() if kind != "out" or adds]
+    """What an entry reads: an output, too, where it adds to it."""
+    if entry.host:
+        return writes(entry)
+    add = arguments(entry).get("add", False)
+    outs = [arg for kind, arg in zip(entry.kinds, entry.args) if kind == "out"]
+    adds = add if isinstance(add, tuple) else len(outs) * (add,)
+    others = [ref for kind, ref in entry.refs() if kind != "out"]
+    return others + [out for out, yes in zip(outs, adds) if yes and out is not None]
 
 
 def conflict(a: Entry, b: Entry) -> bool:
@@ -110,7 +114,7 @@ def resized(ref: Ref, shape: tuple[int, ...]) -> Ref:
     (_, dtype, before), strides, step = ref.like, [0] * len(shape), ref.like[1].itemsize
     for a in sorted(range(len(shape)), key=lambda a: before[a]):
         strides[a], step = step, step * shape[a]
-    storage = copy.copy(ref.storage)
+    storage: Any = copy.copy(ref.storage)
     storage.nbytes = step
     return dataclasses.replace(ref, storage=storage, like=(shape, dtype, tuple(strides)))
 

@@ -1,6 +1,6 @@
 """DataLoader: a data set in batches, in an order that a seed decides."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -27,7 +27,8 @@ class DataLoader:
     images are brought once; a function of yours gets an array there. Order and augmentation depend
     on seed, epoch and the sample's number alone, so batch size, workers, device and resuming change
     neither; without a seed, `minidl.manual_seed` decides. Threads (`workers`, each `prefetch`
-    batches ahead) serve only a `__getitem__` of yours, which they call at once.
+    batches ahead) make batches in the background: of sets in memory on the CPU whole ones, a
+    function of yours included; else they only call a `__getitem__` of yours, at once.
 
     Each `for` loop is one epoch; `epoch` counts them. `state_dict()`, taken inside the loop or
     between two, lets another loader go on after the last batch that was handed out.
@@ -122,19 +123,22 @@ class DataLoader:
         parts = [order[i : i + size] for i in range(start, self.samples, size)]
         if self.drop_last:
             parts = [part for part in parts if len(part) == size]
-        with closing(self._loaded(parts)) as loaded:
-            for part, (columns, index) in zip(parts, loaded):
+        # a GPU's kernels are launched by the thread that waits for them
+        ahead = self.arrays and self.device.name == "cpu"
+        whole = lambda part: self._batch(self.arrays, part, epoch)  # noqa: E731
+        with closing(self._loaded(whole if ahead else self._collect, parts)) as loaded:
+            for part, found in zip(parts, loaded):
                 self.position += len(part)
-                yield self._batch(columns, index, epoch)
+                yield found if ahead else self._batch(*found, epoch)
         self.set_epoch(epoch + 1)
 
-    def _loaded(self, parts: list[np.ndarray]) -> Generator[tuple[Columns, np.ndarray]]:
-        """Yield, for samples `parts` in turn, arrays and the rows in them that make the batch."""
-        if self.workers and not self.arrays:
-            from .threads import in_order  # few sets are not in memory
+    def _loaded(self, load: Callable[[np.ndarray], Any], parts: list[np.ndarray]) -> Generator[Any]:
+        """Yield load(samples) for each of `parts` in turn, by workers if there are some."""
+        if self.workers:
+            from .threads import in_order
 
-            return in_order(self._collect, parts, self.workers, self.workers * self.prefetch)
-        return (self._collect(part) for part in parts)
+            return in_order(load, parts, self.workers, self.workers * self.prefetch)
+        return (load(part) for part in parts)
 
     def _collect(self, part: np.ndarray) -> tuple[Columns, np.ndarray]:
         if self.arrays:
