@@ -136,7 +136,7 @@ def _filters(w: Array, b: Array | None, inside: bool) -> tuple[Array, Array]:
     P is a multiple of LANES: zeros follow the channels of one image; those of a batch that is one
     image are repeated.
     """
-    kh, kw, c = *w.shape[:2], w.shape[2] * w.shape[3]
+    (kh, kw), c = w.shape[:2], w.shape[2] * w.shape[3]
     times = math.lcm(c, LANES) // c if inside else 1
     every = space(2, (kh * kw + 1, -(-times * c // LANES) * LANES))
     every[:, times * c :] = 0

@@ -10,6 +10,7 @@ joined in float64 (Chan, Golub and LeVeque 1979): main memory is read once, and 
 it would in E[x^2] - mean^2. Blocks are those of the shape, so the bits do not depend on threads.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -55,13 +56,12 @@ def batch_norm(
     """
     if rare(x, w, b, r, y, mean, var):
         return reference.batch_norm(x, w, b, r, y, mean, var, eps, relu)
-    flat = _flat(x, channels_last(x))
-    row, block, blocks = _blocks(x)
-    parts, statistics = space(2, (3, blocks, row)), space(3, (2, x.shape[-1]))
+    order, (row, block, blocks) = channels_last(x), _blocks(x.size, x.shape[-1])
+    flat, parts = _flat(x, order), space(2, (3, blocks, row))
     _moments(blocks, x.size, flat, block, parts.reshape(-1), row)
-    _join(parts, x.size, block, statistics)
-    mean[...], var[...] = statistics
-    return batch_norm_eval(x, w, b, r, mean, var, y, eps, relu), mean, var
+    mean[...], var[...] = _join(parts, x.size, block, x.shape[-1])
+    _apply(flat, order, w, b, r, mean, var, y, eps, relu)
+    return y, mean, var
 
 
 @quiet
@@ -79,15 +79,19 @@ def batch_norm_eval(
     """y = w (x - mean) / sqrt(var + eps) + b + r with statistics that are given; relu as above."""
     if rare(x, w, b, r, mean, var, y):
         return reference.batch_norm_eval(x, w, b, r, mean, var, y, eps, relu)
-    order, (row, block, blocks) = channels_last(x), _blocks(x)
+    order = channels_last(x)
+    _apply(_flat(x, order), order, w, b, r, mean, var, y, eps, relu)
+    return y
+
+
+def _apply(flat, order, w, b, r, mean, var, y, eps, relu) -> None:
+    row, block, blocks = _blocks(y.size, y.shape[-1])
     out = outward(y, order)
     value, of_row = target(out), space(3, (3, row))
     _repeat(of_row, mean, _scale(w, var, eps), 0 if b is None else b)
-    flat, more = _flat(x, order), None if r is None else _flat(r, order)
-    floor = ZERO if relu else np.float32(-math.inf)
-    _affine(blocks, x.size, flat, more, value.reshape(-1), block, of_row.reshape(-1), row, floor)
+    more, floor = None if r is None else _flat(r, order), ZERO if relu else np.float32(-math.inf)
+    _affine(blocks, y.size, flat, more, value.reshape(-1), block, of_row.reshape(-1), row, floor)
     settle(value, out)
-    return y
 
 
 @quiet
@@ -115,7 +119,7 @@ def batch_norm_grad(
     given = dy, x, w, mean, var, y, dx, dw, db, dr
     if rare(*given):
         return reference.batch_norm_grad(*given, eps, relu, add)
-    order, (row, block, blocks) = channels_last(x), _blocks(x)
+    order, (row, block, blocks) = channels_last(x), _blocks(x.size, x.shape[-1])
     slope, flat, above = _flat(dy, order), _flat(x, order), _flat(y, order) if relu else None
     parts, of_row, c = space(2, (2, blocks, row)), space(3, (4, row)), x.shape[-1]
     _repeat(of_row, mean)
@@ -140,18 +144,19 @@ def batch_norm_grad(
 
 def _grad_x(slope, flat, above, of_row, dx, order, add) -> None:
     value, out, adds = _place(dx, order, add, 6)
-    row, block, blocks = _blocks(dx)
+    row, block, blocks = _blocks(dx.size, dx.shape[-1])
     how = adds, block, of_row.reshape(-1), row
     _slopes(blocks, dx.size, slope, flat, above, _run(value), *how)
     settle(value, out, add)
 
 
-def _blocks(x: Array) -> tuple[int, int, int]:
+@functools.cache
+def _blocks(size: int, channels: int) -> tuple[int, int, int]:
     """Numbers in a row, numbers in a block, and blocks."""
-    row = math.lcm(x.shape[-1], LANES)
+    row = math.lcm(channels, LANES)
     row *= -(-_ROW // row)
     block = row * max(1, _BLOCK // row)
-    return row, block, -(-x.size // block)
+    return row, block, -(-size // block)
 
 
 def _flat(x: Array, order: tuple[int, ...] | None) -> Array:
@@ -231,10 +236,9 @@ def _deviations(x, first, end, last, parts, mean, sums, squares, row):
 
 
 @jit
-def _join(parts, size, block, statistics):
-    """statistics (2, C): mean and variance of all, from those of each place of a row of blocks."""
+def _join(parts, size, block, c):
+    """Mean and variance of c channels, from those of each place of a row of each block."""
     blocks, row = parts.shape[1:]
-    c = statistics.shape[1]
     total, square = np.zeros(c), np.zeros(c)
     for task in range(blocks):
         here = min(block, size - task * block)
@@ -249,7 +253,7 @@ def _join(parts, size, block, statistics):
             lean, away = parts[1, task, k], _middle(parts, task, k, n) - total[k % c]
             inner = parts[2, task, k] - np.float64(lean) * lean / max(n, 1)
             square[k % c] += (ZERO if inner < 0 else inner) + n * away * away  # not by rounding
-    statistics[0], statistics[1] = total, square / (size // c)
+    return total, square / (size // c)
 
 
 @jit

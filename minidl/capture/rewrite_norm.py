@@ -49,7 +49,7 @@ def norm_relu_grad(flow: Flow) -> None:
             dy, y, slopes, adds = relu.args
             if adds or any(overlap(given[a], b) for a in ("x", "dx") for b in (dy, y) if given[a]):
                 continue  # what is read in two passes must stay as it is
-            for copies, dr, add in _residuals(flow, norm, slopes):
+            for copies, dr, add in _residuals(flow, relu, norm, slopes):
                 named = {"dy": dy, "y": y, "dr": dr, "relu": True, "add": (*given["add"][:3], add)}
                 note = ", ".join([relu.name, norm.name, *(e.name for e in copies)])
                 new = call(name, norm, note, **given | named)
@@ -58,7 +58,7 @@ def norm_relu_grad(flow: Flow) -> None:
 
 
 def _residuals(
-    flow: Flow, norm: Entry, slopes: Ref
+    flow: Flow, relu: Entry, norm: Entry, slopes: Ref
 ) -> Iterator[tuple[list[Entry], Ref | None, bool]]:
     """Where the gradient behind a relu goes but to a batch norm: entries, place, whether it adds.
 
@@ -70,7 +70,7 @@ def _residuals(
     others = [e for e in flow.readers(slopes) if e is not norm]
     if [e.name for e in others] in (["copy"], ["add_grad_a"], ["add_grad_b"]):
         source, to, add = others[0].args
-        apart = not any(overlap(to, r) for e in (flow.writer(slopes), norm) for _, r in e.refs())
+        apart = not any(overlap(to, r) for e in (relu, norm) for _, r in e.refs())
         if same(source, slopes) and to.like == slopes.like and apart and _unread(flow, slopes):
             yield others, to, add
     yield [], slopes, False
