@@ -256,9 +256,9 @@ def plan_sums(
 ) -> Sums:
     """rows, columns: of the result, in one group; places: (P, Q, R)."""
     blocks = column_blocks(target, columns, rows, groups=groups)
-    chunks: tuple[int, ...] = ()
-    for n in reversed(places):
-        chunks = min(n, max(1, _TERMS // math.prod(chunks))), *chunks
+    cr = min(places[2], _TERMS)
+    cq = min(places[1], max(1, _TERMS // cr))
+    chunks = min(places[0], max(1, _TERMS // (cq * cr))), cq, cr
     units = math.prod(-(-n // chunk) for n, chunk in zip(places, chunks, strict=True))
     size = len(cells) * rows * columns * groups
     work = math.prod(places) * size
