@@ -20,6 +20,7 @@ from .cpu._numba import folder
 
 MODES = "any", "large"  # past the sizes from which kernels have other ones of their own
 SEEDS = range(3)
+_WINOGRAD = {"winograd 2": 2, "winograd 4": 4}  # by the outputs of a tile; not drawn by Cases
 
 
 def warm(workers: int | None = None) -> int:
@@ -29,7 +30,7 @@ def warm(workers: int | None = None) -> int:
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, spawn) as pool:
         # a name at a time: what takes long is not known beforehand
-        list(pool.map(_run, [*CASES, *simd.heights()]))
+        list(pool.map(_run, [*CASES, *_WINOGRAD, *simd.heights()]))
     return len(_compiled()) - before
 
 
@@ -37,12 +38,34 @@ def _run(name: str | tuple) -> None:
     if isinstance(name, tuple):
         simd.tile(*name)
         return
+    if name in _WINOGRAD:
+        _winograd(_WINOGRAD[name])
+        return
     for mode in MODES:
         for seed in SEEDS:
             for call in draw_example(CASES[name], Draw(Seeded(seed), "float32", mode)).calls:
                 if kernel := getattr(cpu, call.kernel, None):
                     for inside in (False, True):
                         kernel(*(_array(a, call, inside) for a in call.args.values()))
+
+
+def _winograd(tile: int) -> None:
+    """All passes of Winograd's convolution, with few channels and with many."""
+    if not simd.chosen:
+        return
+    before = cpu.get_conv()
+    cpu.set_conv("winograd", tile)
+    try:
+        for n, c in ((64, 16), (8, 192)):
+            x, y = (cpu.empty_image((n, 12, 12, c), np.float32) for _ in "xy")
+            w, pad = np.zeros((3, 3, c, c), np.float32), ((1, 1), (1, 1))
+            x[...] = y[...] = 0
+            how = (1, 1), pad, (1, 1), 1, False
+            cpu.conv2d(x, w, w[0, 0, 0], y, *how)
+            cpu.conv2d_grad_x(y, w, x, *how)
+            cpu.conv2d_grad_w(y, x, w, *how)
+    finally:
+        cpu.set_conv(*before)
 
 
 def _array(value: Any, call: Call, inside: bool) -> Any:
