@@ -53,7 +53,7 @@ def _winograd(tile: int) -> None:
     """All passes of Winograd's convolution, with few channels and with many."""
     if not simd.chosen:
         return
-    before = cpu.get_conv()
+    before, k = cpu.get_conv(), vars(cpu)
     cpu.set_conv("winograd", tile)
     try:
         for n, c in ((64, 16), (8, 192)):
@@ -61,9 +61,9 @@ def _winograd(tile: int) -> None:
             w, pad = np.zeros((3, 3, c, c), np.float32), ((1, 1), (1, 1))
             x[...] = y[...] = 0
             how = (1, 1), pad, (1, 1), 1, False
-            cpu.conv2d(x, w, w[0, 0, 0], y, *how)
-            cpu.conv2d_grad_x(y, w, x, *how)
-            cpu.conv2d_grad_w(y, x, w, *how)
+            k["conv2d"](x, w, w[0, 0, 0], y, *how)
+            k["conv2d_grad_x"](y, w, x, *how)
+            k["conv2d_grad_w"](y, x, w, *how)
     finally:
         cpu.set_conv(*before)
 
