@@ -20,6 +20,7 @@ from .cpu._numba import folder
 
 MODES = "any", "large"  # past the sizes from which kernels have other ones of their own
 SEEDS = range(3)
+_WINOGRAD = {"winograd 2": 2, "winograd 4": 4}  # by the outputs of a tile; not drawn by Cases
 
 
 def warm(workers: int | None = None) -> int:
@@ -48,7 +49,7 @@ def warm(workers: int | None = None) -> int:
 
 def names() -> list[str]:
     """All that can be compiled, in pieces that take about a second: Cases, and register tiles."""
-    return [*CASES, *(f"tile {n}" for n in range(len(simd.heights())))]
+    return [*CASES, *_WINOGRAD, *(f"tile {n}" for n in range(len(simd.heights())))]
 
 
 def serve() -> None:
@@ -62,6 +63,9 @@ def run(name: str) -> None:
     """Compile what belongs to a name, by running examples."""
     if name.startswith("tile "):
         simd.tile(*simd.heights()[int(name[5:])])
+        return
+    if name in _WINOGRAD:
+        _winograd(_WINOGRAD[name])
         return
     for mode in MODES:
         for seed in SEEDS:
@@ -77,6 +81,25 @@ def _feed(helper: ahead.Helper, tasks: Iterator[str], left: list[str]) -> None:
         if not helper.ask(task):
             left.append(task)
             return
+
+
+def _winograd(tile: int) -> None:
+    """All passes of Winograd's convolution, with few channels and with many."""
+    if not simd.chosen:
+        return
+    before, k = cpu.get_conv(), vars(cpu)
+    cpu.set_conv("winograd", tile)
+    try:
+        for n, c in ((64, 16), (8, 192)):
+            x, y = (cpu.empty_image((n, 12, 12, c), np.float32) for _ in "xy")
+            w, pad = np.zeros((3, 3, c, c), np.float32), ((1, 1), (1, 1))
+            x[...] = y[...] = 0
+            how = (1, 1), pad, (1, 1), 1, False
+            k["conv2d"](x, w, w[0, 0, 0], y, *how)
+            k["conv2d_grad_x"](y, w, x, *how)
+            k["conv2d_grad_w"](y, x, w, *how)
+    finally:
+        cpu.set_conv(*before)
 
 
 def _array(value: Any, call: Call, inside: bool) -> Any:
