@@ -37,7 +37,7 @@ where one is not finite a launcher here returns False, and the direct kernel doe
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -298,11 +298,14 @@ def _filters(start, stop, code, w, u, near, far, planes, inner, width, turned):
 
 def _transformed(scheme: Scheme, w: Array, turned: bool) -> tuple[Array, Array]:
     """U, and its blocks of columns. turned: of the convolution that goes back to the images."""
-    target, planes = simd.chosen, scheme.side**2
+    target: Any = simd.chosen
+    planes = scheme.side**2
     inner, columns = w.shape[2:][::-1] if turned else w.shape[2:]
     near, far = (column_blocks(target, columns, inner, taps) for taps in (9, planes))
     none = np.zeros((0, 8), np.int64)
-    packed = pack(Plan(target, *[none] * 4, near, 9, inner, 0), w.reshape(9, *w.shape[2:]), turned)
+    packed = pack(
+        Plan(target, none, none, none, none, near, 9, inner, 0), w.reshape(9, *w.shape[2:]), turned
+    )
     u = space(9, (int(far[-1, 4]) // 4 + planes * inner * int(far[-1, 2] + 1) * target.width,))
     code, n = transform(target, scheme, "filters"), len(far) * _CUTS
     given = address(packed), address(u), near, far, planes, inner, target.width, turned
@@ -350,7 +353,8 @@ def _convolution(
     x, full = _images(x, 7), outward(y, OUTWARD)
     out = target(full, add)
     u, blocks = _transformed(scheme, canonical(w), turned)
-    step, n, planes, chosen = scheme.outputs, scheme.side, scheme.side**2, simd.chosen
+    chosen: Any = simd.chosen
+    step, n, planes = scheme.outputs, scheme.side, scheme.side**2
     inner, columns = x.shape[3], out.shape[3]
     tiling = _tiling(scheme, x.shape[2], out.shape[:2], inner + columns, _BLOCK)
     heights = tiling.heights()
@@ -467,7 +471,8 @@ def _finish(start, stop, code, total, dw, checks, planes, inner, columns):
 def conv2d_grad_w(scheme: Scheme, dy: Array, x: Array, dw: Array, pad: Padding, add: bool) -> bool:
     """dw, as `window.conv2d_grad_w` says; False, and dw as it was, if it is not finite."""
     x, dy, out = _images(x, 7), _images(dy, 8), target(dw, add)
-    chosen, planes, inner, columns = simd.chosen, scheme.side**2, *dw.shape[2:]
+    chosen: Any = simd.chosen
+    planes, (inner, columns) = scheme.side**2, dw.shape[2:]
     parts, step = _PARTIAL // (4 * planes * inner * columns), scheme.outputs
     room = _BLOCK if parts > 1 else _WIDE
     tiling = _tiling(scheme, x.shape[2], dy.shape[:2], inner + columns, room)
