@@ -117,7 +117,7 @@ class Program:
     def _bound(self, arg: Any) -> Any:
         """An argument as it is given in every replay: arrays in the planned memory."""
         if isinstance(arg, tuple | list):
-            return type(arg)(map(self._bound, arg))
+            return mapped(arg, self._bound)
         if not isinstance(arg, Ref):
             return arg
         array = arg.array
