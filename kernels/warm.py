@@ -15,8 +15,7 @@ import numpy as np
 
 from . import ahead, cpu
 from .cases import CASES, Blank, Call, Draw, Seeded, draw_example
-from .cpu import simd
-from .cpu._numba import folder
+from .cpu import _numba, simd
 
 MODES = "any", "large"  # past the sizes from which kernels have other ones of their own
 SEEDS = range(3)
@@ -60,7 +59,15 @@ def serve() -> None:
 
 
 def run(name: str) -> None:
-    """Compile what belongs to a name, by running examples."""
+    """Compile what belongs to a name, by running examples: as threads share them, and alone."""
+    before, _numba.PARALLEL = _numba.PARALLEL, 0
+    try:
+        _run(name)
+    finally:
+        _numba.PARALLEL = before
+
+
+def _run(name: str) -> None:
     if name.startswith("tile "):
         simd.tile(*simd.heights()[int(name[5:])])
         return
@@ -114,4 +121,4 @@ def _array(value: Any, call: Call, inside: bool) -> Any:
 
 
 def _compiled() -> list[Path]:
-    return [*folder().glob("*.code")]
+    return [*_numba.folder().glob("*.code")]
