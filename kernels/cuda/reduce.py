@@ -19,7 +19,6 @@ from builtins import max as larger  # max and min are kernels here
 from builtins import min as smaller
 from collections.abc import Sequence
 
-from .. import scalars
 from ..roles import Array, Out
 from . import memory
 from ._numba import Kernel, blocks, cuda, device, jit
@@ -35,7 +34,6 @@ from .layout import (
     power_of_two,
 )
 from .move import copy, dense
-from .pointwise import Pointwise
 
 SECTOR = 8  # neighbours that one memory transaction brings: enough lanes for a short sum
 # Additions of a thread that make up for joining its sum with others' ...
@@ -470,9 +468,6 @@ def sum_rows(dy: Array, db: Out, add: bool) -> Array:
     return db
 
 
-_relu_grad = Pointwise(scalars.relu_grad)
-
-
 @dense
 def bias_relu_grad(
     dy: Array, y: Array, dx: Out, db: Out, add: tuple[bool, bool]
@@ -481,7 +476,9 @@ def bias_relu_grad(
 
     dy, y, dx (..., F), db (F,): relu_grad and sum_rows of what it gives.
     """
-    slope = _relu_grad((dy, y), memory.scratch(dy.shape, dy.dtype) if add[0] else dx, False)
+    from .elementwise import relu_grad  # which imports this file
+
+    slope = relu_grad(dy, y, memory.scratch(dy.shape, dy.dtype) if add[0] else dx, False)
     if add[0]:
         copy(slope, dx, True)
     return dx, sum_rows(slope, db, add[1])
