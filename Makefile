@@ -75,7 +75,7 @@ $(VENV)/stamp-made:
 $(VENV)/stamp-light: $(VENV)/stamp-made pyproject.toml
 	@echo "Installing NumPy, Numba, safetensors, tqdm and Matplotlib into $(VENV): about 100 MB to download, 400 MB on disk."
 	$(PIP) install -e ".[plot]"
-	@echo "Compiling the kernels for this CPU, once: about 10 s on two cores."
+	@echo "Compiling the kernels for this CPU, once: about 20 s on two cores."
 	-$(BIN)/minidl cache warm
 	@touch $@
 
