@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from minidl.kernels import cpu, reference
+from minidl.kernels.cpu import _numba as numba_
+from minidl.kernels.cpu import maths
 
 pytestmark = pytest.mark.numba
-maths = pytest.importorskip("minidl.kernels.cpu.maths")
-numba_ = pytest.importorskip("minidl.kernels.cpu._numba")
 
 TRUE = {name: getattr(np, name) for name in maths.ULPS if hasattr(np, name)}
 TRUE["erfc"] = np.vectorize(math.erfc, otypes="d")
