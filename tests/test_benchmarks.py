@@ -254,6 +254,7 @@ def test_a_table_and_its_json(tmp_path, capsys):
     assert written["versions"]["torch"] == "9" and written["versions"]["numpy"] == np.__version__
 
 
+@pytest.mark.numba
 def test_feeding_a_step_has_a_row_for_each_way(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(data, "STEPS", 1)
     monkeypatch.setattr(os, "sched_setaffinity", lambda *of: None, raising=False)
