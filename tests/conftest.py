@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib
 import os
 import platform
@@ -15,7 +16,7 @@ from hypothesis import settings
 
 # No deadlines: the first example of a kernel compiles it.
 settings.register_profile("fast", max_examples=20, deadline=None)
-settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("emulator", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("MINIDL_HYPOTHESIS", "fast"))
@@ -197,6 +198,12 @@ def k(device):
     """All CUDA kernels, on NumPy arrays."""
     kernels, names = on("kernels.cuda"), on("kernels.cases").DEFINITION
     return types.SimpleNamespace(**{name: device(getattr(kernels, name)) for name in names})
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported and collected stays to the end: no search for garbage goes through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
