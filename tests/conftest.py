@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import functools
-import gc
 import importlib
 import os
 import platform
@@ -198,12 +197,6 @@ def k(device):
     """All CUDA kernels, on NumPy arrays."""
     kernels, names = on("kernels.cuda"), on("kernels.cases").DEFINITION
     return types.SimpleNamespace(**{name: device(getattr(kernels, name)) for name in names})
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """What was imported and collected stays to the end: no search for garbage goes through it."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
