@@ -28,7 +28,7 @@ from minidl.nn import functional as F
 # Found by --tune, which looks at the training part of the first fold and at nothing else.
 STARS = {"rank": 32, "decay": 0.12, "decay_bias": 0.01, "lr": 5e-3, "epochs": 20}
 LISTS = {"rank": 32, "decay": 0.02, "decay_bias": 0.0, "lr": 5e-3, "epochs": 20}
-BATCH = 2048
+STEPS = 40  # of an epoch
 LIKED = 4.0  # stars from which a film belongs on a list
 
 
@@ -71,6 +71,11 @@ class NeuMF(Factors):
         return (p * q).sum(1) + self.tower(minidl.cat([p, q], axis=1))[:, 0]
 
 
+def batch(samples: int) -> int:
+    """How many make a batch."""
+    return max(1, samples // STEPS)
+
+
 def descend(
     model: nn.Module,
     loss: Callable[..., Tensor],
@@ -79,21 +84,21 @@ def descend(
     epochs: int,
     steps: int,
 ) -> None:
-    """Make loss(*batch) small over so many epochs of `steps` batches each."""
+    """Make loss(*columns) small over so many epochs of `steps` batches each."""
     optimizer = optim.Adam(model.parameters(), lr=lr)
     schedule = optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
 
     @minidl.capture
-    def step(*batch: Tensor) -> Tensor:
+    def step(*columns: Tensor) -> Tensor:
         optimizer.zero_grad()
-        value = loss(*batch)
+        value = loss(*columns)
         value.backward()
         optimizer.step()
         return value
 
     for epoch in range(epochs):
-        for batch in batches(epoch):
-            step(*batch)
+        for columns in batches(epoch):
+            step(*columns)
             schedule.step()
 
 
@@ -107,7 +112,7 @@ def learn_stars(
     model = kind(train.n_users, train.n_items, **settings)
     mean = float(train.ratings.mean())
     columns = (train.users, train.items, train.ratings - np.float32(mean))
-    loader = DataLoader(columns, min(BATCH, len(train)), shuffle=True, drop_last=True)
+    loader = DataLoader(columns, batch(len(train)), shuffle=True, drop_last=True)
 
     def loss(users: Tensor, items: Tensor, stars: Tensor) -> Tensor:
         guess, price = model(users, items)
@@ -156,7 +161,7 @@ def search(ratings: Ratings, out: Path, seed: int) -> None:
     }  # fmt: skip
     found = tune.random_search(
         lambda **settings: rmse(learn_stars(train, **settings)(check), check.ratings),
-        space, trials=24, seed=seed, path=out / "tune.jsonl",
+        space, trials=16, seed=seed, path=out / "tune.jsonl",
     )  # fmt: skip
     print(found)
 
@@ -170,7 +175,7 @@ def learn_lists(train: Ratings, *, lr: float, epochs: int, seed: int, **settings
     rated = np.zeros((train.n_users, train.n_items), bool)
     rated[train.users, train.items] = True
     liked = train[train.ratings >= LIKED]
-    size = min(BATCH, len(liked))
+    size = batch(len(liked))
 
     def batches(epoch: int) -> DataLoader:
         drawn = np.random.default_rng((seed, epoch)).integers(train.n_items, size=(2, len(liked)))
@@ -182,7 +187,7 @@ def learn_lists(train: Ratings, *, lr: float, epochs: int, seed: int, **settings
         (high, price), (low, price_too) = model(users, better), model(users, worse)
         return bpr(high, low) + price + price_too
 
-    descend(model, loss, batches, lr, epochs, len(liked) // size)
+    descend(model, loss, batches, lr, epochs, len(batches(0)))
     return model
 
 
