@@ -51,7 +51,7 @@ def test_row_10_scores_and_their_price(movielens):
     for parameter in model.parameters():
         nn.init.normal_(parameter)
     users, items = np.array([0, 3, 3]), np.array([4, 4, 0])
-    score, price = model(minidl.tensor(users), minidl.tensor(items))
+    score, price = (t.detach() for t in model(minidl.tensor(users), minidl.tensor(items)))
     p, q, b, c = (
         table.weight.detach().numpy()
         for table in (model.user, model.item, model.user_bias, model.item_bias)
