@@ -17,7 +17,9 @@ def recall_at_k(k: int) -> Metric:
         hits, wanted = _hits("recall_at_k", k, output, target)
         return float((hits.sum(1) / wanted).mean())
 
-    return _named(recall, "recall_at", k)
+    _positive("recall_at_k", k)
+    recall.__name__ = f"recall_at_{k}"
+    return recall
 
 
 def ndcg_at_k(k: int) -> Metric:
@@ -33,14 +35,14 @@ def ndcg_at_k(k: int) -> Metric:
         best = np.concatenate([[0.0], np.cumsum(gain)])[np.minimum(wanted, hits.shape[1])]
         return float((hits @ gain / best).mean())
 
-    return _named(ndcg, "ndcg_at", k)
+    _positive("ndcg_at_k", k)
+    ndcg.__name__ = f"ndcg_at_{k}"
+    return ndcg
 
 
-def _named(metric: Metric, name: str, k: int) -> Metric:
+def _positive(who: str, k: int) -> None:
     if k < 1:
-        raise ValueError(f"{name}_k: k is {k}, but must be at least 1")
-    metric.__name__ = f"{name}_{k}"
-    return metric
+        raise ValueError(f"{who}: k is {k}, but must be at least 1")
 
 
 def _hits(who: str, k: int, output: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, ...]:
