@@ -5,12 +5,12 @@ import numpy as np
 from .. import reference
 from ..roles import Array, Out
 from . import maths, memory
-from ._numba import callable_within, jit, loop
+from ._numba import callable_within, jit, loop, widest
 from .memory import ZERO, canonical, rare, settle, space
 
 _NONE, _INF = np.float32(-np.inf), np.float32(np.inf)
 _EACH = 16  # what a state costs at each step, in elements of a plain pass
-_ALPHA, _NLL, _BETA = range(2, 5)  # numbers of working space
+_ALPHA, _NLL, _ROWS, _LEAPS = range(2, 6)  # numbers of working space
 
 
 def ctc_loss(
@@ -23,7 +23,7 @@ def ctc_loss(
         return reference.ctc_loss(x, *integers, y, nll, alpha, blank, zero_infinity, mean)
     x, integers = canonical(x), _counted(x, *integers)
     kept, each = memory.target(alpha, nth=_ALPHA), memory.target(nll, nth=_NLL)
-    _alphas(len(each), _EACH * kept.size, x, *integers, each, kept, blank)
+    _alphas(len(each), _EACH * kept.size, x, *integers, each, kept, *_rows(alpha), blank)
     loss = np.where(zero_infinity & (each == np.inf), ZERO, each)
     # in float64 the order of a long sum does not show
     loss = loss if y.ndim else _shares(loss, integers[2], mean).sum(dtype=np.float64)
@@ -44,18 +44,22 @@ def ctc_loss_grad(
     mean = mean and not dy.ndim
     slope = np.broadcast_to(dy / len(nll) if mean else dy, nll.shape)
     slope = _shares(slope, integers[2], mean)
-    betas = space(_BETA, (len(nll), 2, alpha.shape[2]))
     arrays = canonical(slope.astype(np.float32)), canonical(x), *integers, canonical(nll)
     out[...] = 0
-    _betas(
-        len(nll), _EACH * alpha.size, *arrays, canonical(alpha), betas, out, blank, zero_infinity
-    )
+    how = *_rows(alpha), blank, zero_infinity
+    _betas(len(nll), _EACH * alpha.size, *arrays, canonical(alpha), out, *how)
     return settle(out, dx, add)
 
 
 def _shares(each: Array, target_length: Array, mean: bool) -> Array:
     """each (N,), on mean by the number of labels, at least 1."""
     return each / np.maximum(target_length, 1) if mean else each
+
+
+def _rows(alpha: Array) -> tuple[Array, Array]:
+    """Working space of each sequence: four rows of numbers, one of truths, two places longer."""
+    n, _, states = alpha.shape
+    return space(_ROWS, (n, 4, states + 2)), space(_LEAPS, (n, states + 2), np.bool_)
 
 
 def _counted(x: Array, *integers: Array) -> tuple[Array, ...]:
@@ -80,55 +84,69 @@ def _inside(steps, count, classes, target, input_length, target_length):
 def _either(a, b):
     """log(e ** a + e ** b)."""
     gap = ZERO if a == b else -maths.fabs(a - b)  # of equal infinities, too
-    return max(a, b) + maths.log1p(maths.exp(gap))
+    return (a if a > b else b) + maths.log1p(maths.exp(gap))
 
 
-@callable_within
-def _leaps(target, s):
-    """Whether state s can be reached from two before it: from another label."""
-    return s & 1 == 1 and s > 2 and target[s >> 1] != target[(s >> 1) - 1]
+@jit
+def _leaps(label, last, leap):
+    """For each state whether it can be reached from two before it: from another label."""
+    leap[:] = False
+    for s in range(3, last, 2):
+        leap[s] = label[s >> 1] != label[(s >> 1) - 1]
+
+
+@jit
+def _emitted(scores, label, last, blank, emit):
+    """The log-probability of each state at a step."""
+    for s in range(0, last, 2):
+        emit[s], emit[s + 1] = scores[blank], scores[label[s >> 1]]
+    emit[last] = scores[blank]
 
 
 @loop
-def _alphas(start, stop, x, target, input_length, target_length, nll, alpha, blank):
+def _alphas(start, stop, x, target, input_length, target_length, nll, alpha, rows, leaps, blank):
+    widest()
     for n in range(start, stop):
-        label, steps, last = target[n], input_length[n], 2 * target_length[n]
-        alpha[n] = _NONE
-        for t in range(steps):
+        last, emit, leap = 2 * target_length[n], rows[n, 0], leaps[n]
+        before = rows[n, 1]  # the step before, behind two states that nobody is in
+        _leaps(target[n], last, leap)
+        before[:] = alpha[n] = _NONE
+        before[2] = ZERO  # in no state yet, and so in the first two at the first step
+        for t in range(input_length[n]):
+            now = alpha[n, t]
+            _emitted(x[t, n], target[n], last, blank, emit)
             for s in range(last + 1):
-                came = ZERO if t == 0 and s < 2 else _NONE
-                if t > 0:
-                    before = alpha[n, t - 1]
-                    came = before[s]
-                    if s > 0:
-                        came = _either(came, before[s - 1])
-                    if _leaps(label, s):
-                        came = _either(came, before[s - 2])
-                alpha[n, t, s] = came + x[t, n, label[s >> 1] if s & 1 else blank]
-        if steps == 0:
-            nll[n] = ZERO if last == 0 else _INF
-        else:
-            total = alpha[n, steps - 1, last]
-            nll[n] = -(_either(total, alpha[n, steps - 1, last - 1]) if last else total)
+                two = before[s] if leap[s] else _NONE
+                now[s] = emit[s] + _either(_either(before[s + 2], before[s + 1]), two)
+            for s in range(last + 1):
+                before[s + 2] = now[s]
+        nll[n] = -_either(before[last + 2], before[last + 1])
 
 
 @loop
 def _betas(
-    start, stop, slope, x, target, input_length, target_length, nll, alpha, betas, dx, blank, zero
-):
+    start, stop, slope, x, target, input_length, target_length, nll, alpha, dx, rows, leaps, blank,
+    zero,
+):  # fmt: skip
+    widest()
     for n in range(start, stop):
-        label, steps, last = target[n], input_length[n], 2 * target_length[n]
-        for t in range(-1 if zero and nll[n] == _INF else steps - 1, -1, -1):
-            ahead, beta = betas[n, t + 1 & 1], betas[n, t & 1]
+        last, emit, leap, upper = 2 * target_length[n], rows[n, 0], leaps[n], nll[n]
+        go, seen = rows[n, 2], rows[n, 3]
+        ahead = rows[n, 1]  # the step behind, before two states that nobody is in
+        _leaps(target[n], last, leap)
+        ahead[:] = _NONE
+        ahead[last] = ZERO
+        for t in range(-1 if zero and upper == _INF else input_length[n] - 1, -1, -1):
+            now = alpha[n, t]
+            _emitted(x[t, n], target[n], last, blank, emit)
             for s in range(last + 1):
-                if t == steps - 1:
-                    go = ZERO if s >= last - 1 else _NONE
-                else:
-                    go = ahead[s]
-                    if s < last:
-                        go = _either(go, ahead[s + 1])
-                    if s < last - 1 and _leaps(label, s + 2):
-                        go = _either(go, ahead[s + 2])
-                c = label[s >> 1] if s & 1 else blank
-                dx[t, n, c] -= slope[n] * maths.exp(alpha[n, t, s] + go + nll[n])
-                beta[s] = go + x[t, n, c]
+                two = ahead[s + 2] if leap[s + 2] else _NONE
+                go[s] = _either(_either(ahead[s], ahead[s + 1]), two)
+            for s in range(last + 1):
+                ahead[s] = go[s] + emit[s]
+            for s in range(last + 1):
+                seen[s] = maths.exp(now[s] + go[s] + upper) * slope[n]
+            for s in range(0, last, 2):
+                dx[t, n, blank] -= seen[s]
+                dx[t, n, target[n, s >> 1]] -= seen[s + 1]
+            dx[t, n, blank] -= seen[last]
