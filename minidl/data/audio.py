@@ -7,6 +7,7 @@ whole numbers, as files hold them, are first scaled to [-1, 1). Lengths are in s
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,7 @@ def stft(
     return np.fft.rfft(frames * hann(length).astype(frames.dtype), size)
 
 
-def mel(frequency: np.ndarray | float) -> np.ndarray | float:
+def mel(frequency: Any) -> Any:
     """The pitch of a frequency in Hz, in mel: 2595 log10(1 + f / 700), as in HTK."""
     return 2595 * np.log10(1 + np.asarray(frequency) / 700)
 
