@@ -171,12 +171,13 @@ def sequences(train, test, scale, args):
     that saying nothing is best.
     """
     rows, heard = ([scale(x) for x in features(part)] for part in (train, test))
+    size = max(args.batch_size // 2, 1)  # they are longer than digits
     random, model = np.random.default_rng(args.seed), Listener(11, whole=False)
     lessons = [
         Sequences(rows, train, scale.silence, 1 + SPOKEN * epoch // args.epochs, random)
         for epoch in range(args.epochs)
     ]
-    total = sum(-(-len(lesson.groups) // args.batch_size) for lesson in lessons)
+    total = sum(-(-len(lesson.groups) // size) for lesson in lessons)
     optimizer = optim.AdamW(model.parameters(), weight_decay=0.01)
     schedule = optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total)
 
@@ -195,7 +196,7 @@ def sequences(train, test, scale, args):
     losses = []
     for epoch, lesson in enumerate(lessons, 1):
         each = []
-        for batch in lesson.batches(args.batch_size):
+        for batch in lesson.batches(size):
             each.append(learn(*batch).item())
             schedule.step()
         losses.append(float(np.mean(each)))
@@ -230,7 +231,7 @@ def main(given=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=[*TASKS, "both"], default="both")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", help="folder with fsdd.npz, unless MINIDL_DATA has it")
     parser.add_argument("--download", action="store_true", help="fetch the recordings if need be")
