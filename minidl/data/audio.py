@@ -28,9 +28,9 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     chunks, start = dict[bytes, bytes](), 12
     while start + 8 <= len(data) and b"data" not in chunks:
         size = int.from_bytes(data[start + 4 : start + 8], "little")
-        chunks[data[start : start + 4]] = body = data[start + 8 : start + 8 + size]
-        if len(body) < size:
-            raise ValueError(f"read_wav: {path} ends {size - len(body)} bytes too early")
+        chunks[data[start : start + 4]] = chunk = data[start + 8 : start + 8 + size]
+        if len(chunk) < size:
+            raise ValueError(f"read_wav: {path} ends {size - len(chunk)} bytes too early")
         start += 8 + size + size % 2
     head, body = chunks.get(b"fmt ", b""), chunks.get(b"data")
     if len(head) < 16 or body is None:

@@ -71,7 +71,7 @@ class GRU(Module):
         shape = len(units), x.shape[0], self.hidden_size
         if hx is not None and hx.shape != shape:
             check.fail("GRU", f"hx needs the shape {shape}: (units, N, hidden_size)", hx=hx)
-        last = []
+        last: list[Tensor] = []
         for layer in range(self.num_layers):
             if layer:
                 x = F.dropout(x, self.dropout, self.training)
