@@ -240,7 +240,8 @@ def main(given=None):
     args = parser.parse_args(given)
     train, test = (fsdd(s, root=args.data, download=args.download) for s in ("train", "test"))
     if args.quick:
-        args.epochs, train, test = min(args.epochs, 8), train[::6], test[::3]
+        args.epochs, args.batch_size = min(args.epochs, 8), 16
+        train, test = train[::6], test[::3]
     minidl.manual_seed(args.seed)
     result, scale = {"seed": args.seed, "epochs": args.epochs}, Scale(features(train))
     for name, task in TASKS.items():
