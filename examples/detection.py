@@ -107,15 +107,16 @@ class Detector(nn.Module):
 
     def __init__(self, channels: int, classes: int, shapes: np.ndarray, width: int = 16):
         self.classes, self.shapes = classes, shapes
-        layers: list[nn.Module] = []
-        for wide in (width, 2 * width, 4 * width):  # each halves the map: 8 pixels are one cell
-            layers += [*block(channels, wide), nn.MaxPool2d(2)]
-            channels = wide
+        wide = 8 * width
         self.body = nn.Sequential(
-            *layers, *block(channels, 8 * width), *block(8 * width, 8 * width)
-        )
-        self.what = nn.Conv2d(8 * width, len(shapes) * classes, 3, padding=1)
-        self.where = nn.Conv2d(8 * width, len(shapes) * 4, 3, padding=1)
+            *halved(channels, width),
+            *halved(width, 2 * width),
+            *halved(2 * width, 4 * width),
+            nn.Conv2d(4 * width, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(),
+            nn.Conv2d(wide, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(),
+        )  # fmt: skip
+        self.what = nn.Conv2d(wide, len(shapes) * classes, 3, padding=1)
+        self.where = nn.Conv2d(wide, len(shapes) * 4, 3, padding=1)
         # at first everything is background, of a chance of 99 %: Lin et al., section 3.3
         nn.init.constant_(self.what.bias, -np.log(99))
 
@@ -131,22 +132,22 @@ class Detector(nn.Module):
         return geometry.anchors(rows, columns, STRIDE, self.shapes)
 
 
-def block(before: int, after: int) -> list[nn.Module]:
-    """A convolution, batch norm and relu."""
-    return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+def halved(before: int, after: int) -> list[nn.Module]:
+    """A convolution, and the largest of each four pixels, normalised: less is left to do there."""
+    conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
+    return [conv, nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.ReLU()]
 
 
-def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25) -> Tensor:
     """Binary cross-entropy that counts less, the surer it is and right; not reduced.
 
     Thousands of anchors are background and easily seen to be: without, they would outweigh all
-    others. Lin et al., equation 5.
+    others. Lin et al., equation 5, with a gamma of 2.
     """
-    wrong = abs(target - F.sigmoid(logits))
+    wrong = target - F.sigmoid(logits)
     share = alpha * target + (1 - alpha) * (1 - target)
-    return (
-        share * wrong**gamma * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    )
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return share * wrong * wrong * entropy
 
 
 def loss_of(model: Detector, x: Tensor, says: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:

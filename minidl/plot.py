@@ -159,8 +159,9 @@ def boxes(
         _show(axes, image, extent=(0, image.shape[1], image.shape[0], 0))
         for these, color, style in ((right, BLUE, "--"), (found, ORANGE, "-")):
             for x, y, x2, y2 in np.asarray(these[i]).reshape(-1, 4) if len(these) else ():
-                line = dict(edgecolor=color, linestyle=style, linewidth=1.2, fill=False)
-                axes.add_patch(Rectangle((x, y), x2 - x, y2 - y, **line))
+                line = Rectangle((x, y), x2 - x, y2 - y, fill=False, linewidth=1.2)
+                line.set(edgecolor=color, linestyle=style)
+                axes.add_patch(line)
         for word, (x, y, *_) in zip(labels[i], found[i]) if labels else ():
             axes.text(x, y, word, color=ORANGE, fontsize=7, va="bottom", fontweight="bold")
     return figure

@@ -49,15 +49,14 @@ def normalize(x: Any, mean: Numbers, std: Numbers) -> Any:
     """(x - mean) / std of floats (..., C): a number each, or one per channel."""
     if getattr(x, "dtype", np.dtype("O")).kind != "f":
         raise TypeError("normalize: floats are needed; image.to_tensor makes them of bytes")
-    least = np.asarray(mean, x.dtype), np.asarray(std, x.dtype)
-    if any(a.shape not in ((), (1,), x.shape[-1:]) for a in least):
+    low, wide = np.asarray(mean, x.dtype), np.asarray(std, x.dtype)
+    if any(a.shape not in ((), (1,), x.shape[-1:]) for a in (low, wide)):
         check.fail("normalize", f"mean {mean} and std {std} do not fit the channels", x=x)
-    if not (least[1] > 0).all():
+    if not (wide > 0).all():
         check.fail("normalize", f"std is {std}, but must be above 0")
     if isinstance(x, Tensor):
-        mean, std = (Tensor(a, device=x.device) for a in least)
-        return (x - mean) / std
-    return (x - least[0]) / least[1]
+        return (x - Tensor(low, device=x.device)) / Tensor(wide, device=x.device)
+    return (x - low) / wide
 
 
 def to_nchw(x: Any) -> Any:
@@ -154,7 +153,7 @@ class Resize:
 
     def __call__(self, batch: Array) -> Array:
         """batch (N, H, W, C) -> (N, *size, C), on the device that it is on."""
-        where = "cpu" if isinstance(batch, np.ndarray) else "cuda"
+        where = "cpu" if batch.device == "cpu" else "cuda"
         return resize(Tensor(batch, device=where), self.size, self.antialias).data
 
 
