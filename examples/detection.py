@@ -272,7 +272,7 @@ def digits_task(seed: int, quick: bool) -> Task:
         return scaled(strew(source, count, seed=1000 * seed + epoch), mean, std)
 
     test = scaled(strew(data.digits("test"), 40 if quick else 500, seed=2**32), mean, std)
-    return Task(epoch_of, count, test, 3, 2 if quick else 12, 32, 4e-3, (mean, std))
+    return Task(epoch_of, count, test, 3, 2 if quick else 10, 16, 3e-3, (mean, std))
 
 
 def cells_task(seed: int, quick: bool) -> Task:
