@@ -234,5 +234,5 @@ def test_row_38_blood_cells_are_learned_from(tmp_path, monkeypatch):
 
 @pytest.mark.download
 def test_row_38_digits_are_found_on_canvases(tmp_path, monkeypatch):
-    # a floor for a third of the training; ten epochs reach more
-    assert run(monkeypatch, tmp_path, "digits", "--epochs", "3")["mAP"] > 0.5
+    # a floor for a fifth of the training; all of it reaches more
+    assert run(monkeypatch, tmp_path, "digits", "--epochs", "2")["mAP"] > 0.4
