@@ -12,6 +12,7 @@ __getattr__, _names = later(
     audio="log_mel mel_filters read_wav stft",
     augment="Cutout MixUp RandomAffine",
     boxes="BoxedImages bccd",
+    image="Resize",
     ratings="Ratings movielens",
     readers="Table download load_csv load_idx load_npy load_npz load_text read_arrays",
     sets="CIFAR10 FashionMNIST MNIST cifar10 fashion_mnist mnist",

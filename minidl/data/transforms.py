@@ -120,8 +120,11 @@ def fold(transform: Any, dtype: np.dtype, channels: int) -> Any:
     scale, shift, pad, flip = np.ones(channels), np.zeros(channels), 0, False
     after: list[Callable[[Array], Array]] = []
     for step in todo:
-        if after and isinstance(step, KERNEL):
-            raise ValueError(f"transform: {step} stands after {after[-1]!r}; functions come last")
+        # a Resize may stand before what does the same to its input as to its output
+        free = isinstance(step, Scale | Normalize | Flip)
+        early = [f for f in after if not (free and getattr(f, "commutes", False))]
+        if early and isinstance(step, KERNEL):
+            raise ValueError(f"transform: {step} stands after {early[-1]!r}; functions come last")
         match step:
             case Scale(factor):
                 scale, shift = scale * factor, shift * factor
