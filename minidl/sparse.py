@@ -104,7 +104,7 @@ class CSR:
         x = x if isinstance(x, Tensor) else Tensor(x, device=self.device)
         if x.ndim == 1:
             return (self @ ops.reshape(x, shape=(-1, 1))).reshape(-1)
-        return ops.csr_matmul(self.value, *self.places.values(), x)
+        return ops.csr_matmul(self.value, *self.places.values(), x, checked=True)
 
     def __repr__(self) -> str:
         return f"CSR({self.shape}, {self.nnz:,} values, density {self.density:.2%})"
