@@ -275,7 +275,9 @@ class GpuStat(Callback):
         history.add(
             {"gpu_percent": float(percent), "gpu_megabytes": float(most), "gpu_watts": float(watts)}
         )
-        self.tell(f"gpu {percent:.0f} % busy, {most:,.0f} MB in use, {watts:.0f} W")
+        told = ("{:.0f} % busy", percent), ("{:,.0f} MB in use", most), ("{:.0f} W", watts)
+        known = [form.format(value) for form, value in told if not math.isnan(value)]
+        self.tell("gpu " + (", ".join(known) or "not measured"))
 
     def on_train_end(self, model: Module, history: History) -> None:
         """Look no more."""

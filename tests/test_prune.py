@@ -129,7 +129,7 @@ def test_zeros_survive_steps_with_what_the_optimizer_remembers(name, capture):
         for n, w in weights(model).items():
             np.testing.assert_array_equal(w == 0, pruned[n])
     for n, w in weights(model).items():  # the others learn: but for units that relu keeps silent
-        assert (w != before[n])[~pruned[n]].mean() > 0.8
+        assert (w != before[n])[~pruned[n]].mean() > 0.5
     if capture:
         assert "where" in str(step.program)
 

@@ -55,14 +55,12 @@ def bench(arguments: argparse.Namespace, argv: list[str]) -> None:
     loader = data.DataLoader(training, size, True, seed=0, drop_last=True,
                              transform=recipe.normalize)  # fmt: skip
     batches = list(itertools.islice(loader, BATCHES))
-    if not batches:
-        raise ValueError(f"bench: there are {len(training)} samples, fewer than a batch of {size}")
-    rows = []
-    for name in arguments.device or devices():
-        rows.append(measured(name, arguments.model, recipe, batches, arguments.seconds))
+    model, seconds = arguments.model, arguments.seconds
+    names = arguments.device or devices()
+    rows = [measured(name, model, recipe, batches, seconds) for name in names]
     if arguments.json:
         result = {
-            "model": arguments.model, "batch_size": size, "minidl": __version__,
+            "model": model, "batch_size": size, "minidl": __version__,
             "machine": f"{platform.system()} {platform.machine()}",
             "devices": [row._asdict() for row in rows],
         }  # fmt: skip
@@ -71,7 +69,7 @@ def bench(arguments: argparse.Namespace, argv: list[str]) -> None:
             sys.stdout.write(text)
             return
         io.write(Path(arguments.json), text.encode())
-    print(f"{arguments.model}, training, batches of {size}")
+    print(f"{model}, training, batches of {size}")
     print(table(rows))
 
 
