@@ -1,9 +1,4 @@
-"""Scripts of a few lines that take the flags of a command line, run as a user runs them."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Flags of scripts of a few lines; tests/documents runs such a script as a user does."""
 
 import numpy as np
 import pytest
@@ -11,67 +6,41 @@ import pytest
 from minidl import data, io, models
 from minidl.cli import script
 
-ROOT = Path(__file__).parent.parent
-TEN_LINES = '''"""A network learns to read digits: its flags are those of the command line."""
 
-from minidl import data, models
-from minidl.cli import script
-
-run = script(lr=0.01)
-model = run.model(models.mnist_mlp)
-train, test = data.digits("train")[::80], data.digits("test")[::10]
-history = run.fit(model, train, test, optimizer="sgd", lr=run.lr)
-print("accuracy", max(history["val_accuracy"]))
-'''
+def digits(n):
+    return data.digits("train")[:n]
 
 
-@pytest.fixture
-def folder(tmp_path):
-    assert TEN_LINES.count("\n") == 10
-    (tmp_path / "run_your_script.py").write_text(TEN_LINES)
-    return tmp_path
+def test_it_goes_on_with_the_file_that_is_there(tmp_path, capsys):
+    file = tmp_path / "model.safetensors"
+    flags = [f"--model_file={file}", "--num_epochs=2", "--batch_size=50", "--gpustat=on"]
+    run = script(argv=flags)
+    history = run.fit(run.model(models.mnist_mlp), digits(200), digits(50), lr=0.01)
+    assert history.epochs == 2 and "val_accuracy" in history
+    said = capsys.readouterr().out
+    assert "goes on" not in said
+    assert "gpustat: no GPU" in said or "% busy" in said
+    run = script(argv=[*flags, "--gpustat", "off"])
+    model = run.model(models.mnist_mlp)
+    assert capsys.readouterr().out == f"goes on with {file}\n"
+    for name, value in io.load(file).state_dict().items():
+        np.testing.assert_array_equal(model.state_dict()[name], value)
+    assert run.fit(model, digits(200), lr=0.01)["loss"][0] < history["loss"][0]
+    assert "gpu" not in capsys.readouterr().out
 
 
-def shell(folder, command):
-    """Run a command line as it is typed, with `python` this interpreter."""
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-    }
-    words = [sys.executable if word == "python" else word for word in command.split()]
-    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
-
-
-def test_a_script_of_ten_lines_takes_the_flags_as_written(folder):
-    run = shell(
-        folder,
-        "python run_your_script.py --gpustat=on --model_file=your_model.safetensors --batch_size=1 "
-        "--num_epochs=10",
-    )
-    assert run.returncode == 0, run.stderr
-    lines = run.stdout.splitlines()
-    assert lines[0].startswith("gpustat: no GPU") or any(line.startswith("gpu ") for line in lines)
-    assert sum("epoch" in line for line in lines) == 10
-    assert float(lines[-1].split()[1]) > 0.5
-    saved = io.load(folder / "your_model.safetensors")
-    assert saved.config["name"] == "mnist-mlp"
-
-    again = shell(
-        folder, "python run_your_script.py --model-file=your_model.safetensors --lr 0.001"
-    )
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.startswith("goes on with your_model.safetensors\n")
-    assert float(again.stdout.split()[-1]) > 0.5
-
-
-def test_a_wrong_flag_is_one_line(folder):
-    run = shell(folder, "python run_your_script.py --batch_size=0")
-    assert run.returncode == 2
-    assert "--batch_size/--batch-size: '0' is not a whole number from 1 on" in run.stderr
-    assert "Traceback" not in run.stderr
-    help_ = shell(folder, "python run_your_script.py --help").stdout
+def test_help_and_a_wrong_flag(capsys):
+    with pytest.raises(SystemExit) as stop:
+        script("Learns.", argv=["--batch_size=0"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "--batch_size/--batch-size: '0' is not a whole number from 1 on" in said
+    with pytest.raises(SystemExit):
+        script("Learns.", argv=["--help"], lr=0.5)
+    said = capsys.readouterr().out
+    assert "Learns." in said
     for flag in ("--gpustat", "--model_file", "--batch_size", "--num_epochs", "--device", "--lr"):
-        assert flag in help_
+        assert flag in said
 
 
 def test_flags_have_defaults_and_types():
@@ -86,11 +55,11 @@ def test_flags_have_defaults_and_types():
         script(argv=["--device=tpu"])
 
 
-def test_the_seed_decides_weights_and_order(tmp_path, capsys):
+def test_the_seed_decides_weights_and_order():
     def learned(seed):
         run = script(argv=[f"--seed={seed}"])
         model = run.model(models.mnist_mlp)
-        run.fit(model, data.digits("train")[:64])
+        run.fit(model, digits(64))
         return model.state_dict()["1.weight"]
 
     np.testing.assert_array_equal(learned(1), learned(1))
