@@ -26,7 +26,7 @@ from minidl import data, io, models, nn, optim, prune, sparse
 from minidl.data import DataLoader, Flip, Normalize, PadCrop
 from minidl.train import evaluate, fit
 
-SPARSITIES = 0.5, 0.8, 0.9, 0.95, 0.98
+SPARSITIES = [0.5, 0.8, 0.9, 0.95, 0.98]
 BATCH, QUICK_BATCH = 128, 32
 RATE = 1e-3
 LATE_RATE = 3e-4  # for weights that were trained already
@@ -102,12 +102,14 @@ def prune_gradually(task: Task, trained: nn.Module, amount: float, epochs: int) 
 WAYS = {"at once": prune_at_once, "fine-tuned": fine_tune, "gradually": prune_gradually}
 
 
-def measure(task: Task, trained: nn.Module, epochs: int, folder: Path) -> list[dict[str, Any]]:
+def measure(
+    task: Task, trained: nn.Module, epochs: int, sparsities: list[float], folder: Path
+) -> list[dict[str, Any]]:
     """A row for each sparsity: accuracy by way, and the sizes of files."""
     io.save(trained, folder / "dense.safetensors")
     dense = (folder / "dense.safetensors").stat().st_size
     rows = []
-    for amount in (0.0, *SPARSITIES):
+    for amount in (0.0, *sparsities):
         row: dict[str, Any] = {"sparsity": amount}
         for way, run in WAYS.items():
             model = run(task, trained, amount, epochs)
@@ -162,6 +164,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="digits, one epoch of everything")
     parser.add_argument("--epochs", type=int, default=10, help="to train before pruning")
     parser.add_argument("--more", type=int, default=3, help="epochs to train on while pruning")
+    parser.add_argument("--sparsity", type=float, nargs="+", default=SPARSITIES, metavar="SHARE")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/pruning"))
     options = parser.parse_args()
@@ -170,7 +173,7 @@ def main() -> None:
     task = Task(options.quick, options.seed)
     trained = train(task, epochs)
     print(f"trained: {task.accuracy(trained):.2%} of the test images; then, each time anew:")
-    rows = measure(task, trained, more, options.out)
+    rows = measure(task, trained, more, options.sparsity, options.out)
     result = {"seed": options.seed, "epochs": epochs, "more": more, "rows": rows}
     io.write(options.out / "result.json", (json.dumps(result, indent=1) + "\n").encode())
     draw(rows, options.out / "pruning.png")
