@@ -3,7 +3,8 @@
     python -m benchmarks.sparse [--size 1024] [--batch 128] [--json FILE]
 
 Medians of 15 rounds in which all take turns: weights (size, size) times activations (size, batch),
-then the same with the gradients of both. bytes: of the file's weights, beside a dense one's.
+and the same with the gradients of both. weights: the share of them that is not 0; bytes: what they
+take in a file, of what dense ones do.
 """
 
 import argparse
@@ -11,12 +12,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minidl import Tensor, sparse
+from minidl import Tensor, no_grad, sparse
 from minidl.io.csr import packed
 
 from . import report
 
 DENSITIES = 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01
+KINDS = "ms", "ms, with gradients"
 
 
 def weights(size: int, density: float) -> np.ndarray:
@@ -26,28 +28,24 @@ def weights(size: int, density: float) -> np.ndarray:
     return np.where(rng.random(dense.shape) < density, dense, np.float32(0))
 
 
-def runs(size: int, batch: int, density: float) -> dict[str, Callable[[], object]]:
-    """The products to time, by name."""
-    x = np.random.default_rng(1).standard_normal((size, batch), dtype=np.float32)
-    host = weights(size, density)
-    kept = sparse.CSR.from_dense(host)
-    factors = {"dense": Tensor(host), "sparse": kept}
-    kept.value.requires_grad = factors["dense"].requires_grad = True  # type: ignore[union-attr]
+Run = Callable[[], object]
+
+
+def products(a: Tensor | sparse.CSR, x: np.ndarray) -> tuple[Run, Run]:
+    """a x, and the same with the gradients of both."""
+    leaf = a.value if isinstance(a, sparse.CSR) else a
+    leaf.requires_grad = True
     plain, followed, dy = Tensor(x), Tensor(x, requires_grad=True), Tensor(x)
 
-    def forward(a: Tensor | sparse.CSR) -> Callable[[], object]:
-        return lambda: a @ plain
+    def forward() -> None:
+        with no_grad():
+            a @ plain
 
-    def both(a: Tensor | sparse.CSR) -> Callable[[], object]:
-        def step() -> None:
-            (a @ followed).backward(dy)
-            for leaf in (followed, a.value if isinstance(a, sparse.CSR) else a):
-                leaf.grad = None
+    def both() -> None:
+        (a @ followed).backward(dy)
+        followed.grad = leaf.grad = None
 
-        return step
-
-    found = {f"{name} ms": forward(a) for name, a in factors.items()}
-    return found | {f"{name} ms, with gradients": both(a) for name, a in factors.items()}
+    return forward, both
 
 
 def main() -> None:
@@ -57,13 +55,27 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
-    rows = []
-    for density in DENSITIES:
-        arrays, _ = packed({"w": weights(options.size, density)})
-        stored = sum(a.nbytes for a in arrays.values()) / (4 * options.size**2)
-        times = report.interleaved(runs(options.size, options.batch, density))
-        rows.append({"density": density, **times, "bytes": f"{stored:.1%}"})
-    report.show(rows, options.json)
+    shape = options.size, options.batch
+    x = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+    hosts = {"dense": weights(options.size, 1.0)}
+    hosts |= {f"{d:.0%}": weights(options.size, d) for d in DENSITIES}
+    runs: dict[str, Run] = {}
+    stored = {}
+    for name, host in hosts.items():
+        a = Tensor(host) if name == "dense" else sparse.CSR.from_dense(host)
+        for kind, run in zip(KINDS, products(a, x)):
+            runs[f"{name} {kind}"] = run
+        arrays, _ = packed({"w": host})
+        stored[name] = sum(a.nbytes for a in arrays.values()) / host.nbytes
+    times = report.interleaved(runs)
+    report.show(
+        [
+            {"weights": name, **{kind: times[f"{name} {kind}"] for kind in KINDS},
+             "bytes": f"{stored[name]:.1%}"}
+            for name in hosts
+        ],
+        options.json,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
