@@ -90,8 +90,10 @@ class Pruner(Callback):
         self.schedule, self.scope, self.step = schedule, scope, 0
         self.optimizer: Optimizer | None = None
         self.masks: dict[str, Tensor] = {}
+        self.zeros: dict[str, Tensor] = {}  # one number each
         for name, p in self.weights.items():
             self.masks[name] = Tensor(p.numpy_view() != 0, device=p.device)
+            self.zeros[name] = Tensor(np.zeros((1,) * p.ndim, p.dtype), device=p.device)
 
     def prune(self, amount: float | None = None, threshold: float | None = None) -> None:
         """Set the smallest weights to 0: a share of all (`amount`), or what is below a threshold.
@@ -176,8 +178,7 @@ class Pruner(Callback):
             k, mask = p.device.kernels, self.masks[name]
             if mask.device is not p.device:
                 raise RuntimeError(f"prune: {name} moved to another device; prune after model.to()")
-            zero = k.fill(k.empty((1,) * p.ndim, p.dtype), 0)
-            kept = k.where(mask.data, p.data, zero, k.empty_like(p.data))
+            kept = k.where(mask.data, p.data, self.zeros[name].data, k.empty_like(p.data))
             k.copy(kept, p.data, False)
             p.changed()
 
