@@ -99,8 +99,10 @@ COMMAND = "python run_your_script.py --gpustat=on --model_file=your_model.{} --b
 COMMAND += "--num_epochs=10"
 
 
-@pytest.mark.parametrize("ending", ["safetensors"])
+@pytest.mark.parametrize("ending", ["h5", "safetensors"])
 def test_row_50_a_script_of_ten_lines_takes_the_flags_as_written(tmp_path, ending):
+    if ending == "h5":
+        pytest.importorskip("h5py")
     assert TEN_LINES.count("\n") == 10
     (tmp_path / "run_your_script.py").write_text(TEN_LINES)
     _python, *words = COMMAND.format(ending).split()
