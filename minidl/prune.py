@@ -117,7 +117,7 @@ class Pruner(Callback):
             for name, mask in zip(group, np.split(keep, ends)):
                 self._set(name, mask.reshape(self.weights[name].shape))
 
-    def hold(self, optimizer: Optimizer) -> "Pruner":
+    def hold(self, optimizer: Any) -> "Pruner":
         """Let an optimizer keep the pruned weights at 0, whatever momentum and decay say.
 
         It is done after each of its steps, in captured ones too, and there the schedule goes on.
@@ -239,13 +239,15 @@ def sparsity(model: Module) -> float:
 def table(model: Module) -> str:
     """A line for each weight, to print: its shape, how many numbers it has, how many are 0."""
     weights = weights_of(model)
-    rows = [(n, str(p.shape), p.size, p.size - np.count_nonzero(p.numpy_view()))
-            for n, p in weights.items()]  # fmt: skip
-    rows.append(("all", "", sum(r[2] for r in rows), sum(r[3] for r in rows)))
-    wide, broad = (max(len(row[i]) for row in rows) for i in (0, 1))
+    sizes = {name: p.size for name, p in weights.items()}
+    there = {n: int(np.count_nonzero(p.numpy_view())) for n, p in weights.items()}
+    shapes = {name: str(p.shape) for name, p in weights.items()} | {"all": ""}
+    sizes["all"], there["all"] = sum(sizes.values()), sum(there.values())
+    wide, broad = max(map(len, shapes)), max(map(len, shapes.values()))
     return "\n".join(
-        f"{name:{wide}}  {shape:{broad}}  {size:>12,}  {zeros / max(size, 1):7.2%} zero"
-        for name, shape, size, zeros in rows
+        f"{name:{wide}}  {shape:{broad}}  {sizes[name]:>12,}  "
+        f"{1 - there[name] / max(sizes[name], 1):7.2%} zero"
+        for name, shape in shapes.items()
     )
 
 

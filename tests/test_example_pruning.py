@@ -14,7 +14,10 @@ ROOT = Path(__file__).parent.parent
 
 def test_it_prunes_digits_in_seconds(tmp_path):
     run = subprocess.run(
-        [sys.executable, ROOT / "examples" / "pruning.py", "--quick", "--out", tmp_path, "--sparsity", "0.5", "0.9", "0.98"],
+        [
+            sys.executable, ROOT / "examples" / "pruning.py", "--quick", "--out", tmp_path,
+            "--sparsity", "0.5", "0.9", "0.98",
+        ],
         env={**os.environ, "PYTHONPATH": str(ROOT), "MINIDL_QUIET": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

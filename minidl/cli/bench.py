@@ -79,7 +79,7 @@ def devices() -> list[str]:
 
 
 def measured(
-    name: str, model: str, recipe: Recipe, batches: list[tuple[Any, Any]], seconds: float
+    name: str, model: str, recipe: Recipe, batches: list[tuple[Any, ...]], seconds: float
 ) -> Row:
     """One device's row."""
     where = device(name)
@@ -109,7 +109,7 @@ def measured(
 
 
 def _training(
-    where: Device, model: str, recipe: Recipe, batches: list[tuple[Any, Any]]
+    where: Device, model: str, recipe: Recipe, batches: list[tuple[Any, ...]]
 ) -> tuple[Callable[[], Tensor], Callable[[], None]]:
     """A function that takes the next step, and one that waits for the device."""
     manual_seed(0)

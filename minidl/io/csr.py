@@ -43,7 +43,8 @@ def save_csr(model: Module, path: str | os.PathLike) -> Sizes:
 
 def packed(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, list[int]]]:
     """Arrays as they are stored, and the shapes of those in parts."""
-    arrays, shapes = {}, {}
+    arrays: dict[str, np.ndarray] = {}
+    shapes: dict[str, list[int]] = {}
     for name, array in state.items():
         parts = _parts(array)
         if sum(part.nbytes for part in parts) < array.nbytes:
