@@ -21,9 +21,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 HERE := $(shell $(PYTHON) -c "import platform; print(platform.system(), platform.machine())")
 EMULATES := Linux x86_64
 ifeq ($(HERE),$(EMULATES))
-TEST_SIZE := Installing pytest, Hypothesis and NVIDIA's CUDA compilers into $(VENV): about 210 MB to download, 550 MB on disk.
+TEST_SIZE := Installing pytest, Hypothesis, SciPy and NVIDIA's CUDA compilers into $(VENV): about 245 MB to download, 660 MB on disk.
 else
-TEST_SIZE := Installing pytest and Hypothesis into $(VENV): a few MB.
+TEST_SIZE := Installing pytest, Hypothesis and SciPy into $(VENV): about 40 MB.
 endif
 
 .PHONY: train test lint env dev clean test-cpu test-reference test-emulator test-download

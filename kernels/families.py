@@ -6,7 +6,7 @@ from types import ModuleType
 
 FAMILIES = (
     "augment", "ctc", "depthwise", "distance", "elementwise", "index", "likelihood", "linear",
-    "loss", "move", "norm", "optim", "pool", "random", "recurrent", "reduce", "window",
+    "loss", "move", "norm", "optim", "pool", "random", "recurrent", "reduce", "sparse", "window",
 )  # fmt: skip
 
 

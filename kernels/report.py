@@ -65,6 +65,7 @@ class Row(NamedTuple):
     divisions: int = 0
     threads: int = 0
     all_registers: int = 0  # of a block
+    occupancy: float | None = None  # of the threads a multiprocessor can have, with such blocks
     wrong: str = ""
 
 
@@ -167,8 +168,45 @@ def measure(launch: Launch, cc: tuple[int, int]) -> Row:
         return row._replace(wrong=f"{type(error).__name__}: {error}".splitlines()[0])
     # in steps of 8 registers and of whole warps
     registers = -(-took.registers // 8) * 8 * -(-launch.threads // 32) * 32
-    row = row._replace(**took._asdict(), threads=launch.threads, all_registers=registers)
+    busy = occupancy(cc, launch.threads, registers, took.shared + launch.shared)
+    row = row._replace(
+        **took._asdict(), threads=launch.threads, all_registers=registers, occupancy=busy
+    )
     return row._replace(wrong=", ".join(_broken(row, is_float32(launch.signature))))
+
+
+class Multiprocessor(NamedTuple):
+    """What one multiprocessor holds at once."""
+
+    threads: int
+    blocks: int
+    shared: int  # bytes
+
+
+# CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability"
+MULTIPROCESSORS = {
+    (7, 5): Multiprocessor(1024, 16, 64 << 10),
+    (8, 0): Multiprocessor(2048, 32, 164 << 10),
+    (8, 6): Multiprocessor(1536, 16, 100 << 10),
+    (8, 9): Multiprocessor(1536, 24, 100 << 10),
+    (9, 0): Multiprocessor(2048, 32, 228 << 10),
+}
+SYSTEM = 1 << 10  # bytes of shared memory that each block takes besides, from 8.0 on
+
+
+def occupancy(cc: tuple[int, int], threads: int, registers: int, shared: int) -> float | None:
+    """The share of a multiprocessor's threads that blocks of a kernel can fill; None: not known.
+
+    threads, registers, shared: of one block. Below a quarter or so there may be too few threads to
+    hide how long memory takes; a kernel that does much with each number needs no more.
+    """
+    if cc not in MULTIPROCESSORS:
+        return None
+    most = MULTIPROCESSORS[cc]
+    warps = -(-threads // 32) * 32
+    limits = [most.blocks, most.threads // warps, REGISTERS // max(registers, 1)]
+    limits.append(most.shared // max(shared + SYSTEM * (cc >= (8, 0)), 1))
+    return min(limits) * warps / most.threads
 
 
 def examine(kernel: Kernel, *args: Any, threads: int = 256) -> str:
@@ -257,13 +295,13 @@ def _fill(architectures: Sequence[tuple[int, int]], only: str, number: int) -> N
 
 HEAD = (
     "kernel", "types", "cc", "regs", "shared", "stack", "spills", ".f64", "div/rem", "threads",
-    "regs x threads",
+    "regs x threads", "occupancy",
 )  # fmt: skip
 
 
 def table(found: list[Row]) -> str:
     """Rows below each other, what is wrong at their ends."""
-    lines = [HEAD, *([str(v) for v in row[:-1]] for row in found)]
+    lines = [HEAD, *([*map(str, row[:-2]), _share(row.occupancy)] for row in found)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     marks = ["", *(f"  <- {row.wrong}" if row.wrong else "" for row in found)]
     return "\n".join(
@@ -271,6 +309,10 @@ def table(found: list[Row]) -> str:
         + mark
         for line, mark in zip(lines, marks)
     )
+
+
+def _share(occupancy: float | None) -> str:
+    return "" if occupancy is None else f"{occupancy:.0%}"
 
 
 def _capability(text: str) -> tuple[int, int]:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from .backend import cuda_kernels, cuda_problem
 
 __all__ = [
-    "DeviceInfo", "OutOfMemoryError", "devices", "empty_cache", "is_available",
-    "max_memory_allocated", "memory_allocated", "memory_summary", "reset_peak_memory_stats",
-    "synchronize",
+    "DeviceInfo", "OutOfMemoryError", "bus_id", "device_count", "devices", "empty_cache",
+    "get_device_properties", "is_available", "max_memory_allocated", "memory_allocated",
+    "memory_summary", "reset_peak_memory_stats", "synchronize",
 ]  # fmt: skip
 
 OutOfMemoryError: type[MemoryError]  # of the kernels, which are loaded on demand
@@ -34,6 +34,25 @@ def is_available() -> bool:
 def devices() -> list[DeviceInfo]:
     """The GPU that minidl computes on, or the emulator; nothing where there is neither."""
     return [DeviceInfo(*_memory().describe())] if is_available() else []
+
+
+def device_count() -> int:
+    """How many devices there are to compute on: 1 at most."""
+    return len(devices())
+
+
+def get_device_properties(device: int = 0) -> DeviceInfo:
+    """What a device is. IndexError for one that is not there."""
+    found = devices()
+    if not 0 <= device < len(found):
+        problem = cuda_problem() or "minidl computes on one device, 0"
+        raise IndexError(f"there is no device {device}: {problem}")
+    return found[device]
+
+
+def bus_id() -> str:
+    """The GPU's place on the PCI bus, by which other libraries know it; empty in the emulator."""
+    return _memory().bus_id()
 
 
 def memory_allocated() -> int:

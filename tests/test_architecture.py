@@ -26,9 +26,9 @@ LAYERS = (
     {"op", "check", "random", "cuda", "threads"},
     {"ops", "convolution"},
     {"nn", "optim", "metrics"},
-    {"models", "data", "capture", "ranking"},
+    {"models", "data", "capture", "ranking", "sparse"},
     {"train", "io", "plot"},
-    {"keras", "callbacks", "tune"},
+    {"keras", "callbacks", "tune", "prune", "energy"},
     {"cli"},
     {"__main__"},
 )
@@ -38,6 +38,8 @@ PACKAGES = {
     "train": {"tqdm"},
     "io": {"safetensors"},
     "plot": {"matplotlib"},
+    "sparse": {"scipy"},  # to hand a matrix over
+    "energy": {"pynvml"},  # NVIDIA's own, where it is installed
     "cli": {"tqdm", "cuda"},  # the doctor asks NVIDIA's finder of libraries
 }
 # kernels/: packages, then other parts of kernels/.

@@ -119,6 +119,22 @@ def report_on(monkeypatch, tmp_path, capsys):
     return run
 
 
+@pytest.mark.parametrize(
+    ("cc", "threads", "registers", "shared", "share"),
+    [
+        ((8, 0), 256, 32, 0, 1.0),  # 8 blocks of 256 are all threads that there can be
+        ((8, 0), 256, 64, 0, 0.5),  # 16,384 registers each: 4 blocks
+        ((8, 0), 256, 32, 48 << 10, 3 / 8),  # 49 KB each, the system's included, of 164
+        ((7, 5), 256, 32, 48 << 10, 1 / 4),  # one block of 64 KB
+        ((9, 0), 32, 32, 0, 0.5),  # 32 blocks at most
+        ((7, 5), 1, 8, 0, 0.5),  # a warp is a warp
+        ((12, 0), 256, 32, 0, None),
+    ],
+)
+def test_occupancy_is_what_the_scarcest_resource_allows(cc, threads, registers, shared, share):
+    assert report.occupancy(cc, threads, registers * max(threads, 32), shared) == share
+
+
 def test_nothing_to_complain_about(report_on):
     status, table, errors = report_on(launch(clean), launch(clean, dtype="f8"))
     assert status == 0 and not errors
@@ -126,6 +142,7 @@ def test_nothing_to_complain_about(report_on):
     assert len(lines) == 1 + 3 + 1 + 1  # head, float32 on three architectures, float64 on one
     assert lines[0].split()[:3] == ["kernel", "types", "cc"]
     assert lines[1].split()[:4] == ["test_compile_report.clean", "2x", "f32[1]", "7.5"]
+    assert lines[0].endswith("occupancy") and lines[1].endswith(" 100%")  # 16 blocks of 64
     assert lines[-1] == "4 specialisations of 1 kernels, 0 wrong"
 
 

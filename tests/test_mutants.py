@@ -682,6 +682,32 @@ def a_row_taken_twice_gets_one(dy, index, dx, add):
     return put(rows, dx, add)
 
 
+@mutant("csr_matmul")
+def rows_that_begin_one_too_late(value, row, column, row_start, order, column_start, x, y):
+    start = np.minimum(row_start + 1, row_start[-1])
+    start[0] = 0
+    return right.csr_matmul(value, row, column, start, order, column_start, x, y)
+
+
+@mutant("csr_matmul", "inf and NaN")
+def what_is_not_there_is_multiplied(value, row, column, row_start, order, column_start, x, y):
+    dense = np.zeros((len(y), len(x)), x.dtype)
+    dense[row, column] = value
+    return right.matmul(dense, x, y)
+
+
+@mutant("csr_matmul_grad_value")
+def gradient_of_values_in_the_order_of_columns(dy, x, row, column, dvalue, add):
+    turned = np.argsort(column, kind="stable")
+    return right.csr_matmul_grad_value(dy, x, row[turned], column[turned], dvalue, add)
+
+
+@mutant("csr_matmul_grad_x")
+def values_row_by_row_where_columns_are_asked_for(dy, value, row, order, column_start, dx, add):
+    plain = np.arange(order.size)
+    return right.csr_matmul_grad_x(dy, value, row, plain, column_start, dx, add)
+
+
 @mutant("gather", "runs")
 def places_counted_from_the_front_alone(x, index, y, axis):
     if index.min(initial=0) < 0:

@@ -1182,3 +1182,23 @@ def test_ctc_adds_up_all_paths():
     mean = np.empty(())
     k.ctc_loss(*given, mean, nll, alpha, 0, True, True)
     np.testing.assert_allclose(mean, y.sum() / 4)  # none of these has two labels and a path
+
+
+# Sparse matrices
+
+
+def test_a_sparse_matrix_times_a_dense_one():
+    # [[2, 0, -1], [0, 0, 0], [0, 3, 0]]
+    value = np.array([2.0, -1, 3])
+    row, column, row_start = np.array([0, 0, 2]), np.array([0, 2, 1]), np.array([0, 2, 2, 3])
+    order, column_start = np.array([0, 2, 1]), np.array([0, 1, 2, 3])
+    places = row, column, row_start, order, column_start
+    x = np.array([[1.0, 10], [2, NAN], [4, INF]])
+    y = k.csr_matmul(value, *places, x, np.empty((3, 2)))
+    same(y, [[-2, -INF], [0, 0], [6, NAN]])  # 0 times NaN is left out, not NaN
+    dy = np.array([[1.0, 100], [NAN, NAN], [5, 0]])
+    x = np.array([[1.0, 10], [2, 20], [4, 40]])
+    grad_value = k.csr_matmul_grad_value(dy, x, row, column, np.ones(3), True)
+    same(grad_value, [1 + 1001, 1 + 4004, 1 + 10])
+    dx = k.csr_matmul_grad_x(dy, value, row, order, column_start, np.empty((3, 2)), False)
+    same(dx, [[2, 200], [15, 0], [-1, -100]])

@@ -258,6 +258,11 @@ def describe() -> tuple[str, tuple[int, int], int]:
     return name, (facts["major"], facts["minor"]), facts["totalGlobalMem"]
 
 
+def bus_id() -> str:
+    """The GPU's place on the PCI bus, by which other libraries know it; empty in the emulator."""
+    return "" if emulated() else _cupy().cuda.Device().pci_bus_id
+
+
 def synchronize() -> None:
     """Wait until all that was launched is done."""
     if not emulated():

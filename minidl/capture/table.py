@@ -48,6 +48,8 @@ def operations(entry: Entry) -> int:
     slopes = size.get("y", size.get("dy", 0))
     if "conv2d" in entry.name:
         return 2 * slopes * math.prod(shape["dw" if "dw" in shape else "w"][:-1])
+    if entry.name.startswith("csr_matmul"):
+        return 2 * size["row"] * shape["x" if "x" in shape else "dy"][-1]
     if entry.name.startswith("bmm"):
         return 2 * slopes * (shape["a"][-1] if "a" in shape else shape["b"][-2])
     if entry.name.startswith(("matmul", "linear")):

@@ -185,6 +185,7 @@ class Watch:
 
     def _optimizer(self, value: Optimizer, path: str) -> None:
         self._slot(functools.partial(len, value.param_groups), f"the groups of {path}")
+        self._slot(functools.partial(getattr, value, "after_step"), f"what follows {path}.step()")
         for i, group in enumerate(value.param_groups):
             name = f"{path}.param_groups[{i}]"
             self._visit(tuple(group["params"]), name)  # that they stay is up to the optimizer

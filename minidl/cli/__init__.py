@@ -1,4 +1,4 @@
-"""The command `minidl`: train, predict, data, doctor, cache.
+"""The command `minidl`: train, predict, export, bench, data, doctor, cache.
 
 What a user can put right is one line on stderr and exit code 1 (2 for the command line itself).
 MINIDL_DEBUG=1 shows the traceback.
@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import __version__
+from ..later import later
+
+__getattr__, _ = later(__name__, scripts="script Script")
 
 _TOLD = (
     ValueError, OSError, RuntimeError, TypeError, ArithmeticError, ImportError, MemoryError
@@ -45,6 +48,18 @@ def _predict(arguments: argparse.Namespace, argv: list[str]) -> None:
     from .predicting import predict_images
 
     predict_images(arguments.model, arguments.images, arguments.invert)
+
+
+def _export(arguments: argparse.Namespace, argv: list[str]) -> None:
+    from .exporting import export
+
+    export(arguments.model, arguments.out, arguments.sparse)
+
+
+def _bench(arguments: argparse.Namespace, argv: list[str]) -> None:
+    from .bench import bench
+
+    bench(arguments, argv)
 
 
 def _fetch(arguments: argparse.Namespace, argv: list[str]) -> None:
@@ -147,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("images", metavar="IMAGE", nargs="+", help=".png or .npy")
     predict.add_argument("--invert", action="store_true", help="the pictures are dark on light")
 
+    _model_commands(commands)
     sets = commands.add_parser("data", help="list and fetch data sets")
     actions = sets.add_subparsers(required=True, metavar="list|fetch")
     actions.add_parser("list", help="which sets there are, and where").set_defaults(run=_list)
@@ -161,6 +177,25 @@ def _parser() -> argparse.ArgumentParser:
 
     _cache_command(commands)
     return parser
+
+
+def _model_commands(commands: Any) -> None:
+    export = commands.add_parser("export", help="write a trained network to another file")
+    export.set_defaults(run=_export)
+    export.add_argument("model", metavar="MODEL", help="a run's folder, or a file of a network")
+    export.add_argument("out", metavar="FILE", help="what it ends in says in which format")
+    export.add_argument("--sparse", action="store_true", help="leave out weights that are 0")
+
+    bench = commands.add_parser("bench", help="train the same network on every device, timed")
+    bench.set_defaults(run=_bench)
+    add = bench.add_argument
+    add("model", type=_recipe, nargs="?", default="mnist-cnn", metavar="MODEL",
+        help="mnist-cnn (default), mnist-mlp or cifar10-cnn")  # fmt: skip
+    add("--data", metavar="digits|full|PATH", help="as of train")
+    add("--batch-size", type=_COUNT, metavar="N", help="default: the recipe's")
+    add("--seconds", type=_RATE, default=5.0, metavar="S", help="to measure each; default 5")
+    add("--device", action="append", help="one to measure; may be repeated. Default: all")
+    add("--json", metavar="FILE", help="write the numbers to a file; - prints nothing else")
 
 
 def _cache_command(commands: Any) -> None:

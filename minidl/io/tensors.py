@@ -51,13 +51,24 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(
             f"{path}: not a whole safetensors file ({path.stat().st_size:,} bytes): {error}"
         ) from error
-    tensors = {name: Tensor(array) for name, array in arrays.items()}
-    if text is None:
-        return tensors, {}
-    sha256, _, notes = text.partition(" ")
-    if sha256 != _digest(arrays, notes):
-        raise ValueError(f"{path}: damaged, its content does not have the SHA-256 noted in it")
-    return tensors, json.loads(notes)
+    metadata: dict[str, Any] = {}
+    if text is not None:
+        sha256, _, notes = text.partition(" ")
+        if sha256 != _digest(arrays, notes):
+            raise ValueError(f"{path}: damaged, its content does not have the SHA-256 noted in it")
+        metadata = json.loads(notes)
+    if "csr" in metadata:
+        arrays = _unpacked(path, arrays, metadata["csr"])
+    return {name: Tensor(array) for name, array in arrays.items()}, metadata
+
+
+def _unpacked(path: Path, arrays: dict[str, np.ndarray], shapes: Any) -> dict[str, np.ndarray]:
+    from .csr import unpacked  # few files hold sparse weights
+
+    try:
+        return unpacked(arrays, shapes)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path}: its sparse weights cannot be put together: {error}") from error
 
 
 def _array(tensor: Any) -> np.ndarray:

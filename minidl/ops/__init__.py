@@ -28,6 +28,7 @@ _load, _later = later(
     recurrent="gru",
     select="abs clip minimum where",
     sequence="conv1d",
+    sparse="csr_matmul",
     likelihood="cross_entropy_soft cross_entropy_weighted nll_loss",
 )
 __getattr__ = _load

@@ -37,6 +37,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self._flats: list[list[Flat]] = []  # for each group
+        self.after_step: tuple[Callable[[], None], ...] = ()  # what to call when all are changed
         for group in self._groups(params):
             self.add_param_group(group)
         if not any(p.requires_grad for p in self._parameters()):
@@ -114,6 +115,8 @@ class Optimizer:
                     self.update(flat, first, stop, group)
                     for p in flat.parameters[first:stop]:
                         p.changed()
+        for hook in self.after_step:
+            hook()
         return result
 
     def numbers(self, group: dict) -> dict[str, tuple[float, ...]]:
