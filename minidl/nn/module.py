@@ -168,9 +168,9 @@ class Module:
 
     # --- changing it
 
-    def train(self, mode: bool = True) -> "Module":
+    def train(self, mode: bool = True, *data: Any, **options: Any) -> "Module":
         """Switch training mode on or off: dropout and batch norm behave accordingly."""
-        if not isinstance(mode, bool):
+        if not isinstance(mode, bool) or data or options:
             raise TypeError(
                 f"train(mode) switches training mode on and off and takes True or False, not a "
                 f"{type(mode).__name__}; to train on data, use fit"
