@@ -9,13 +9,15 @@ from .shipped import digits
 from .transforms import Compose, Flip, Normalize, PadCrop, Scale, ToTensor
 
 if TYPE_CHECKING:
-    from .augment import Cutout, MixUp, RandomAffine
+    from .augment import ColorJitter, CutMix, Cutout, MixUp, RandomAffine, RandomRotation
     from .sets import cifar10, fashion_mnist, mnist
     from .sources import fetch
 
 # who trains on the digits that come with minidl loads nothing that parses or downloads files
 _LATER = {"cifar10": "sets", "fashion_mnist": "sets", "mnist": "sets", "fetch": "sources"}
-_LATER |= dict.fromkeys(("Cutout", "MixUp", "RandomAffine"), "augment")
+_LATER |= dict.fromkeys(
+    ("ColorJitter", "CutMix", "Cutout", "MixUp", "RandomAffine", "RandomRotation"), "augment"
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +26,6 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
 
 
-__all__ = ["Compose", "Cutout", "DataLoader", "Dataset", "Flip", "MixUp", "Normalize", "PadCrop",
-           "RandomAffine", "Scale", "Subset", "ToTensor", "cifar10", "digits", "fashion_mnist",
-           "fetch", "mnist", "random_split"]  # fmt: skip
+__all__ = ["ColorJitter", "Compose", "CutMix", "Cutout", "DataLoader", "Dataset", "Flip", "MixUp",
+           "Normalize", "PadCrop", "RandomAffine", "RandomRotation", "Scale", "Subset", "ToTensor",
+           "cifar10", "digits", "fashion_mnist", "fetch", "mnist", "random_split"]  # fmt: skip
