@@ -172,8 +172,8 @@ class Module:
         """Switch training mode on or off: dropout and batch norm behave accordingly."""
         if not isinstance(mode, bool) or data or options:
             raise TypeError(
-                f"train(mode) switches training mode on and off and takes True or False, not a "
-                f"{type(mode).__name__}; to train on data, use fit"
+                "train(mode) switches training mode on and off and takes True or False only; to "
+                "train on data, use fit"
             )
         for module in self.modules():
             module.training = mode
