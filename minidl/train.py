@@ -221,7 +221,7 @@ def _training(
                 "nan, inf and wrong labels in the data"
             )
 
-    def step(x: Any, y: Any, first: bool, last: bool) -> Tensor:
+    def step(first: bool, last: bool, x: Any, y: Any) -> Tensor:
         output = model(x)
         value = measured(output, y)
         every_step(finite, value)
@@ -238,7 +238,7 @@ def _training(
 
     def learn(x: Any, y: Any) -> tuple[float, Tensor]:
         part = next(turn)
-        output = run(x, y, part == 0, part == many - 1)
+        output = run(part == 0, part == many - 1, x, y)
         if schedule is not None and part == many - 1:
             schedule.step()
         history.batch_loss.append(seen[0])
