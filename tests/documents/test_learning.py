@@ -370,8 +370,8 @@ def test_row_64_a_sum_and_a_linear_layer_are_kernels():
     from minidl.kernels.cuda import ladder
 
     x, w, b = (wave(*shape).astype(np.float32) for shape in ((37, 20), (20, 9), (9,)))
-    total = kernels.sum(x, np.empty((), np.float32))
-    assert float(total) == pytest.approx(x.sum(dtype=np.float64), abs=1e-4)
+    total = kernels.sum(x, np.empty((1, 1), np.float32))
+    assert float(total[0, 0]) == pytest.approx(x.sum(dtype=np.float64), abs=1e-4)
     y = kernels.linear(x, w, b, np.empty((37, 9), np.float32), False)
     np.testing.assert_allclose(y, x @ w + b, atol=1e-5)
     np.testing.assert_allclose(ladder.tiled(x, w, np.empty((37, 9), np.float32)), x @ w, atol=1e-5)
