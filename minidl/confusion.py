@@ -92,4 +92,5 @@ def report(output: np.ndarray, target: np.ndarray, classes: Sequence[str] = ()) 
 
 
 def _scores(row: np.ndarray, support: Any) -> Scores:
-    return Scores(*row.tolist(), int(support))
+    precision, recall, f1 = row.tolist()
+    return Scores(precision, recall, f1, int(support))

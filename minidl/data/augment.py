@@ -179,7 +179,7 @@ class CutMix(MixUp):
         self, where: Device, both: Array, u: np.ndarray, lam: np.ndarray
     ) -> tuple[Array, np.ndarray]:
         """The first half of the images with boxes of the second, and the share of each label."""
-        n, height, width, _ = len(lam), *both.shape[1:]
+        n, (height, width) = len(lam), both.shape[1:3]
         k, (top, bottom, left, right) = where.kernels, self.box(u, lam, height, width)
         rows, columns = (np.arange(size)[None] for size in (height, width))
         down = (rows >= top[:, None]) & (rows < bottom[:, None])

@@ -202,7 +202,7 @@ class Adam(Optimizer):
     """
 
     in_arrays: ClassVar[Shapes] = {"lr": (1,), "betas": (2, 3)}
-    state_names = ("m", "v")
+    state_names: tuple[str, ...] = ("m", "v")
     counts_steps = True
     decoupled = False
 
