@@ -39,10 +39,18 @@ from .ops.linear import set_matmul  # noqa: E402
 from .random import Generator, manual_seed, rand, randn  # noqa: E402
 from .tensor import Tensor, from_dlpack, tensor  # noqa: E402
 
+
+def op(function: _Any = None, **options: _Any) -> _Any:
+    """Make an op, of kernels of your own (forward=, backward=, reference=): see custom.op."""
+    from .custom import op as make
+
+    return make(function, **options)
+
+
 __all__ = [
     "__version__", "abs", "add", "argmax", "capture", "cat", "chunk", "clip", "concat", "Device",
     "device", "div", "exp", "from_dlpack", "Generator", "log", "manual_seed", "matmul", "max",
-    "maximum", "mean", "minimum", "mul", "neg", "no_grad", "ops", "permute", "pow", "profile",
+    "maximum", "mean", "minimum", "mul", "neg", "no_grad", "op", "ops", "permute", "pow", "profile",
     "rand", "randn", "relu", "reshape", "set_matmul", "sigmoid", "split", "sqrt", "stack", "sub",
     "sum", "take", "tanh", "Tensor", "tensor", "where",
 ]  # fmt: skip
@@ -53,7 +61,9 @@ _LATER = (
 )  # fmt: skip
 _ELSEWHERE = {
     "load": "io", "save": "io", "set_num_threads": "threads", "get_num_threads": "threads",
-    "set_conv": "convolution", "get_conv": "convolution",
+    "set_conv": "convolution", "get_conv": "convolution", "lint": "linting",
+    "find_lr": "lr_finder", "LintWarning": "mistakes",
+    "detect_anomaly": "anomaly",
 }  # fmt: skip
 
 

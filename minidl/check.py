@@ -105,7 +105,8 @@ def labels(op: str, label: Array, classes: int, x: Array, ignore: int | None = N
     if label.ndim == 2 and label.shape == x.shape:
         fail(op, "label is one-hot", "give the numbers of the classes: y.argmax(1)", label=label)
     if label.shape != x.shape[:1]:
-        fail(op, "one label per row of x is needed", x=x, label=label)
+        hint = "" if label.ndim else "a DataLoader makes batches of samples"
+        fail(op, "one label per row of x is needed", hint, x=x, label=label)
     if _readable(label):
         every_step(_labels, op, label, classes, _Form(x.shape), ignore)
 

@@ -10,8 +10,8 @@ from .backend import cuda_kernels, cuda_problem
 
 __all__ = [
     "DeviceInfo", "OutOfMemoryError", "bus_id", "device_count", "devices", "empty_cache",
-    "get_device_properties", "is_available", "max_memory_allocated", "memory_allocated",
-    "memory_summary", "reset_peak_memory_stats", "synchronize",
+    "get_device_properties", "is_available", "launch_config", "max_memory_allocated",
+    "memory_allocated", "memory_summary", "reset_peak_memory_stats", "synchronize",
 ]  # fmt: skip
 
 OutOfMemoryError: type[MemoryError]  # of the kernels, which are loaded on demand
@@ -24,6 +24,18 @@ class DeviceInfo(NamedTuple):
     name: str
     compute_capability: tuple[int, int]
     memory: int
+
+
+def launch_config(count: int, threads: int = 128) -> tuple[int, int]:
+    """(blocks, threads) for one thread per element: kernel[launch_config(x.size)](x, y).
+
+    The last block may have threads to spare: a kernel asks `if cuda.grid(1) < x.size`.
+    """
+    if count < 0 or not 1 <= threads <= 1024:
+        raise ValueError(
+            f"launch_config: {count} elements in blocks of {threads} threads; a block has 1 to 1024"
+        )
+    return -(-count // threads), threads
 
 
 def is_available() -> bool:

@@ -4,10 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import check
 from .later import later
 
-__getattr__, _ = later(__name__, ranking="recall_at_k ndcg_at_k")
+__getattr__, _ = later(
+    __name__,
+    confusion="Report confusion_matrix report",
+    ranking="recall_at_k ndcg_at_k",
+)
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -43,30 +46,3 @@ def top_k_accuracy(k: int) -> Metric:
 
     top_k.__name__ = f"top_{k}_accuracy"
     return top_k
-
-
-_SUMMED = {"true": 1, "pred": 0, "all": None}  # the axis along which shares add up to 1
-
-
-def confusion_matrix(
-    output: np.ndarray, target: np.ndarray, normalize: str | None = None
-) -> np.ndarray:
-    """(C, C): how many rows of class i, by target (N,), have their largest entry of output at j.
-
-    output (N, C), as `predict` returns it for a whole set. normalize: as shares of each class
-    ("true"), of each answer ("pred") or of all ("all"); 0 where there were none.
-    """
-    if normalize is not None:
-        check.known("normalize", normalize, _SUMMED)
-    classes = output.shape[1]
-    target = np.asarray(target)
-    if target.shape != output.shape[:1] or not ((target >= 0) & (target < classes)).all():
-        check.fail(
-            "confusion_matrix", f"target must name one of {classes} classes for each row",
-            output=output, target=target,
-        )  # fmt: skip
-    flat = np.bincount(target * classes + output.argmax(1), minlength=classes * classes)
-    counts = flat.reshape(classes, classes)
-    if normalize is None:
-        return counts
-    return counts / np.maximum(counts.sum(axis=_SUMMED[normalize], keepdims=True), 1)

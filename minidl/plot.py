@@ -167,6 +167,21 @@ def boxes(
     return figure
 
 
+def learning_rates(
+    lrs: Sequence[float], losses: Sequence[float], suggestion: float, title: str = ""
+) -> "Figure":
+    """Draw the loss over rising learning rates, as minidl.find_lr measures it."""
+    figure = _figure((6, 4))
+    axes = figure.subplots()
+    axes.plot(lrs, losses, color=BLUE)
+    axes.axvline(suggestion, color=ORANGE, linewidth=1, label=f"suggestion: {suggestion:.2g}")
+    axes.set(xlabel="learning rate", ylabel="loss", title=title)
+    axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
 def png(figure: "Figure") -> bytes:
     """Return the picture as the bytes of a PNG file."""
     out = io.BytesIO()

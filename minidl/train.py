@@ -15,6 +15,7 @@ captured: see minidl.capture.
 """
 
 import contextlib
+import itertools
 import math
 import sys
 import time
@@ -95,6 +96,7 @@ def fit(
     schedule: Any = None,
     schedule_every: str | None = None,
     clip_grad_norm: float | None = None,
+    accumulate: int = 1,
     on_epoch: Callable[[History], Any] | None = None,
     callbacks: Sequence[Callback] = (),
     history: History | None = None,
@@ -108,6 +110,8 @@ def fit(
     optimizer: one of minidl.optim, or a name, with lr. loss(output, y) is a mean over the batch;
     metrics(output, y) get arrays. schedule: stepped after every "batch" or "epoch", as
     schedule_every says; if it does not, OneCycleLR by the batch, any other by the epoch.
+    accumulate: one optimizer step, by the mean gradient, for so many batches, which saves memory;
+    schedules by the batch then go by such steps.
     on_epoch(history) ends the training by returning True, and so do callbacks, called before it.
     history: go on with one of an earlier fit. capture: replay steps as one program, as
     minidl.capture does; where that cannot be, a line on stderr says why, and they run eagerly.
@@ -115,11 +119,11 @@ def fit(
     FloatingPointError when a loss is not finite: the weights are then as the batch before left
     them. ValueError for no batches.
     """
-    if epochs < 0:
-        raise ValueError(f"fit: epochs is {epochs}, but must be at least 0")
+    _counts(epochs=(epochs, 0), accumulate=(accumulate, 1))
     optimizer, by_batch = _optimizer(optimizer, model, lr), _by_batch(schedule, schedule_every)
     history = History() if history is None else history
-    learn = _training(model, optimizer, loss, by_batch, clip_grad_norm, history, capture)
+    how = loss, by_batch, clip_grad_norm, accumulate
+    learn = _training(model, optimizer, *how, history, capture)
     last = history.epochs + epochs
     for epoch in range(history.epochs + 1, last + 1):
         start, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
@@ -186,6 +190,12 @@ def _optimizer(optimizer: Any, model: Module, lr: float | None) -> Any:
     return optimizer
 
 
+def _counts(**numbers: tuple[int, int]) -> None:
+    for name, (n, least) in numbers.items():
+        if n < least:
+            raise ValueError(f"fit: {name} is {n}, but must be at least {least}")
+
+
 def _chosen(what: str, given: Any, names: Mapping[str, Any]) -> Any:
     """What a name stands for, or what was given itself."""
     if not isinstance(given, str):
@@ -194,10 +204,13 @@ def _chosen(what: str, given: Any, names: Mapping[str, Any]) -> Any:
     return names[given]
 
 
-def _training(model, optimizer, loss, schedule, limit, history: History, capture: bool) -> Step:
-    """A function of a batch that takes the model one step down its loss."""
+def _training(
+    model, optimizer, loss, schedule, limit, many, history: History, capture: bool
+) -> Step:
+    """A function of a batch that takes the model one step, or a part of one, down its loss."""
     measured = _chosen("loss", loss, LOSSES)
     seen = [math.nan]  # the last loss: each time it is read, the host waits for a GPU
+    turn = itertools.cycle(range(many))
 
     def finite(value: Tensor) -> None:
         seen[0] = value.item()
@@ -208,22 +221,25 @@ def _training(model, optimizer, loss, schedule, limit, history: History, capture
                 "nan, inf and wrong labels in the data"
             )
 
-    def step(x: Any, y: Any) -> Tensor:
+    def step(first: bool, last: bool, x: Any, y: Any) -> Tensor:
         output = model(x)
         value = measured(output, y)
         every_step(finite, value)
-        optimizer.zero_grad()
-        value.backward()
-        if limit is not None:
+        if first:
+            optimizer.zero_grad()
+        (value if many == 1 else value / many).backward()
+        if last and limit is not None:
             optim.clip_grad_norm_(model.parameters(), limit)
-        optimizer.step()
+        if last:
+            optimizer.step()
         return output
 
     run = captured(step, tell=_tell_eager) if capture else step
 
     def learn(x: Any, y: Any) -> tuple[float, Tensor]:
-        output = run(x, y)
-        if schedule is not None:
+        part = next(turn)
+        output = run(part == 0, part == many - 1, x, y)
+        if schedule is not None and part == many - 1:
             schedule.step()
         history.batch_loss.append(seen[0])
         return seen[0], output

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl import nn, plot
+from minidl import metrics, nn, plot
 from minidl.metrics import accuracy, confusion_matrix, top_k_accuracy
 from minidl.train import evaluate
 
@@ -85,3 +85,35 @@ def test_the_picture_of_a_confusion_matrix_has_every_count():
     assert plot.png(figure)[:4] == b"\x89PNG"
     shares = plot.confusion(np.array([[0.25, 0.75], [1.0, 0.0]])).axes[0]
     assert {t.get_text() for t in shares.texts} == {"0.25", "0.75", "1.00"}
+
+
+def test_a_report_of_each_class():
+    target = np.array([0, 1, 2, 2, 0, 2])
+    said = np.eye(4)[[0, 0, 2, 1, 0, 2]]
+    found = metrics.report(said, target, ("cat", "dog", "owl", "yak"))
+    # scikit-learn 1.7's classification_report(..., labels=[0, 1, 2, 3], zero_division=0)
+    rows = {
+        "cat": (2 / 3, 1, 0.8, 2), "dog": (0, 0, 0, 1), "owl": (1, 2 / 3, 0.8, 3),
+        "yak": (0, 0, 0, 0), "macro avg": (5 / 12, 5 / 12, 0.4, 6),
+        "weighted avg": (13 / 18, 2 / 3, 2 / 3, 6),
+    }  # fmt: skip
+    assert list(found) == list(rows)
+    for name, row in rows.items():
+        assert found[name] == pytest.approx(row)
+    assert found.accuracy == pytest.approx(4 / 6)
+    np.testing.assert_array_equal(found.matrix, confusion_matrix(said, target))
+    assert str(found) == (
+        "              precision     recall         f1    support\n"
+        "\n"
+        "         cat     0.6667     1.0000     0.8000          2\n"
+        "         dog     0.0000     0.0000     0.0000          1\n"
+        "         owl     1.0000     0.6667     0.8000          3\n"
+        "         yak     0.0000     0.0000     0.0000          0\n"
+        "\n"
+        "    accuracy                           0.6667          6\n"
+        "   macro avg     0.4167     0.4167     0.4000          6\n"
+        "weighted avg     0.7222     0.6667     0.6667          6"
+    )
+    assert list(metrics.report(said, target))[:2] == ["0", "1"]
+    with pytest.raises(ValueError, match="3 names of classes, but output has 4 classes"):
+        metrics.report(said, target, ("a", "b", "c"))

@@ -89,6 +89,10 @@ KINDS = {
     "adagrad-decay": lambda p: optim.Adagrad(
         p, lr=0.1, lr_decay=0.2, weight_decay=0.1, initial_accumulator_value=0.01, eps=1e-3
     ),
+    "lion": lambda p: optim.Lion(p, lr=0.01),
+    "lion-decay": lambda p: optim.Lion(p, lr=0.02, betas=(0.8, 0.9), weight_decay=0.3),
+    "lamb": lambda p: optim.LAMB(p, lr=0.02),
+    "lamb-decay": lambda p: optim.LAMB(p, lr=0.05, betas=(0.8, 0.99), eps=1e-3, weight_decay=0.2),
 }
 # PyTorch 2.13, float64: five losses; the filters and the last bias have no gradient in the third.
 LOSSES = {
@@ -112,6 +116,15 @@ LOSSES = {
                 0.9341160552521123],
     "adagrad-decay": [1.404357859253477, 1.0915785751482734, 0.9591559662419626,
                       0.9417545221023907, 0.9309732837222979],
+    # PyTorch has neither: the algorithms of the papers, written in it
+    "lion": [1.404357859253477, 1.275434223452875, 1.1892570044309156, 1.143051497381161,
+            1.0790113687313434],
+    "lion-decay": [1.404357859253477, 1.2003696197498297, 1.0947768183705529, 1.039488249962365,
+            0.9905640659346464],
+    "lamb": [1.404357859253477, 1.2334906375409362, 1.1420616498687863, 1.0807565469785623,
+            1.0225955691281703],
+    "lamb-decay": [1.404357859253477, 1.1516428410964212, 0.9969928820403469, 0.9957686318619269,
+            0.9108141996188094],
 }  # fmt: skip
 
 
@@ -637,6 +650,72 @@ def test_linear_lr():
     np.testing.assert_allclose(lrs, [0.1 / 3, 0.05, 0.2 / 3, 0.25 / 3, 0.1, 0.1, 0.1], rtol=1e-14)
     lrs = values(lambda o: optim.LinearLR(o, 0.1, 0.5, 3), 5)[:, 0]
     np.testing.assert_allclose(lrs, [0.01, 0.07 / 3, 0.11 / 3, 0.05, 0.05], rtol=1e-14)
+
+
+FALLING = {  # PyTorch's, for a base of 0.5
+    "milestones": (lambda o: optim.MultiStepLR(o, [7, 3]), [0.5] * 3 + [0.05] * 4 + [0.005] * 5),
+    "exponential": (lambda o: optim.ExponentialLR(o, 0.9),
+                    [0.5, 0.45, 0.405, 0.3645, 0.32805, 0.295245, 0.2657205, 0.23914845,
+                     0.215233605, 0.1937102445, 0.17433922005, 0.156905298045]),
+    "polynomial": (lambda o: optim.PolynomialLR(o, 8, 2.0),
+                   [0.5, 0.3828125, 0.28125, 0.1953125, 0.125, 0.0703125, 0.03125, 0.0078125,
+                    0, 0, 0, 0]),
+    "restarts": (lambda o: optim.CosineAnnealingWarmRestarts(o, 3, 2, 0.004),
+                 [0.5, 0.38, 0.14, 0.5, 0.46784609690826523, 0.38, 0.26, 0.14,
+                  0.05215390309173472, 0.5, 0.49182219830937635,
+                  0.46784609690826534]),
+    "function": (lambda o: optim.LambdaLR(o, lambda step: 1 / (1 + step)),
+                 [0.5 / n for n in range(1, 13)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FALLING)
+def test_schedules_that_fall(name):
+    make, expected = FALLING[name]
+    lrs = 5 * values(make, 12)[:, 0]  # made with a base of 0.1
+    np.testing.assert_allclose(lrs, expected, rtol=1e-9, atol=1e-16)
+
+
+def test_restarts_of_one_length():
+    lrs = values(lambda o: optim.CosineAnnealingWarmRestarts(o, 2), 6)[:, 0]
+    np.testing.assert_allclose(lrs, [0.1, 0.05] * 3, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["lion-decay", "lamb", "nesterov"])
+def test_captured_steps_are_eager_ones_bit_for_bit(kind):
+    def weights(captured):
+        model = network("float32")
+        optimizer = KINDS[kind](model.parameters())
+
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = nn.CrossEntropyLoss()(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = minidl.capture(step, fuse=False) if captured else step
+        for i in range(6):
+            optimizer.param_groups[0]["lr"] = 0.01 * (i + 1)
+            run(Tensor(wave(5, 8, 8, 2, phase=i).astype(np.float32)), Tensor([0, 3, 1, 2, 2]))
+        assert not captured or run.replayed
+        return model.state_dict()
+
+    eager, replayed = weights(False), weights(True)
+    for name, value in eager.items():
+        np.testing.assert_array_equal(replayed[name], value, name)
+
+
+def test_lamb_moves_each_tensor_in_proportion_to_its_length():
+    small, large, zero = parameter(3e-3, 4e-3), parameter(3.0, 4.0), parameter(0.0, 0.0)
+    optimizer = optim.LAMB([small, large, zero], lr=0.1, weight_decay=0.0)
+    for p in (small, large, zero):
+        p.grad = Tensor(np.array([1.0, 1.0]))
+    optimizer.step()
+    root = 0.1 / math.sqrt(2)
+    np.testing.assert_allclose(small.tolist(), np.array([3, 4]) * 1e-3 - root * 5e-3, rtol=1e-6)
+    np.testing.assert_allclose(large.tolist(), np.array([3, 4]) - root * 5, rtol=1e-6)
+    np.testing.assert_allclose(zero.tolist(), [-0.1, -0.1], rtol=1e-5)  # a plain step of Adam's
 
 
 def three_in_turn(optimizer):

@@ -280,3 +280,43 @@ def test_fit_reads_each_loss_from_the_device_once(capture, monkeypatch):
     assert len(read) == len(history.batch_loss) == 15
     assert history["loss"][0] == pytest.approx(np.mean(history.batch_loss[:5]))
     assert len(set(history.batch_loss)) == 15
+
+
+# --- several batches for one step
+
+
+def several(capture, accumulate=4, size=8, **options):
+    minidl.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).double()
+    x = np.sin(np.arange(64 * 784)).reshape(64, 28, 28, 1)
+    loader = DataLoader((x, np.arange(64) % 10), size)
+    optimizer = minidl.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    history = fit(model, loader, epochs=3, optimizer=optimizer, accumulate=accumulate,
+                  capture=capture, progress=False, **options)  # fmt: skip
+    return model.state_dict(), history
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_accumulated_batches_are_one_large_batch(capture):
+    small, history = several(capture)
+    large, _ = several(capture, accumulate=1, size=32)
+    for name, value in large.items():
+        np.testing.assert_allclose(small[name], value, rtol=1e-10, atol=1e-12)
+    assert len(history.batch_loss) == 3 * 8
+
+
+def test_accumulated_steps_are_captured_and_counted_by_schedules():
+    class Counting:
+        by_batch, steps = True, 0
+
+        def step(self):
+            self.steps += 1
+
+    schedule = Counting()
+    several(True, accumulate=3, schedule=schedule)  # 24 batches
+    assert schedule.steps == 8
+    eager, replayed = several(False, 3)[0], several(True, 3)[0]
+    for name, value in eager.items():
+        np.testing.assert_allclose(replayed[name], value, rtol=1e-12)
+    with pytest.raises(ValueError, match="accumulate is 0, but must be at least 1"):
+        several(False, 0)

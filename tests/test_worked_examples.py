@@ -966,6 +966,25 @@ def test_two_steps_of_adagrad():
     np.testing.assert_allclose(p, [-0.5 - 0.5 * 3 / math.sqrt(18), 0])  # eps: 0 / 0 is no step
 
 
+def test_two_steps_of_lion():
+    dp, lr, p, m = arrays([4, -1, 0], [0.5], [2, 2, 2], [0, 1, 0])
+    betas = np.array([[0.75, 0.25], [0.5, 0.5]])
+    k.lion_step_(dp, lr, betas, p, m, 0.5)
+    same(p, [2 - 0.5 * (1 + 1), 2 - 0.5 * (1 + 1), 2 - 0.5 * (0 + 1)])  # the sign of 0 is 0
+    same(m, [2, 0, 0])
+    k.lion_step_(arrays([-8, NAN, 0])[0], lr, betas, p, m, 0.0)
+    same(p, [1.5, NAN, 1.5])
+    same(m, [-3, NAN, 0])
+
+
+def test_a_step_in_proportion_to_a_length():
+    u, lr, p = arrays([0, 2], [0.5], [3, 4])
+    k.trust_step_(u, lr, np.array(25.0), np.array(4.0), p)
+    same(p, [3, 4 - 0.5 * 5 / 2 * 2])
+    k.trust_step_(u, lr, np.array(0.0), np.array(4.0), p)  # nothing to be in proportion to
+    same(p, [3, 1.5 - 1])
+
+
 def test_clipping_shortens_and_never_lengthens():
     x = np.array([3.0, 4])
     k.clip_(np.array(25.0), x, 10.0)

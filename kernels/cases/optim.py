@@ -123,6 +123,41 @@ def _adagrad_step(d: Draw) -> Values:
     return dict(dp=dp, lr=lr, t=t, p=p, v=v, initial=initial, lr_decay=lr_decay) | rest
 
 
+def _lion(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    # a sign may turn where the sum below it is as small as its rounding errors
+    (keep1, new1), (keep2, new2) = v.betas
+    mean, wide = keep1 * v.m + new1 * v.dp, np.abs(keep1 * v.m) + np.abs(new1 * v.dp)
+    turns = np.abs(mean) <= 4 * run.eps * wide
+    decay = v.weight_decay * np.abs(v.p)
+    step = 8 * (1 + decay) + np.where(turns, 2 / run.eps, 0)
+    p = 8 * np.abs(v.p) + np.abs(v.lr) * step
+    return {"p": p, "m": 8 * (keep2 * np.abs(v.m) + new2 * np.abs(v.dp))}
+
+
+@case("lion_step_", bound=_lion)
+def _lion_step(d: Draw) -> Values:
+    dp, p, m = (d.array((n,)) for n in [d.size(0, 9, 5000)] * 3)
+    betas = d.pick("beta1", 0.9, 0.0), d.pick("beta2", 0.99, 0.5)
+    rates = dict(lr=d.array((1,), positive=True))
+    rates |= dict(betas=np.array([(b, 1 - b) for b in betas], d.dtype))
+    return dict(dp=dp, p=p, m=m, weight_decay=d.pick("weight_decay", 0.0, 0.01)) | rates
+
+
+def _trust(v: SimpleNamespace, run: Any) -> dict[str, Array]:
+    moved = np.abs(run.all()["p"] - v.p)
+    return {"p": 8 * (np.abs(v.p) + moved)}
+
+
+@case("trust_step_", bound=_trust)
+def _trust_step(d: Draw) -> Values:
+    u, p = (d.array((n,)) for n in [d.size(0, 9, 5000)] * 2)
+    weights, steps = (
+        d.array((), positive=True) * d.pick(name, 1, 0) for name in ("weights", "steps")
+    )
+    squares = dict(weights=np.asarray(weights, d.dtype), steps=np.asarray(steps, d.dtype))
+    return dict(u=u, lr=d.array((1,), positive=True), p=p) | squares
+
+
 @case("count_", bound=exact)
 def _count(d: Draw) -> Values:
     return dict(t=d.integers((1,), 0, 200))

@@ -125,7 +125,27 @@ def adagrad_step_(
     return p, v
 
 
-_NONE = np.empty(0, np.float32)
+def lion_step_(
+    dp: Array,
+    lr: Array,
+    betas: Array,
+    p: InOut,
+    m: InOut,
+    weight_decay: float,
+) -> tuple[Array, Array]:
+    """p -= lr (sign(beta1 m + (1 - beta1) dp) + weight_decay p), then m = beta2 m + (1 - beta2) dp.
+
+    dp, p, m (n,), lr (1,), betas (2, 2): beta1, 1 - beta1; beta2, 1 - beta2. The sign of 0 is 0.
+    Chen et al., "Symbolic discovery of optimization algorithms", 2023, Algorithm 2.
+    """
+    if rare(dp, lr, p, m) or not (p.flags.carray and m.flags.carray):
+        return reference.lion_step_(dp, lr, betas, p, m, weight_decay)
+    flat = canonical(dp).reshape(-1), p.reshape(-1), m.reshape(-1)
+    _lion(p.size, 3 * p.size, *flat, lr[0], *betas[0], *betas[1], np.float32(weight_decay))
+    return p, m
+
+
+_NONE, _ONE = np.empty(0, np.float32), np.float32(1)
 
 
 @loop(fast=("contract",))
@@ -188,3 +208,18 @@ def _adagrad(start, stop, dp, p, v, rate, initial, eps, decay):
             g += decay * p[i]
         v[i] += g * g
         p[i] -= rate * g / (math.sqrt(initial + v[i]) + eps)
+
+
+@loop(fast=("contract",))
+def _lion(start, stop, dp, p, m, lr, keep1, new1, keep2, new2, decay):
+    dp, p, m = dp[start:stop], p[start:stop], m[start:stop]
+    for i in range(p.size):
+        step = keep1 * m[i] + new1 * dp[i]
+        if step > 0:
+            step = _ONE
+        elif step < 0:  # 0 and NaN stay
+            step = -_ONE
+        if decay != 0:
+            step += decay * p[i]
+        p[i] -= lr * step
+        m[i] = keep2 * m[i] + new2 * dp[i]

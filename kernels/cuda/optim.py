@@ -259,6 +259,84 @@ def adagrad_step_(
     return p, v
 
 
+@device
+def _lion(dp, p, m, options):
+    """One parameter's new value and its new mean gradient."""
+    rate, keep1, new1, keep2, new2, decay, zero, one = options
+    step = keep1 * m + new1 * dp
+    if step > zero:
+        step = one
+    elif step < zero:  # 0 and NaN stay
+        step = -one
+    if decay:  # 0 times an infinite parameter would be NaN
+        step += decay * p
+    return p - rate * step, keep2 * m + new2 * dp
+
+
+@jit
+def _lion_step_(dp, lr, betas, p, m, decay, wide):
+    """A thread steps four neighbouring parameters."""
+    i = 4 * cuda.grid(1)
+    if i >= p.size:
+        return
+    zero, one = p.dtype.type(0), p.dtype.type(1)
+    options = lr[0], betas[0, 0], betas[0, 1], betas[1, 0], betas[1, 1], decay, zero, one
+    dp0, dp1, dp2, dp3 = load4(dp, i, wide)
+    p0, p1, p2, p3 = load4(p, i, wide)
+    m0, m1, m2, m3 = load4(m, i, wide)
+    p0, m0 = _lion(dp0, p0, m0, options)
+    p1, m1 = _lion(dp1, p1, m1, options)
+    p2, m2 = _lion(dp2, p2, m2, options)
+    p3, m3 = _lion(dp3, p3, m3, options)
+    store4(p, i, wide, p0, p1, p2, p3)
+    store4(m, i, wide, m0, m1, m2, m3)
+
+
+@dense
+def lion_step_(
+    dp: Array,
+    lr: Array,
+    betas: Array,
+    p: InOut,
+    m: InOut,
+    weight_decay: float,
+) -> tuple[Array, Array]:
+    """p -= lr (sign(beta1 m + (1 - beta1) dp) + weight_decay p), then m = beta2 m + (1 - beta2) dp.
+
+    dp, p, m (n,), lr (1,), betas (2, 2): beta1, 1 - beta1; beta2, 1 - beta2. The sign of 0 is 0.
+    Chen et al., "Symbolic discovery of optimization algorithms", 2023, Algorithm 2.
+    """
+    rest = float(weight_decay), aligned(dp, p, m)
+    _lion_step_[blocks(p.size, 4 * THREADS), THREADS](dp, lr, betas, p, m, *rest)
+    return p, m
+
+
+@jit
+def _trust_step_(u, lr, weights, steps, p, wide):
+    """A thread moves four neighbours."""
+    i = 4 * cuda.grid(1)
+    if i >= p.size:
+        return
+    zero, rate = p.dtype.type(0), lr[0]
+    if weights[0] > zero and steps[0] > zero:
+        rate *= math.sqrt(weights[0]) / math.sqrt(steps[0])
+    u0, u1, u2, u3 = load4(u, i, wide)
+    p0, p1, p2, p3 = load4(p, i, wide)
+    store4(p, i, wide, p0 - rate * u0, p1 - rate * u1, p2 - rate * u2, p3 - rate * u3)
+
+
+@dense
+def trust_step_(u: Array, lr: Array, weights: Array, steps: Array, p: InOut) -> Array:
+    """p -= lr r u, where r = sqrt(weights) / sqrt(steps), or 1 unless both are above 0.
+
+    u, p (n,), lr (1,), weights and steps (): the squared lengths of p and of u. The last line of
+    Algorithm 2 in You et al., "Large batch optimization for deep learning" (LAMB), ICLR 2020.
+    """
+    squares = weights.reshape(1), steps.reshape(1)
+    _trust_step_[blocks(p.size, 4 * THREADS), THREADS](u, lr, *squares, p, aligned(u, p))
+    return p
+
+
 @jit
 def _count_(t):
     """A thread adds one to one counter."""

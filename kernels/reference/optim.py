@@ -128,6 +128,41 @@ def adagrad_step_(
     return p, v
 
 
+@quiet
+def lion_step_(
+    dp: Array,
+    lr: Array,
+    betas: Array,
+    p: InOut,
+    m: InOut,
+    weight_decay: float,
+) -> tuple[Array, Array]:
+    """p -= lr (sign(beta1 m + (1 - beta1) dp) + weight_decay p), then m = beta2 m + (1 - beta2) dp.
+
+    dp, p, m (n,), lr (1,), betas (2, 2): beta1, 1 - beta1; beta2, 1 - beta2. The sign of 0 is 0.
+    Chen et al., "Symbolic discovery of optimization algorithms", 2023, Algorithm 2.
+    """
+    (keep1, new1), (keep2, new2) = betas
+    step = np.sign(keep1 * m + new1 * dp)
+    p -= lr * (step + p.dtype.type(weight_decay) * p if weight_decay else step)
+    m *= keep2
+    m += new2 * dp
+    return p, m
+
+
+@quiet
+def trust_step_(u: Array, lr: Array, weights: Array, steps: Array, p: InOut) -> Array:
+    """p -= lr r u, where r = sqrt(weights) / sqrt(steps), or 1 unless both are above 0.
+
+    u, p (n,), lr (1,), weights and steps (): the squared lengths of p and of u. The last line of
+    Algorithm 2 in You et al., "Large batch optimization for deep learning" (LAMB), ICLR 2020.
+    """
+    both = (weights > 0) & (steps > 0)
+    ratio = np.where(both, np.sqrt(weights) / np.sqrt(steps), 1).astype(p.dtype)
+    p -= lr * ratio * u
+    return p
+
+
 def count_(t: InOut) -> Array:
     """t += 1."""
     t += 1

@@ -10,7 +10,7 @@ from .transforms import Compose, Flip, Normalize, PadCrop, Scale, ToTensor
 __getattr__, _names = later(
     __name__,
     audio="log_mel mel_filters read_wav stft",
-    augment="Cutout MixUp RandomAffine",
+    augment="ColorJitter CutMix Cutout MixUp RandomAffine RandomRotation",
     boxes="BoxedImages bccd",
     image="Resize",
     ratings="Ratings movielens",

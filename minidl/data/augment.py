@@ -16,11 +16,13 @@ import numpy as np
 from ..backend import Array, Device, device
 from ..check import known
 from . import transforms
+from .color import ColorJitter
 from .transforms import KERNEL, Drawn, Flip, Normalize, Numbers, PadCrop, Plan, Scale
 
 # Columns of the numbers drawn for an image: who takes which. Each four are one Philox block.
 _AFFINE, _CROP, _FLIP, _CUTOUT, _COLUMNS = slice(0, 6), slice(6, 8), 8, slice(9, 11), 11
-_STREAM, _MIX_STREAM = 2, 8  # 0 and 1 belong to arrays of random numbers and to image_batch
+# 0 and 1 belong to arrays of random numbers and to image_batch
+_STREAM, _MIX_STREAM, _COLOR_STREAM = 2, 8, 12
 _PADDING = {"zeros": False, "border": True}
 
 
@@ -86,6 +88,11 @@ class RandomAffine(Drawn):
         return _matrices(back, centre - (back @ moved[:, :, None])[:, :, 0])
 
 
+def RandomRotation(degrees: Numbers, padding_mode: str = "zeros") -> RandomAffine:
+    """Turn each image about its centre by a random angle: RandomAffine(degrees)."""
+    return RandomAffine(degrees, padding_mode=padding_mode)
+
+
 @dataclass(frozen=True)
 class Cutout(Drawn):
     """Fill a square of size x size, whose centre is anywhere, so that part of it may lie outside.
@@ -120,7 +127,8 @@ class MixUp(Drawn):
 
     def __post_init__(self) -> None:
         if not self.alpha > 0 or self.classes < 1:
-            raise ValueError(f"MixUp: alpha must be above 0 and classes at least 1, got {self}")
+            kind = type(self).__name__
+            raise ValueError(f"{kind}: alpha must be above 0 and classes at least 1, got {self}")
 
     def draw(self, u: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:
         """The partner of each sample, and lam, the sample's own share."""
@@ -135,19 +143,59 @@ class MixUp(Drawn):
     def one_hot(self, labels: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """A row for each label, 1 at its place."""
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise TypeError(f"MixUp: labels (N,) of integers are needed, got {labels.dtype} "
-                            f"{labels.shape}")  # fmt: skip
+            raise TypeError(f"{type(self).__name__}: labels (N,) of integers are needed, got "
+                            f"{labels.dtype} {labels.shape}")  # fmt: skip
         if labels.size and not 0 <= labels.min() <= labels.max() < self.classes:
             raise ValueError(
-                f"MixUp: labels from {labels.min()} to {labels.max()}, but {self.classes} classes"
+                f"{type(self).__name__}: labels from {labels.min()} to {labels.max()}, but "
+                f"{self.classes} classes"
             )
         return np.eye(self.classes, dtype=dtype)[labels]
+
+    def mixed(
+        self, where: Device, both: Array, u: np.ndarray, lam: np.ndarray
+    ) -> tuple[Array, np.ndarray]:
+        """The first half of the images, mixed with the second, and the share of each label."""
+        return _mixed(where, both, lam), lam
+
+
+@dataclass(frozen=True)
+class CutMix(MixUp):
+    """Paste a box of another image of the whole set into each, of a share 1 - lam of its area.
+
+    lam ~ Beta(alpha), the box is as the image in shape, its centre anywhere, and what lies outside
+    is cut off. Labels are mixed by the areas that are seen, and so become probabilities
+    (N, classes). Yun et al., "CutMix", ICCV 2019.
+    """
+
+    def box(self, u: np.ndarray, lam: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Top, bottom, left and right of each box (4, N): whole pixels, within the image."""
+        sides = np.rint(np.sqrt(1 - lam) * np.array([[height], [width]]))
+        start = np.floor(u[:, 3:5].T * [[height], [width]]) - sides // 2
+        ends = np.clip([start, start + sides], 0, [[[height], [width]]]).astype(np.int64)
+        return ends.transpose(1, 0, 2).reshape(4, -1)
+
+    def mixed(
+        self, where: Device, both: Array, u: np.ndarray, lam: np.ndarray
+    ) -> tuple[Array, np.ndarray]:
+        """The first half of the images with boxes of the second, and the share of each label."""
+        n, (height, width) = len(lam), both.shape[1:3]
+        k, (top, bottom, left, right) = where.kernels, self.box(u, lam, height, width)
+        rows, columns = (np.arange(size)[None] for size in (height, width))
+        down = (rows >= top[:, None]) & (rows < bottom[:, None])
+        across = (columns >= left[:, None]) & (columns < right[:, None])
+        kept = ~(down[:, :, None, None] & across[:, None, :, None])
+        y = k.empty_image((n, *both.shape[1:]), both.dtype)
+        images = k.where(where.array(kept), both[:n], both[n:], y)
+        return images, 1 - (bottom - top) * (right - left) / (height * width)
 
 
 class Augmentation(NamedTuple):
     """What is done to a batch by a list with a transform of this file in it."""
 
-    plan: Plan  # of the other transforms
+    plan: Plan  # of the other transforms, or of those before the colours
+    color: ColorJitter | None
+    late: Plan  # what scales the images after it
     moves: list[Any]  # in order; none: the plan's own kernel moves the images
     edge: bool
     cutout: Cutout | None
@@ -162,15 +210,16 @@ class Augmentation(NamedTuple):
         if self.mix is None:
             images, rows = self._images(where, x, index, seed, epoch), [a[index] for a in others]
         elif not others:
-            raise ValueError("MixUp: there are no labels to mix: the data are (x,), not (x, y)")
+            kind = type(self.mix).__name__
+            raise ValueError(f"{kind}: there are no labels to mix: the data are (x,), not (x, y)")
         else:
-            drawn = _drawn(index, 3, seed, epoch, _MIX_STREAM)
+            drawn = _drawn(index, 5, seed, epoch, _MIX_STREAM)
             partner, lam = self.mix.draw(drawn, len(x))
             both = np.concatenate([index, partner])
             images = self._images(where, x, both, seed, epoch)
             labels = self.mix.one_hot(others[0][both], images.dtype)
-            images, labels = (_mixed(where, where.array(a), lam) for a in (images, labels))
-            rows = [labels, *(a[index] for a in others[1:])]
+            images, lam = self.mix.mixed(where, images, drawn, lam)
+            rows = [_mixed(where, where.array(labels), lam), *(a[index] for a in others[1:])]
         for function in self.plan.after:
             images = function(images)
         return [images, *rows]
@@ -189,6 +238,9 @@ class Augmentation(NamedTuple):
             y = k.affine_batch(*arrays, y, self.edge)
         else:
             y = self.plan.images(where, x, index, seed, epoch)
+        if self.color is not None:
+            drawn = _drawn(index, 4, seed, epoch, _COLOR_STREAM)
+            y = _scaled(where, self.color.apply(where, y, drawn), self.late)
         if self.cutout is None:
             return y
         corner = where.array(self.cutout.corners(u, height, width))
@@ -197,16 +249,19 @@ class Augmentation(NamedTuple):
 
 def fold(todo: Sequence[Any], dtype: np.dtype, channels: int) -> Augmentation:
     """Fold single transforms, some of them of this file, for images of this dtype."""
-    plan = transforms.fold([s for s in todo if not isinstance(s, Drawn)], dtype, channels)
+    jitter = next((s for s in todo if isinstance(s, ColorJitter)), None)
+    late = {} if jitter is None else _behind(jitter, todo)
+    early = [s for i, s in enumerate(todo) if i not in late and not isinstance(s, Drawn)]
+    plan = transforms.fold(early, dtype, channels)
     found: dict[Any, Any] = {}
     rank, shifted = 0, False
     for step in todo:
         kind = type(step)
-        mine = _RANK.get(kind, rank if isinstance(step, KERNEL) else 3)
+        mine = _RANK.get(kind, rank if isinstance(step, KERNEL) else 4)
         if mine < rank:
             raise ValueError(
-                f"transform: {step} stands too late: first what moves images, then Cutout, then "
-                "MixUp; functions come last"
+                f"transform: {step} stands too late: first what moves images, then ColorJitter, "
+                "Cutout, then MixUp or CutMix; functions come last"
             )
         if kind in found and isinstance(step, Drawn):
             raise ValueError(f"transform: there are two {kind.__name__}, but one is enough")
@@ -215,11 +270,23 @@ def fold(todo: Sequence[Any], dtype: np.dtype, channels: int) -> Augmentation:
             raise ValueError("transform: RandomAffine stands before any Normalize, or has "
                              "padding_mode='border'")  # fmt: skip
         found[kind], rank, shifted = step, mine, shifted or kind is Normalize
+    if MixUp in found and CutMix in found:
+        raise ValueError("transform: MixUp or CutMix, but not both")
     affine, cutout = found.get(RandomAffine), found.get(Cutout)
     moves = [] if affine is None else [step for step in todo if type(step) in _MOVES]
     value = np.zeros(channels) if cutout is None else _filled(cutout, todo, channels)
     edge = affine is not None and _PADDING[affine.padding_mode]
-    return Augmentation(plan, moves, edge, cutout, value.astype(plan.scale.dtype), found.get(MixUp))
+    scaled = transforms.fold([*late.values()], plan.scale.dtype, channels)
+    mix, value = found.get(CutMix, found.get(MixUp)), value.astype(plan.scale.dtype)
+    return Augmentation(plan, jitter, scaled, moves, edge, cutout, value, mix)
+
+
+def _behind(jitter: ColorJitter, todo: Sequence[Any]) -> dict[int, Any]:
+    """What scales images after their colours are changed, by place; before, nothing shifts them."""
+    at = todo.index(jitter)
+    if any(isinstance(step, Normalize) for step in todo[:at]):
+        raise ValueError("transform: ColorJitter stands before any Normalize: it takes 0 to 1")
+    return {i: s for i, s in enumerate(todo) if i > at and isinstance(s, Scale | Normalize)}
 
 
 def _filled(cutout: Cutout, todo: Sequence[Any], channels: int) -> np.ndarray:
@@ -247,6 +314,15 @@ def _drawn(index: np.ndarray, columns: int, seed: int, epoch: int, stream: int) 
     """Random numbers in [0, 1) for each sample, (N, columns)."""
     rows = device("cpu").kernels.uniform_rows
     return rows(index, np.empty((len(index), columns)), seed, epoch, stream)
+
+
+def _scaled(where: Device, x: Array, plan: Plan) -> Array:
+    """x * scale + shift."""
+    if (plan.scale == 1).all() and not plan.shift.any():
+        return x
+    k = where.kernels
+    y = k.mul(x, where.array(plan.scale), k.empty_like(x))
+    return k.add(y, where.array(plan.shift), k.empty_like(y))
 
 
 def _mixed(where: Device, both: Array, lam: np.ndarray) -> Array:
@@ -280,4 +356,4 @@ def _flip(step: Flip, u: np.ndarray, height: int, width: int) -> np.ndarray:
 _MOVES: dict[type, Callable[..., np.ndarray]] = {
     RandomAffine: RandomAffine.matrices, PadCrop: _crop, Flip: _flip,
 }  # fmt: skip
-_RANK = dict.fromkeys(_MOVES, 0) | {Cutout: 1, MixUp: 2}
+_RANK = dict.fromkeys(_MOVES, 0) | {ColorJitter: 1, Cutout: 2, MixUp: 3, CutMix: 3}

@@ -24,6 +24,8 @@ _load, _later = later(
     embedding="Embedding",
     losses="BCELoss BCEWithLogitsLoss CrossEntropyLoss HuberLoss KLDivLoss L1Loss MSELoss NLLLoss "
     "SmoothL1Loss",
+    margins="ContrastiveLoss HingeEmbeddingLoss HingeLoss MarginRankingLoss MultiMarginLoss "
+    "SigmoidFocalLoss TripletMarginLoss",
     norm="BatchNorm2d LayerNorm",
     padding="ZeroPad2d",
     pool="AvgPool2d GlobalAvgPool2d",

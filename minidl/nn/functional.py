@@ -1,5 +1,6 @@
 """The ops under PyTorch's names and argument names. Images are (N, H, W, C), weights (in, out)."""
 
+import itertools
 from typing import Any
 
 from .. import check, ops
@@ -15,6 +16,8 @@ __getattr__, _later = later(
     pool="avg_pool2d global_avg_pool2d",
     losses="binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div l1_loss "
     "mse_loss nll_loss smooth_l1_loss",
+    margins="contrastive_loss hinge_embedding_loss hinge_loss margin_ranking_loss "
+    "multi_margin_loss pairwise_distance sigmoid_focal_loss triplet_margin_loss",
     activation="elu gelu leaky_relu relu6 sigmoid silu softplus tanh",
     embedding="embedding",
     padding="pad",
@@ -24,6 +27,8 @@ __all__ = [
     "batch_norm", "conv2d", "cross_entropy", "dropout", "exp", "flatten", "layer_norm", "linear",
     "log", "log_softmax", "max_pool2d", "relu", "softmax", "sqrt", *_later,
 ]  # fmt: skip
+UNUSUAL = {"relu", "softmax", "sigmoid", "reshape", "getitem", "permute"}  # to make logits
+_losses = itertools.count(1)
 
 
 def linear(
@@ -132,9 +137,20 @@ def cross_entropy(
     Rows whose target is ignore_index do not count. It is unset here, not -100, so that a wrong
     label is an error; the mean divides by the weights of the rows that count.
     """
+    watched("cross_entropy", input)
+    target = target if hasattr(target, "ndim") else Tensor(target)
     soft = target.ndim == 2 and getattr(target, "dtype", None) in ("float32", "float64")
     if weight is None and ignore_index is None and not label_smoothing and not soft:
         return ops.cross_entropy(input, target, reduction=reduction)
     from . import losses  # when first used: few networks need more
 
     return losses.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
+
+
+def watched(loss: str, input: Tensor) -> None:
+    """Let `mistakes` look at the input of a loss: where it is unusual, and now and then."""
+    node, due = getattr(input, "node", None), not next(_losses) % 64
+    if node is not None and (due or node.name in UNUSUAL or callable(node.grads)):
+        from .. import mistakes  # when first used: few networks need it
+
+        mistakes.of_loss(loss, node, due)

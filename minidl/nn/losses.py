@@ -5,6 +5,7 @@ from typing import Any
 from .. import check, ops
 from ..tensor import Tensor
 from . import functional
+from .functional import watched
 from .module import Module
 
 REDUCTIONS = "mean", "sum", "none"
@@ -39,16 +40,19 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """-input[target] of log-probabilities (N, C) and class numbers (N,): see ops.nll_loss."""
+    watched("nll_loss", input)
     return ops.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
 
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """(input - target)**2."""
+    watched("mse_loss", input)
     return ops.mse_loss(input, target, reduction=reduction)
 
 
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """|input - target|."""
+    watched("l1_loss", input)
     return ops.l1_loss(input, target, reduction=reduction)
 
 
@@ -56,6 +60,7 @@ def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
 ) -> Tensor:
     """Squares of differences up to delta, straight lines beyond: see ops.huber_loss."""
+    watched("huber_loss", input)
     return ops.huber_loss(input, target, delta=delta, reduction=reduction)
 
 
@@ -63,6 +68,7 @@ def smooth_l1_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
     """huber_loss divided by its delta, which is beta."""
+    watched("smooth_l1_loss", input)
     return ops.smooth_l1_loss(input, target, beta=beta, reduction=reduction)
 
 
@@ -70,6 +76,7 @@ def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
     """-(target log input + (1 - target) log(1 - input)) of probabilities."""
+    watched("binary_cross_entropy", input)
     if weight is None:
         return ops.binary_cross_entropy(input, target, reduction=reduction)
     return _reduced(ops.binary_cross_entropy(input, target, reduction="none") * weight, reduction)
@@ -83,6 +90,7 @@ def binary_cross_entropy_with_logits(
     pos_weight: Tensor | None = None,
 ) -> Tensor:
     """binary_cross_entropy of sigmoid input; pos_weight multiplies the loss where target is 1."""
+    watched("binary_cross_entropy_with_logits", input)
     loss = ops.binary_cross_entropy_with_logits
     if weight is None:
         return loss(input, target, pos_weight, reduction=reduction)

@@ -1,9 +1,8 @@
 """Module: parameters, buffers and layers inside layers, found by looking at the attributes."""
 
 import contextlib
-import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -168,12 +167,12 @@ class Module:
 
     # --- changing it
 
-    def train(self, mode: bool = True) -> "Module":
+    def train(self, mode: bool = True, *data: Any, **options: Any) -> "Module":
         """Switch training mode on or off: dropout and batch norm behave accordingly."""
-        if not isinstance(mode, bool):
+        if not isinstance(mode, bool) or data or options:
             raise TypeError(
-                f"train(mode) switches training mode on and off and takes True or False, not a "
-                f"{type(mode).__name__}; to train on data, use fit"
+                "train(mode) switches training mode on and off and takes True or False only; to "
+                "train on data, use fit"
             )
         for module in self.modules():
             module.training = mode
@@ -244,25 +243,9 @@ class Module:
         Checks everything first: ValueError lists what is missing, unexpected, or of another shape
         or dtype, and nothing is changed. strict=False lets names differ.
         """
-        own = dict(self._tensors(True, "persistent"))
-        given = {
-            name: value.numpy_view() if isinstance(value, Tensor) else np.asarray(value)
-            for name, value in state.items()
-        }
-        missing = [name for name in own if name not in given]
-        unexpected = [name for name in given if name not in own]
-        wrong = [
-            name
-            for name, array in given.items()
-            if name in own and (array.shape, array.dtype) != (own[name].shape, own[name].dtype)
-        ]
-        if wrong or (strict and (missing or unexpected)):
-            _refuse(type(self).__name__, own, given, missing, unexpected, wrong)
-        with no_grad():
-            for name, array in given.items():
-                if name in own:
-                    own[name].copy_(array)
-        return Loaded(missing, unexpected)
+        from .loading import load  # few runs load one
+
+        return load(self, state, strict)
 
     # --- looking at it
 
@@ -318,25 +301,3 @@ def _replace(tensor: Tensor, array: Array, where: Device) -> None:
     tensor.requires_grad = False
     tensor.data, tensor.device = array, where
     tensor.changed().requires_grad = wanted
-
-
-def _refuse(
-    owner: str, own: dict, given: dict, missing: list, unexpected: list, wrong: list
-) -> NoReturn:
-    """One ValueError about all that keeps a state from being loaded."""
-
-    def kind(a: Any) -> str:
-        return f"{a.dtype} {a.shape}"
-
-    def near(name: str, names: list) -> str:
-        found = difflib.get_close_matches(name, names, 1)
-        return f"; did you mean {found[0]!r}?" if found else ""
-
-    lines = [f"load_state_dict: the state does not fit {owner}, and nothing was changed:"]
-    lines += [f"  missing: {n} {kind(own[n])}" for n in missing]
-    lines += [f"  unexpected: {n} {kind(given[n])}{near(n, missing)}" for n in unexpected]
-    for n in wrong:
-        turned = own[n].shape != given[n].shape and sorted(own[n].shape) == sorted(given[n].shape)
-        hint = "; weights are (in, out), filters (height, width, in, out)" if turned else ""
-        lines.append(f"  mismatch: {n} is {kind(own[n])}, but {kind(given[n])} in the state{hint}")
-    raise ValueError("\n".join(lines))

@@ -45,7 +45,8 @@ def cross_entropy(k, x, label, *, reduction="mean"):
     x (N, C) logits, label (N,) integers in [0, C) -> () for reduction "mean" or "sum", (N,) for
     "none". The mean of no rows is NaN.
     """
-    check.rank("cross_entropy", "x", x, 2, "a batch of logits (N, C)")
+    hint = "put a Flatten before the first Linear" if x.ndim == 4 else ""
+    check.rank("cross_entropy", "x", x, 2, "a batch of logits (N, C)", hint)
     check.labels("cross_entropy", label, x.shape[1], x)
     rows, scale = len(x), scale_of(reduction, len(x))
     y = k.empty((rows,) if reduction == "none" else (), x.dtype)

@@ -12,17 +12,24 @@ __getattr__, _later = later(
     adamw="AdamW",
     rmsprop="RMSprop",
     adagrad="Adagrad",
+    lion="Lion",
+    lamb="LAMB",
     clip="clip_grad_norm_",
     lr_scheduler="StepLR CosineAnnealingLR OneCycleLR",
     sequential="LinearLR SequentialLR",
     plateau="ReduceLROnPlateau",
+    decay="CosineAnnealingWarmRestarts ExponentialLR LambdaLR MultiStepLR PolynomialLR",
 )
 __all__ = ["Adam", "Optimizer", "SGD", "lr_scheduler", *_later]
-_KNOWN = {name.lower(): name for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")}
+_NAMES = "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Lion", "LAMB"
+_KNOWN = {name.lower(): name for name in _NAMES}
 
 
 def get(name: str, params: Any, **options: Any) -> Optimizer:
-    """The optimizer of a name: sgd, adam, adamw, rmsprop, adagrad. ValueError for another one."""
+    """The optimizer of a name: sgd, adam, adamw, rmsprop, adagrad, lion, lamb.
+
+    ValueError for another one.
+    """
     key = str(name).lower()
     if key not in _KNOWN:
         check.known("optimizer", name, _KNOWN)

@@ -14,7 +14,12 @@ from ..later import later
 from .optimizer import Optimizer
 
 # PyTorch has these here
-__getattr__, _ = later(__name__, sequential="LinearLR SequentialLR", plateau="ReduceLROnPlateau")
+__getattr__, _ = later(
+    __name__,
+    sequential="LinearLR SequentialLR",
+    plateau="ReduceLROnPlateau",
+    decay="CosineAnnealingWarmRestarts ExponentialLR LambdaLR MultiStepLR PolynomialLR",
+)
 
 
 class Schedule:
@@ -87,7 +92,7 @@ class CosineAnnealingLR(Schedule):
 
     def lr(self, base: float, step: int) -> float:
         """After T_max steps it rises again, as in PyTorch."""
-        return _cosine(base, self.eta_min, step / self.T_max)
+        return cosine(base, self.eta_min, step / self.T_max)
 
 
 class OneCycleLR(Schedule):
@@ -125,7 +130,7 @@ class OneCycleLR(Schedule):
             raise ValueError(f"OneCycleLR: pct_start is {pct_start}, but must lie in [0, 1]")
         check.known("anneal_strategy", anneal_strategy, ("cos", "linear"))
         self.total_steps, self.cycle_momentum = total_steps, cycle_momentum
-        self.anneal = _cosine if anneal_strategy == "cos" else linear
+        self.anneal = cosine if anneal_strategy == "cos" else linear
         # (last step of the phase, lr there as a fraction of max_lr, momentum there)
         start, high, up = 1 / div_factor, max_momentum, pct_start * total_steps - 1
         self.phases = [(0.0, start, high), (up, 1.0, base_momentum)]
@@ -175,7 +180,8 @@ def checked(schedule: Any, optimizer: Any) -> Optimizer:
     return optimizer
 
 
-def _cosine(start: float, end: float, part: float) -> float:
+def cosine(start: float, end: float, part: float) -> float:
+    """A part of the way from start to end, along half a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
 
 

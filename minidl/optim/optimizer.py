@@ -35,6 +35,7 @@ class Optimizer:
     def __init__(self, params: Any, **defaults: Any):
         self.name = type(self).__name__
         self.defaults = defaults
+        self.zeroed = True  # whether zero_grad() was called since the last step
         self.param_groups: list[dict[str, Any]] = []
         self._flats: list[list[Flat]] = []  # for each group
         self.after_step: tuple[Callable[[], None], ...] = ()  # what to call when all are changed
@@ -98,6 +99,7 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget all gradients; nothing is cleared, as the next backward overwrites them."""
+        self.zeroed = True
         for p in self._parameters():
             if p.node is not None:
                 p.node.grad = None
@@ -108,6 +110,11 @@ class Optimizer:
         closure: computes the loss and its gradients first; its result is returned.
         """
         result = None if closure is None else closure()
+        if not self.zeroed:
+            from .. import mistakes  # those who forget it, and those who do it in another way
+
+            mistakes.unzeroed(self)
+        self.zeroed = False
         for group, flats in zip(self.param_groups, self._flats, strict=True):
             for flat in flats:
                 every_step(flat.bring, self.numbers, group, *flat.numbers.values())
@@ -137,24 +144,13 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all there is to know, in PyTorch's form: "state" by number, "param_groups"."""
-        groups, start = [], 0
-        for group in self.param_groups:
-            numbers = list(range(start, start + len(group["params"])))
-            groups.append({**group, "params": numbers})
-            start += len(numbers)
-        state: dict[int, dict[str, Any]] = {}
-        steps = {flat: flat.device.numpy(flat.t) for flat, _ in self.places()}
-        for number, (flat, i) in enumerate(self.places()):
-            state[number] = {
-                name: flat.device.numpy(views[i]).copy() for name, views in flat.states().items()
-            }
-            if self.counts_steps and state[number]:
-                state[number]["t"] = int(steps[flat][i])
-        return {"state": state, "param_groups": groups}
+        from .state import dump  # few runs save one
+
+        return dump(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state_dict, bit for bit. Checks everything before it changes anything."""
-        from .state import load  # few runs load one
+        from .state import load
 
         load(self, state)
 
@@ -209,7 +205,7 @@ class Adam(Optimizer):
     """
 
     in_arrays: ClassVar[Shapes] = {"lr": (1,), "betas": (2, 3)}
-    state_names = ("m", "v")
+    state_names: tuple[str, ...] = ("m", "v")
     counts_steps = True
     decoupled = False
 

@@ -1,4 +1,4 @@
-"""An optimizer that goes on from a saved state."""
+"""An optimizer's state: saved, and gone on from."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,6 +7,24 @@ import numpy as np
 
 from .flat import Flat
 from .optimizer import Optimizer
+
+
+def dump(optimizer: Optimizer) -> dict[str, Any]:
+    """What state_dict returns."""
+    groups, start = [], 0
+    for group in optimizer.param_groups:
+        numbers = list(range(start, start + len(group["params"])))
+        groups.append({**group, "params": numbers})
+        start += len(numbers)
+    state: dict[int, dict[str, Any]] = {}
+    steps = {flat: flat.device.numpy(flat.t) for flat, _ in optimizer.places()}
+    for number, (flat, i) in enumerate(optimizer.places()):
+        state[number] = {
+            name: flat.device.numpy(views[i]).copy() for name, views in flat.states().items()
+        }
+        if optimizer.counts_steps and state[number]:
+            state[number]["t"] = int(steps[flat][i])
+    return {"state": state, "param_groups": groups}
 
 
 def load(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
