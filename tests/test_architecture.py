@@ -25,7 +25,7 @@ LAYERS = (
     {"tensor"},
     {"op", "check", "random", "cuda", "threads", "mistakes"},
     {"ops", "convolution", "custom"},
-    {"nn", "optim", "metrics", "confusion"},
+    {"nn", "optim", "metrics", "confusion", "layout"},
     {"models", "data", "capture", "ranking", "sparse"},
     {"train", "io", "plot", "anomaly"},
     {"keras", "callbacks", "tune", "prune", "energy", "linting", "lr_finder"},

@@ -1,13 +1,17 @@
-"""Files: weights and whole training states as safetensors, written whole or not at all."""
+"""Files: weights and whole training states, written whole or not at all, never unpickled."""
 
 from ..atomic import write
 from ..later import later
 from .checkpoint import load_checkpoint, save_checkpoint
+from .keras import from_keras
+from .pytorch import from_torch, to_torch
 from .tensors import load_tensors, save_tensors
 from .weights import load, save
 
 __getattr__, _later = later(__name__, csr="save_csr")
 __all__ = [
+    "from_keras",
+    "from_torch",
     "load",
     "load_checkpoint",
     "load_tensors",
@@ -15,5 +19,6 @@ __all__ = [
     "save_checkpoint",
     "save_csr",
     "save_tensors",
+    "to_torch",
     "write",
 ]

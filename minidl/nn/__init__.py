@@ -26,10 +26,11 @@ _load, _later = later(
     "SmoothL1Loss",
     margins="ContrastiveLoss HingeEmbeddingLoss HingeLoss MarginRankingLoss MultiMarginLoss "
     "SigmoidFocalLoss TripletMarginLoss",
-    norm="BatchNorm2d LayerNorm",
+    norm="BatchNorm1d BatchNorm2d LayerNorm",
     padding="ZeroPad2d",
     pool="AvgPool2d GlobalAvgPool2d",
     recurrent="GRU",
+    residual="Residual",
     sequence="Conv1d TimeDistributed",
 )
 __all__ = [
@@ -46,7 +47,6 @@ _ELSEWHERE = {
     "MaxPooling2d": "MaxPool2d",
     "BatchNormalization": "BatchNorm2d",
     "LayerNormalization": "LayerNorm",
-    "BatchNorm1d": "BatchNorm2d, which takes (N, C) too",
     "BinaryCrossentropy": "BCEWithLogitsLoss, which takes logits",
     "CategoricalCrossentropy": "CrossEntropyLoss, which takes probabilities as targets, too",
     "MeanSquaredError": "MSELoss",
@@ -54,6 +54,7 @@ _ELSEWHERE = {
     "SparseCategoricalCrossentropy": "CrossEntropyLoss",
     "AdaptiveAvgPool2d": "GlobalAvgPool2d, which is AdaptiveAvgPool2d(1)",
     "GlobalAveragePooling2D": "GlobalAvgPool2d",
+    "Add": "Residual",
     "AveragePooling2D": "AvgPool2d, with count_include_pad=False as in Keras",
     "LogSoftmax": "functional.log_softmax",
 }
