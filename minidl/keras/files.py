@@ -32,12 +32,8 @@ def save(model: Model, path: Any) -> None:
     notes: dict[str, Any] = {"form": FORM, "model": described(model)}
     plan = model._compiled
     if plan is not None:
-        measured = [_object(metric) for metric in plan.given["metrics"] or []]
-        notes["compile"] = {
-            "optimizer": _object(plan.optimizer),
-            "loss": _object(plan.given["loss"]),
-            "metrics": measured,
-        }
+        given = plan.optimizer, plan.loss, *plan.metrics
+        notes["compile"] = [[type(a).__name__, a.get_config()] for a in given]
         inner = plan.optimizer.inner
         for number, state in (inner.state_dict()["state"] if inner else {}).items():
             for name, value in state.items():
@@ -64,29 +60,13 @@ def load_model(path: Any, compile: bool = True) -> Model:
         state = {name: t for name, t in tensors.items() if not name.startswith("optimizer.")}
         model.load_state_dict(state)
         if compile and "compile" in notes:
-            given = notes["compile"]
-            model.compile(
-                _made(given["optimizer"], optimizers),
-                _made(given["loss"], losses),
-                [_made(metric, metrics) for metric in given["metrics"]],
-            )
+            homes = [optimizers, losses, *[metrics] * len(notes["compile"])]
+            made = [getattr(h, n)(**config) for h, (n, config) in zip(homes, notes["compile"])]
+            model.compile(made[0], made[1], made[2:])
             _restore(model, tensors)
     except (TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"{path}: cannot build the network it describes: {error!r}") from error
     return model
-
-
-def _object(given: Any) -> Any:
-    """An optimizer, loss or metric of minidl.keras as class and arguments; a name as it is."""
-    if hasattr(given, "get_config") and not isinstance(given, type):
-        return {"class": type(given).__name__, "config": given.get_config()}
-    return given
-
-
-def _made(given: Any, where: Any) -> Any:
-    if not isinstance(given, dict):
-        return given
-    return type(where.get(given["class"]))(**given["config"])
 
 
 def _restore(model: Model, tensors: Any) -> None:

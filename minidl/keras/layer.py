@@ -1,51 +1,44 @@
 """Layer: a Module that makes its weights when it learns the shape of its input."""
 
-import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .. import check
-from ..nn import Module
+from .. import check, nn
+from ..autograd import no_grad
+from ..kernels import shapes
+from ..nn import Module, Parameter
 from ..nn import functional as F
 from ..tensor import Tensor
-from . import initial
+from .initial import INITIALIZERS
 from .symbols import KerasTensor, Node, Shape, mapped, shape_of, symbolic, unique
 
 ACTIVATIONS: dict[str, Any] = {
-    "linear": lambda x: x,
-    "relu": F.relu,
-    "softmax": F.softmax,
-    "log_softmax": F.log_softmax,
-    **{
-        name: lambda x, name=name: getattr(F, name)(x)
-        for name in ("elu", "gelu", "relu6", "sigmoid", "silu", "softplus", "tanh")
-    },
-    "swish": lambda x: F.silu(x),
-}
-
-
-def activation_of(given: Any) -> Any:
-    """The function of a name, of None (linear), or the function that was given."""
-    if given is None or isinstance(given, str):
-        check.known("activation", given or "linear", ACTIVATIONS)
-        return ACTIVATIONS[given or "linear"]
-    return given
+    "linear": lambda x: x, "relu": F.relu, "softmax": F.softmax, "log_softmax": F.log_softmax,
+    "elu": F.elu, "gelu": F.gelu, "relu6": F.relu6, "sigmoid": F.sigmoid, "silu": F.silu,
+    "softplus": F.softplus, "swish": F.silu, "tanh": F.tanh,
+}  # fmt: skip
+# What Keras calls the weights that nn calls so.
+_WEIGHTS = {
+    "kernel": "weight", "embeddings": "weight", "gamma": "weight", "beta": "bias", "bias": "bias",
+    "moving_mean": "running_mean", "moving_variance": "running_var",
+}  # fmt: skip
 
 
 class Layer(Module):
     """What all layers share: a name, lazy weights, `trainable`, symbolic calls.
 
-    A layer of yours defines build(input_shape), which makes weights by add_weight, and call(x).
+    A layer of yours defines build(input_shape), which makes weights by add_weight, call(x), and
+    compute_output_shape(input_shape) where that is another one.
     """
 
     training = False  # as in Keras, a call outside of fit is inference
-    built = False
+    built = images = fuses = False
     ends_in = ""  # "softmax" or "sigmoid", where call(x, logits=True) leaves it out
-    fuses = False  # whether call(x, relu=True) does the ReLU behind it as well
-    needs_rank: tuple[int, str] | None = None
+    _nodes: list[Node]
+    _arguments: tuple[tuple, dict]
 
     def __new__(cls, *args: Any, **named: Any) -> "Layer":
         """Remember the arguments: a file holds them, to build the layer again."""
@@ -53,24 +46,9 @@ class Layer(Module):
         vars(layer).update(_arguments=(args, named), _nodes=[])
         return layer
 
-    def __init__(
-        self,
-        *,
-        name: str | None = None,
-        trainable: bool = True,
-        input_shape: Any = None,
-        dtype: Any = None,
-    ):
-        if dtype not in (None, "float32"):
-            raise ValueError(f"{type(self).__name__}: minidl.keras trains in float32, not {dtype}")
-        self.name = name or unique(type(self).__name__)
+    def __init__(self, *, name: str | None = None, trainable: bool = True, input_shape: Any = None):
+        self.name, self._trainable = name or unique(type(self).__name__), bool(trainable)
         self.given_shape = None if input_shape is None else tuple(input_shape)
-        self._trainable = bool(trainable)
-
-    _nodes: list[Node]
-    _arguments: tuple[tuple, dict]
-
-    # --- what a layer defines
 
     def build(self, shape: Any) -> None:
         """Make the weights for an input of this shape (None, ...)."""
@@ -80,80 +58,66 @@ class Layer(Module):
         raise NotImplementedError(f"{type(self).__name__} does not define call(self, x)")
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
-        """The shape of what leaves it; found by a try, where a layer does not say."""
-        shapes = mapped_shapes(input_shape)
-        tried = mapped(shapes, lambda s: Tensor(np.zeros([n or 1 for n in s.lengths], np.float32)))
-        return (None, *self(tried).shape[1:])
+        """The shape of what leaves it."""
+        return input_shape
 
     # --- calls
 
     def __call__(self, *inputs: Any, training: bool | None = None, **options: Any) -> Any:
         """The layer's output: symbolic for symbolic input, else computed."""
         x = inputs[0] if len(inputs) == 1 else list(inputs)
+        options |= {} if training is None else {"training": training}
         if symbolic(x):
-            if training is not None:
-                options["training"] = training
-            return self._symbolic_call(x, options)
+            shape = shape_of(x)
+            self.grow(shape)
+            node = Node(self, x, options)
+            node.output = KerasTensor(self.compute_output_shape(shape), "float32", node)
+            self._nodes.append(node)
+            return node.output
         x = mapped(x, _tensor)
-        if not self.built:
-            self._built(shape_of(x))
-        with self._mode(training):
-            return super().__call__(x, **options)
+        self.grow(shape_of(x))
+        return super().__call__(x, **options)
 
-    def forward(self, x: Any, **options: Any) -> Any:
-        """call."""
-        return self.call(x, **options)
-
-    def _symbolic_call(self, x: Any, options: dict[str, Any]) -> KerasTensor:
-        shape = shape_of(x)
-        self._built(shape)
-        node = Node(self, x, options)
-        node.output = KerasTensor(self.compute_output_shape(shape), "float32", node)
-        self._nodes.append(node)
-        return node.output
-
-    def _built(self, shape: Any) -> None:
-        if not self.built:
-            if self.needs_rank and len(shape) != self.needs_rank[0]:
-                flat = "; is a Flatten before it? Flatten comes after the convolutions"
-                raise ValueError(
-                    f"{self.name} ({type(self).__name__}): the input has the shape {shape}, but "
-                    f"{self.needs_rank[1]} has {self.needs_rank[0]} axes{flat * (len(shape) == 2)}"
-                )
-            self.build(shape)
-            self.built = True
-            if not self._trainable:
-                self.requires_grad_(False)  # of weights that were made just now
-
-    @contextlib.contextmanager
-    def _mode(self, training: bool | None) -> Iterator[None]:
-        """Within it: training mode on or off, as a call asked for; None: as it is."""
+    def forward(self, x: Any, training: bool | None = None, **options: Any) -> Any:
+        """call, in training or inference where one of them is asked for."""
         if training is None:
-            yield
-            return
+            return self.call(x, **options)
         modes = [(module, module.training) for module in self.modules()]
         self.train(bool(training))
         try:
-            yield
+            return self.call(x, **options)
         finally:
             for module, mode in modes:
                 module.training = mode
 
+    def grow(self, shape: Any) -> None:
+        """Make the weights, where that was not done before."""
+        if self.built:
+            return
+        if self.images and len(shape) != 4:
+            flat = "; is a Flatten before it? Flatten comes after the convolutions"
+            raise ValueError(
+                f"{self.name} ({type(self).__name__}): the input has the shape {shape}, but "
+                f"a batch of images (N, H, W, C) has 4 axes{flat * (len(shape) == 2)}"
+            )
+        self.build(shape)
+        self.built = True
+        if not self._trainable:
+            self.trainable = False  # weights that were made just now, too
+
     # --- weights
 
     def add_weight(
-        self,
-        shape: Any = (),
-        initializer: Any = "glorot_uniform",
-        trainable: bool = True,
+        self, shape: Any = (), initializer: str = "glorot_uniform", trainable: bool = True,
         name: str = "weight",
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """A new weight, which the layer holds under this name."""
-        made = initial.weight(tuple(shape), initializer)
-        if not trainable:
-            self.register_buffer(name, Tensor(made.detach().data))
-        else:
+        check.known("initializer", initializer, INITIALIZERS)
+        made = INITIALIZERS[initializer](Parameter(np.empty(shape, np.float32)))
+        if trainable:
             setattr(self, name, made)
+        else:
+            self.register_buffer(name, Tensor(made.detach().data))
         return getattr(self, name)
 
     @property
@@ -164,8 +128,7 @@ class Layer(Module):
     @trainable.setter
     def trainable(self, wanted: bool) -> None:
         for module in self.modules():
-            if isinstance(module, Layer):
-                module._trainable = bool(wanted)
+            vars(module)["_trainable"] = bool(wanted)
         self.requires_grad_(bool(wanted))
 
     @property
@@ -176,7 +139,7 @@ class Layer(Module):
     @property
     def trainable_weights(self) -> list[Tensor]:
         """The weights that training changes now."""
-        return [p for p in self.parameters() if p.requires_grad]
+        return [w for w in self.weights if w.requires_grad]
 
     @property
     def non_trainable_weights(self) -> list[Tensor]:
@@ -189,14 +152,12 @@ class Layer(Module):
 
     def set_weights(self, weights: Any) -> None:
         """Overwrite all weights with arrays, in the order of get_weights."""
-        mine = self.weights
-        shapes = [tuple(w.shape) for w in mine], [np.shape(w) for w in weights]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"set_weights: {self.name} has weights of shapes {shapes[0]}, got {shapes[1]}"
-            )
-        for own, new in zip(mine, weights, strict=True):
-            initial._copied(own, np.asarray(new, np.float32))
+        wanted, given = ([tuple(np.shape(w)) for w in ws] for ws in (self.get_weights(), weights))
+        if wanted != given:
+            raise ValueError(f"set_weights: {self.name} has weights {wanted}, got {given}")
+        with no_grad():
+            for own, new in zip(self.weights, weights, strict=True):
+                own.copy_(np.asarray(new, np.float32))
 
     def count_params(self) -> int:
         """How many numbers the weights are."""
@@ -204,8 +165,16 @@ class Layer(Module):
 
     # --- where it stands
 
+    def __getattr__(self, name: str) -> Any:
+        """Weights by Keras's names: kernel, gamma, moving_mean ..."""
+        inner = vars(self).get("inner")
+        if inner is not None and hasattr(inner, _WEIGHTS.get(name, "")):
+            return getattr(inner, _WEIGHTS[name])
+        hint = "; its weights are not made yet: call it, or build it" * (not self.built)
+        raise AttributeError(f"{type(self).__name__} has no {name!r}{hint}", name=name)
+
     @property
-    def output(self) -> KerasTensor:
+    def output(self) -> Any:
         """What its first call returned: to cut a network there, Model(inputs, layer.output)."""
         return self._first().output
 
@@ -226,9 +195,9 @@ class Layer(Module):
 
     def _first(self) -> Node:
         if not self._nodes:
-            raise AttributeError(
-                f"{self.name} has no output yet: it was never called on a symbolic tensor; begin "
-                "the network with an Input, or give the first layer an input_shape"
+            raise RuntimeError(
+                f"{self.name} has no input and output yet: begin the network with an Input, or "
+                "give the first layer an input_shape"
             )
         return self._nodes[0]
 
@@ -236,53 +205,111 @@ class Layer(Module):
         """The arguments that build the same layer, its name among them."""
         args, named = self._arguments
         given = inspect.signature(type(self)).bind(*args, **named).arguments
-        options = next((given.pop(key) for key in ("options",) if key in given), {})
-        return {**given, **options, "name": self.name, "trainable": self._trainable}
+        given |= given.pop("options", {})
+        return {**given, "name": self.name, "trainable": self._trainable}
 
     def extra_repr(self) -> str:
         """The name."""
         return f"name={self.name}"
 
 
-class _Lengths:
-    """A shape as one leaf of a nest."""
+def layer(images: bool = False, activation: str | None = None) -> Callable[..., Any]:
+    """Make a kind of layer of a function: from an input's shape and Keras's arguments to a module.
 
-    def __init__(self, lengths: tuple):
-        self.lengths = lengths
+    images: it takes images alone. activation: what it ends in where no argument says so.
+    """
 
+    def make_kind(make: Callable[..., Module]) -> Any:
+        _, *given = inspect.signature(make).parameters.values()
+        rest = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)
+        kind: Any = type(make.__name__, (Made,), {"__doc__": make.__doc__, "images": images})
+        kind.__module__, kind.make, kind.end = make.__module__, staticmethod(make), activation
+        kind.__signature__ = inspect.Signature([*given, rest])
+        return kind
 
-def mapped_shapes(shape: Any) -> Any:
-    """A nest of shapes with every shape made one leaf."""
-    if isinstance(shape, tuple) and all(n is None or isinstance(n, int) for n in shape):
-        return _Lengths(shape)
-    return [mapped_shapes(part) for part in shape]
-
-
-def _tensor(x: Any) -> Any:
-    """Arrays as tensors; Python's and NumPy's wide floats become float32."""
-    if isinstance(x, Tensor):
-        return x
-    array = np.asarray(x)
-    return Tensor(array.astype(np.float32) if array.dtype.kind in "fub" else array)
+    return make_kind
 
 
-def whole(layer: str, **sizes: Any) -> None:
-    """TypeError or ValueError unless every size is a whole number from 1 on."""
-    for name, n in sizes.items():
-        if isinstance(n, bool) or not isinstance(n, int | np.integer):
-            raise TypeError(f"{layer}: {name} is {n!r}, but must be a whole number")
-        if n < 1:
-            raise ValueError(f"{layer}: {name} is {n}, but must be at least 1")
+class Made(Layer):
+    """A layer whose module a function makes; it ends in an activation."""
+
+    make: Callable[..., Module]
+    end: str | None
+
+    def __init__(self, *args: Any, **named: Any):
+        kind = type(self)
+        try:
+            bound = inspect.signature(kind).bind(*args, **named)
+        except TypeError as error:
+            raise TypeError(f"{kind.__name__}: {error}") from None
+        bound.apply_defaults()
+        super().__init__(**bound.arguments.pop("options"))
+        self.given = bound.arguments
+        check.known("padding", self.given.get("padding", "same"), ("valid", "same"))
+        if self.given.get("data_format") not in (None, "channels_last"):
+            raise ValueError(f"{kind.__name__}: images are (N, H, W, C), channels_last")
+        end = self.given.get("activation") or self.end or "linear"
+        if isinstance(end, str):
+            check.known("activation", end, ACTIVATIONS)
+            self.ends_in = end if end in ("softmax", "sigmoid") else ""
+        self.activation = ACTIVATIONS[end] if isinstance(end, str) else end
+        self.linear = end == "linear"
+
+    def build(self, shape: Any) -> None:
+        """The module, with Keras's initial values."""
+        self.inner = self.make(shape, **self.given)
+        self.fuses = self.linear and "fuses_relu" in vars(type(self.inner))
+        names = [name for name in self.given if name.endswith("_initializer")]
+        for path, weight in self.inner.named_parameters() if names else ():
+            head = "bias" if path.endswith("bias") else path.split(".")[0]
+            name = self.given.get(f"{head}_initializer", self.given[names[0]])
+            check.known("initializer", name, INITIALIZERS)
+            INITIALIZERS[name](weight)
+
+    def call(self, x: Any, relu: bool = False, logits: bool = False) -> Any:
+        """x through the module, and the activation. relu: one that stands behind this layer."""
+        if "fuses_relu" in vars(type(self.inner)) and (relu or self.activation is F.relu):
+            return self.inner(x, relu=True)
+        return self.inner(x) if logits else self.activation(self.inner(x))
+
+    def compute_output_shape(self, input_shape: Any) -> Shape:
+        """The shape of what leaves it."""
+        self.grow(input_shape)
+        try:
+            return leaving(self.inner, input_shape)
+        except ValueError as error:
+            raise ValueError(f"{self.name} ({type(self).__name__}): {error}") from None
 
 
-def pair(layer: str, name: str, value: Any) -> tuple[int, int]:
-    """A whole number, or a pair (height, width), as a pair."""
-    both = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(both) != 2:
-        raise TypeError(f"{layer}: {name} is {value!r}, but must be a number or a pair")
-    for n in both:
-        whole(layer, **{name: n})
-    return int(both[0]), int(both[1])
+def leaving(module: Any, shape: Any) -> Shape:
+    """The shape of what leaves a module of nn for an input of this shape."""
+    if hasattr(module, "leaving"):
+        return module.leaving(shape)
+    if isinstance(module, nn.Sequential):
+        for part in module:
+            shape = leaving(part, shape)
+    elif isinstance(module, nn.Linear):
+        return (*shape[:-1], module.out_features)
+    elif isinstance(module, nn.Embedding):
+        return (*shape, module.embedding_dim)
+    elif isinstance(module, nn.Flatten):
+        return (shape[0], None if None in shape[1:] else shapes.count(shape[1:]))
+    elif isinstance(module, nn.GlobalAvgPool2d):
+        return (shape[0], 1, 1, shape[3]) if module.keepdim else (shape[0], shape[3])
+    elif hasattr(module, "kernel_size"):
+        return _windows(module, shape)
+    return shape
+
+
+def _windows(module: Any, shape: Any) -> Shape:
+    span, lengths = shapes.extent(module.kernel_size, getattr(module, "dilation", (1, 1))), []
+    for n, wide, step in zip(shape[1:3], span, module.stride, strict=True):
+        same = module.padding == "same"
+        lengths.append(n if n is None else -(-n // step) if same else (n - wide) // step + 1)
+        if n is not None and lengths[-1] < 1:
+            raise ValueError(f"the window {span} is larger than its input {shape}")
+    channels = shape[3] * getattr(module, "depth_multiplier", 1)
+    return (shape[0], *lengths, getattr(module, "out_channels", channels))
 
 
 class InputLayer(Layer):
@@ -290,23 +317,26 @@ class InputLayer(Layer):
 
     def __init__(self, shape: Any, dtype: str = "float32", name: str | None = None):
         super().__init__(name=name)
-        self.shape, self.dtype = (None, *shape), dtype
+        self.shape, self.built = (None, *shape), True
         node = Node(self, [], {})
         node.output = KerasTensor(self.shape, dtype, node)
         self._nodes.append(node)
-        self.built = True
-
-    def call(self, x: Any) -> Any:
-        """x itself."""
-        return x
 
     def get_config(self) -> dict[str, Any]:
         """Shape without the batch's axis, dtype and name."""
-        return {"shape": self.shape[1:], "dtype": self.dtype, "name": self.name}
+        return {"shape": self.shape[1:], "dtype": self.output.dtype, "name": self.name}
 
 
 def Input(shape: Any = None, dtype: str = "float32", name: str | None = None) -> KerasTensor:
     """Where data of this shape, without the axis of the batch, enter a network."""
     if not isinstance(shape, tuple | list):
         raise TypeError(f"Input: shape is {shape!r}, but must be a tuple such as (28, 28, 1)")
-    return InputLayer(tuple(shape), dtype or "float32", name or unique("InputLayer")).output
+    return InputLayer(tuple(shape), dtype, name).output
+
+
+def _tensor(x: Any) -> Any:
+    """Arrays as tensors; all floats, bytes and truths become float32."""
+    if isinstance(x, Tensor):
+        return x
+    array = np.asarray(x)
+    return Tensor(array.astype(np.float32) if array.dtype.kind in "fub" else array)

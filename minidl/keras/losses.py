@@ -11,6 +11,7 @@ import numpy as np
 from .. import check, ops
 from ..nn import functional as F
 from ..tensor import Tensor
+from .symbols import snake
 
 EPSILON = 1e-7  # what Keras keeps probabilities away from 0 and 1
 
@@ -199,44 +200,24 @@ class BinaryCrossentropy(_Crossentropy):
 
 
 class _Function(Loss):
-    """A function of the user's as a loss."""
-
     def __init__(self, function: Any):
         super().__init__(getattr(function, "__name__", None))
         self.call = function  # type: ignore[method-assign]
 
 
-_NAMES = {
-    "mean_squared_error": MeanSquaredError,
-    "mean_absolute_error": MeanAbsoluteError,
-    "huber": Huber,
-    "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
-    "categorical_crossentropy": CategoricalCrossentropy,
-    "binary_crossentropy": BinaryCrossentropy,
-}
-_NAMES |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
-_NAMES |= {kind.__name__: kind for kind in set(_NAMES.values())}
+_KINDS = (
+    MeanSquaredError, MeanAbsoluteError, Huber, SparseCategoricalCrossentropy,
+    CategoricalCrossentropy, BinaryCrossentropy,
+)  # fmt: skip
+KINDS: dict[str, Any] = {snake(kind.__name__): kind for kind in _KINDS}
+KINDS |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
 
 
 def get(given: Any) -> Loss:
     """A loss by name, or as it is given: a Loss, or a function (y_true, y_pred)."""
     if isinstance(given, str):
-        check.known("loss", given, _NAMES)
-        return _NAMES[given]()
-    if isinstance(given, type) and issubclass(given, Loss):
-        return given()
+        check.known("loss", given, KINDS)
+        return KINDS[given]()
     if not callable(given):
         raise TypeError(f"loss: a name, a loss or a function (y_true, y_pred), not {given!r}")
     return given if isinstance(given, Loss) else _Function(given)
-
-
-def __getattr__(name: str) -> Any:
-    """losses.mse and the like: functions (y_true, y_pred) -> a loss for each sample."""
-    if name not in _NAMES:
-        raise AttributeError(f"minidl.keras.losses has no {name!r}", name=name)
-
-    def loss(y_true: Any, y_pred: Any) -> Tensor:
-        return _NAMES[name]().call(_tensor(y_true), _tensor(y_pred))
-
-    loss.__name__ = name
-    return loss

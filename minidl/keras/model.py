@@ -6,8 +6,7 @@ from .. import nn
 from ..nn import functional as F
 from ..nn.summary import _bytes
 from ..tensor import Tensor
-from .dense import Activation, Embedding, ReLU
-from .layer import Input, InputLayer, Layer
+from .layer import Input, InputLayer, Layer, Made
 from .symbols import KerasTensor, Node, Shape, flat, graph, mapped
 from .training import Trained
 
@@ -47,8 +46,11 @@ class Model(Trained, Layer):
             and node.inputs.node.layer.fuses and not node.inputs.node.options
         }  # fmt: skip
         last = {place: i for i, n in enumerate(self.calls) for place in map(id, n.parents())}
-        self.done = [[p for p, at in last.items() if at == i] for i in range(len(self.calls))]
-        numbers = (n.parents() for n in self.calls if isinstance(n.layer, Embedding))
+        free = {p: at for p, at in last.items() if p not in kept}
+        self.done = [[p for p, at in free.items() if at == i] for i in range(len(self.calls))]
+        numbers = (
+            n.parents() for n in self.calls if isinstance(vars(n.layer).get("inner"), nn.Embedding)
+        )
         self.whole = {id(x) for parents in numbers for x in parents}
         self.built = True
 
@@ -183,8 +185,13 @@ class Model(Trained, Layer):
 
 
 def _is_relu(node: Node) -> bool:
-    plain = type(node.layer) in (Activation, ReLU) and node.layer.activation is F.relu
-    return plain and isinstance(node.inputs, KerasTensor)
+    if not isinstance(node.layer, Made) or not isinstance(node.inputs, KerasTensor):
+        return False
+    inner, empty = (
+        node.layer.inner,
+        type(node.layer.inner) is nn.Sequential and not len(node.layer.inner),
+    )
+    return (node.layer.activation is F.relu and empty) or type(inner) is nn.ReLU
 
 
 class Sequential(Model):
@@ -251,5 +258,5 @@ class Sequential(Model):
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """The shape of what leaves it."""
-        self._built(input_shape)
+        self.grow(input_shape)
         return super().compute_output_shape(input_shape)

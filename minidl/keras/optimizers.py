@@ -1,7 +1,7 @@
 """Optimizers by Keras's names, arguments and defaults; made before there are weights to change."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import check, optim
 
@@ -27,170 +27,130 @@ class _Adam(optim.Adam):
 class Optimizer:
     """How to change weights. Its learning_rate can be read and set at any time.
 
-    global_clipnorm: scales all gradients together where their norm is larger.
+    Keywords are those of Keras, of which each kind has some; global_clipnorm scales all gradients
+    together where their norm is larger.
     """
 
-    def __init__(
-        self,
-        learning_rate: float = 1e-3,
-        global_clipnorm: float | None = None,
-        name: str | None = None,
-    ):
-        if not isinstance(learning_rate, int | float) or not learning_rate >= 0:
-            raise ValueError(
-                f"{type(self).__name__}: learning_rate is {learning_rate!r}, but must be a number "
-                "from 0 on; schedules are callbacks: LearningRateScheduler, ReduceLROnPlateau"
-            )
-        self.rate, self.global_clipnorm = float(learning_rate), global_clipnorm
-        self.name = name or type(self).__name__.lower()
-        self.inner: optim.Optimizer | None = None
+    defaults: ClassVar[dict[str, Any]] = {}
+    inner: optim.Optimizer | None = None
 
-    def make(self, parameters: Any) -> optim.Optimizer:
+    def __init__(self, learning_rate: float | None = None, **options: Any):
+        rate = self.defaults["learning_rate"] if learning_rate is None else learning_rate
+        if not isinstance(rate, int | float) or not rate >= 0:
+            raise ValueError(f"{type(self).__name__}: learning_rate is {rate!r}, no number from 0")
+        for name in options:
+            check.known(f"option of {type(self).__name__}", name, {**self.defaults, "name": 0})
+        given = {**self.defaults, **options, "learning_rate": float(rate)}
+        self.name = given.pop("name", type(self).__name__.lower())
+        self.global_clipnorm = given.pop("global_clipnorm", None)
+        self.options = given
+
+    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
         """The optimizer of minidl.optim that it stands for."""
         raise NotImplementedError(f"{type(self).__name__} does not define make")
 
     def of(self, parameters: Any) -> optim.Optimizer:
         """The optimizer of these parameters: always the same for the same ones."""
-        parameters = list(parameters)
+        parameters, mine = list(parameters), []
         if self.inner is not None:
             mine = [p for group in self.inner.param_groups for p in group["params"]]
-            if list(map(id, mine)) == list(map(id, parameters)):
-                return self.inner
-        self.rate = self.learning_rate
-        self.inner = self.make(parameters)
+        if self.inner is None or list(map(id, mine)) != list(map(id, parameters)):
+            options = {**self.options, "learning_rate": self.learning_rate}
+            self.inner = self.make(parameters, options.pop("learning_rate"), **options)
         return self.inner
 
     @property
     def learning_rate(self) -> float:
         """The learning rate now."""
-        return self.rate if self.inner is None else self.inner.param_groups[0]["lr"]
+        inner = self.inner
+        return self.options["learning_rate"] if inner is None else inner.param_groups[0]["lr"]
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
-        self.rate = float(rate)
+        self.options["learning_rate"] = float(rate)
         for group in [] if self.inner is None else self.inner.param_groups:
-            group["lr"] = self.rate
+            group["lr"] = float(rate)
 
     def get_config(self) -> dict[str, Any]:
         """What builds the same one again."""
-        config = {key: v for key, v in vars(self).items() if key not in ("inner", "rate")}
-        return {"learning_rate": self.learning_rate, **config}
+        config = {**self.options, "learning_rate": self.learning_rate, "name": self.name}
+        clip = self.global_clipnorm
+        return config if clip is None else {**config, "global_clipnorm": clip}
+
+
+_CLIP = {"global_clipnorm": None}
 
 
 class SGD(Optimizer):
-    """Steps along the gradient, with a momentum or without."""
+    """Steps along the gradient, with a momentum or without, nesterov or not."""
 
-    def __init__(
-        self,
-        learning_rate: float = 0.01,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, **options)
-        self.momentum, self.nesterov = momentum, nesterov
+    defaults: ClassVar[dict[str, Any]] = {
+        "learning_rate": 0.01,
+        "momentum": 0.0,
+        "nesterov": False,
+        **_CLIP,
+    }
 
-    def make(self, parameters: Any) -> optim.Optimizer:
+    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
         """optim.SGD."""
-        return optim.SGD(parameters, self.rate, self.momentum, nesterov=self.nesterov)
+        return optim.SGD(parameters, lr, **options)
 
 
 class Adam(Optimizer):
     """Adam, in Keras's form: see _Adam."""
 
-    def __init__(
-        self,
-        learning_rate: float = 1e-3,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = EPSILON,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+    _betas: ClassVar[dict[str, Any]] = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": EPSILON}
+    defaults: ClassVar[dict[str, Any]] = {"learning_rate": 1e-3, **_betas, **_CLIP}
 
-    def make(self, parameters: Any) -> optim.Optimizer:
+    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
         """Keras's form of optim.Adam."""
-        return _Adam(parameters, self.rate, (self.beta_1, self.beta_2), self.epsilon)
+        betas = options["beta_1"], options["beta_2"]
+        return _Adam(parameters, lr, betas, options["epsilon"])
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay; epsilon as in optim.AdamW, after the corrections."""
+    """Adam with decoupled weight_decay; epsilon as in optim.AdamW, after the corrections."""
 
-    def __init__(
-        self,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.004,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = EPSILON,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **options)
-        self.weight_decay = weight_decay
+    defaults: ClassVar[dict[str, Any]] = {**Adam.defaults, "weight_decay": 0.004}
 
-    def make(self, parameters: Any) -> optim.Optimizer:
+    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
         """optim.AdamW."""
-        betas = self.beta_1, self.beta_2
-        return optim.AdamW(parameters, self.rate, betas, self.epsilon, self.weight_decay)
+        betas = options["beta_1"], options["beta_2"]
+        return optim.AdamW(parameters, lr, betas, options["epsilon"], options["weight_decay"])
 
 
 class RMSprop(Optimizer):
     """Steps over a running root mean square; epsilon is added to the root, not under it."""
 
-    def __init__(
-        self,
-        learning_rate: float = 1e-3,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float = EPSILON,
-        centered: bool = False,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, **options)
-        self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
+    _more: ClassVar[dict[str, Any]] = {"momentum": 0.0, "epsilon": EPSILON, "centered": False}
+    defaults: ClassVar[dict[str, Any]] = {"learning_rate": 1e-3, "rho": 0.9, **_more, **_CLIP}
 
-    def make(self, parameters: Any) -> optim.Optimizer:
+    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
         """optim.RMSprop."""
-        return optim.RMSprop(
-            parameters, self.rate, self.rho, self.epsilon,
-            momentum=self.momentum, centered=self.centered,
-        )  # fmt: skip
+        rho, eps = options.pop("rho"), options.pop("epsilon")
+        return optim.RMSprop(parameters, lr, rho, eps, **options)
 
 
 class Adagrad(Optimizer):
     """Steps over the root of all squares so far."""
 
-    def __init__(
-        self,
-        learning_rate: float = 1e-3,
-        initial_accumulator_value: float = 0.1,
-        epsilon: float = EPSILON,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, **options)
-        self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
+    _more: ClassVar[dict[str, Any]] = {"initial_accumulator_value": 0.1, "epsilon": EPSILON}
+    defaults: ClassVar[dict[str, Any]] = {"learning_rate": 1e-3, **_more, **_CLIP}
 
-    def make(self, parameters: Any) -> optim.Optimizer:
+    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
         """optim.Adagrad; epsilon is under the root, as if the sum began there."""
-        first = self.initial_accumulator_value + self.epsilon
-        return optim.Adagrad(parameters, self.rate, initial_accumulator_value=first, eps=0.0)
+        first = options["initial_accumulator_value"] + options["epsilon"]
+        return optim.Adagrad(parameters, lr, initial_accumulator_value=first, eps=0.0)
 
 
-KINDS: dict[str, type[Optimizer]] = {k.__name__: k for k in (SGD, Adam, AdamW, RMSprop, Adagrad)}
-_NAMES = {name.lower(): kind for name, kind in KINDS.items()}
+KINDS: dict[str, Any] = {k.__name__.lower(): k for k in (SGD, Adam, AdamW, RMSprop, Adagrad)}
 
 
 def get(given: Any) -> Optimizer:
     """An optimizer by name, or as it is given."""
     if isinstance(given, str):
-        if given.lower() not in _NAMES:
-            check.known("optimizer", given, _NAMES)
-        return _NAMES[given.lower()]()
-    if isinstance(given, type) and issubclass(given, Optimizer):
-        return given()
+        check.known("optimizer", given.lower(), KINDS)
+        return KINDS[given.lower()]()
     if not isinstance(given, Optimizer):
-        plain = isinstance(given, optim.Optimizer)
-        hint = "; those of minidl.optim go with minidl.train.fit" * plain
-        raise TypeError(f"optimizer: a name or one of minidl.keras.optimizers, not {given!r}{hint}")
+        raise TypeError(f"optimizer: a name or one of minidl.keras.optimizers, not {given!r}")
     return given

@@ -36,11 +36,6 @@ class KerasTensor:
         """Number of axes, with that of the batch."""
         return len(self.shape)
 
-    def __add__(self, other: Any) -> "KerasTensor":
-        from .merging import Add
-
-        return Add()([self, other])
-
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
 
@@ -71,10 +66,15 @@ def shape_of(nest: Any) -> Any:
     return mapped(nest, lambda x: (None, *x.shape[1:]))
 
 
+def snake(name: str) -> str:
+    """Conv2D as conv2d, GlobalAveragePooling2D as global_average_pooling2d ..."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
 def unique(kind: str) -> str:
     """A name for a new layer, as Keras makes it: conv2d, conv2d_1, global_average_pooling2d ..."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", kind)
-    name = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+    name = snake(kind)
     number = _names.get(name, 0)
     _names[name] = number + 1
     return f"{name}_{number}" if number else name

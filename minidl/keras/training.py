@@ -38,7 +38,7 @@ class Compiled:
     def __init__(self, optimizer: Any, loss: Any, measured: Any, eager: bool):
         self.optimizer, self.loss = optimizers.get(optimizer), losses.get(loss)
         self.metrics = [metrics.get(metric) for metric in measured or []]
-        self.eager, self.given = eager, {"loss": loss, "metrics": measured}
+        self.eager = eager
         self._step: Any = None
 
     def learner(self, model: Any) -> Learner:
@@ -53,7 +53,7 @@ class Compiled:
                 f"{model.name}: double {wants}: {last.name} ends in {wants}, and from_logits=True "
                 f"does it once more; write loss={name}, or leave out the activation"
             )
-        linear = getattr(last, "fuses", False) and hasattr(last, "activation")
+        linear = last.fuses and last.linear
         if wants and not self.loss.from_logits and not ending and linear:
             raise ValueError(
                 f"{model.name}: {name} wants probabilities, but {last.name} ends in logits; give "
@@ -261,7 +261,7 @@ class Trained:
         return self._plan(batches.who).learner(self)
 
     def _grown(self, batches: Batches) -> None:
-        self._built(shape_of(batches.example))  # type: ignore[attr-defined]
+        self.grow(shape_of(batches.example))  # type: ignore[attr-defined]
 
 
 def _held_out(data: Any, batch_size: int | None, steps: int | None) -> Batches | None:
