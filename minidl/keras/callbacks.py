@@ -84,14 +84,9 @@ class EarlyStopping(callbacks.EarlyStopping):
     """Ends the training when for `patience` epochs in a row nothing became better."""
 
     def __init__(
-        self,
-        monitor: str = "val_loss",
-        min_delta: float = 0.0,
-        patience: int = 0,
-        verbose: int = 0,
-        mode: str = "auto",
-        restore_best_weights: bool = False,
-    ):
+        self, monitor: str = "val_loss", min_delta: float = 0.0, patience: int = 0,
+        verbose: int = 0, mode: str = "auto", restore_best_weights: bool = False,
+    ):  # fmt: skip
         mode, self.verbose = _mode(monitor, mode), verbose
         super().__init__(monitor, abs(min_delta), max(patience, 1), mode, restore_best_weights)
 
@@ -110,14 +105,9 @@ class ModelCheckpoint(callbacks.Monitor):
     """
 
     def __init__(
-        self,
-        filepath: Any,
-        monitor: str = "val_loss",
-        verbose: int = 0,
-        save_best_only: bool = False,
-        save_weights_only: bool = False,
-        mode: str = "auto",
-    ):
+        self, filepath: Any, monitor: str = "val_loss", verbose: int = 0,
+        save_best_only: bool = False, save_weights_only: bool = False, mode: str = "auto",
+    ):  # fmt: skip
         super().__init__(monitor, _mode(monitor, mode))
         self.filepath, self.verbose = str(filepath), verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
@@ -171,16 +161,9 @@ class ReduceLROnPlateau(Callback):
     """Multiplies the learning rate by factor where `patience` epochs brought nothing better."""
 
     def __init__(
-        self,
-        monitor: str = "val_loss",
-        factor: float = 0.1,
-        patience: int = 10,
-        verbose: int = 0,
-        mode: str = "auto",
-        min_delta: float = 1e-4,
-        cooldown: int = 0,
-        min_lr: float = 0.0,
-    ):
+        self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10, verbose: int = 0,
+        mode: str = "auto", min_delta: float = 1e-4, cooldown: int = 0, min_lr: float = 0.0,
+    ):  # fmt: skip
         if not 0 <= factor < 1:
             raise ValueError(f"ReduceLROnPlateau: factor is {factor}, but must be below 1")
         self.monitor, self.verbose = monitor, verbose

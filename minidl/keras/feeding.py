@@ -18,18 +18,10 @@ class Batches:
     """
 
     def __init__(
-        self,
-        who: str,
-        x: Any,
-        y: Any = None,
-        weights: Any = None,
-        *,
-        batch_size: int | None = None,
-        shuffle: bool = False,
-        class_weight: dict[int, float] | None = None,
-        steps: int | None = None,
-        labels: bool = True,
-    ):
+        self, who: str, x: Any, y: Any = None, weights: Any = None, *,
+        batch_size: int | None = None, shuffle: bool = False,
+        class_weight: dict[int, float] | None = None, steps: int | None = None, labels: bool = True,
+    ):  # fmt: skip
         self.who, self.class_weight, self.steps, self.labels = who, class_weight, steps, labels
         self.several = isinstance(x, list | tuple) and all(map(_is_array, x))
         self.source: Any = x

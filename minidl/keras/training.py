@@ -118,12 +118,9 @@ class Trained:
     _compiled: Compiled | None = None
 
     def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: Any = None,
-        metrics: Any = None,
+        self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None,
         run_eagerly: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Say how to train: an optimizer, a loss and metrics, by name or as objects."""
         if loss is None:
             raise TypeError("compile: the loss is missing; loss='mse', for instance")
@@ -146,23 +143,13 @@ class Trained:
         return self._compiled
 
     def fit(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        verbose: Any = "auto",
-        callbacks: Any = None,
-        validation_split: float = 0.0,
-        validation_data: Any = None,
-        shuffle: bool = True,
-        class_weight: dict[int, float] | None = None,
-        sample_weight: Any = None,
-        initial_epoch: int = 0,
-        steps_per_epoch: int | None = None,
-        validation_steps: int | None = None,
-        validation_batch_size: int | None = None,
-    ) -> calls.History:
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
+        verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
+        validation_data: Any = None, shuffle: bool = True,
+        class_weight: dict[int, float] | None = None, sample_weight: Any = None,
+        initial_epoch: int = 0, steps_per_epoch: int | None = None,
+        validation_steps: int | None = None, validation_batch_size: int | None = None,
+    ) -> calls.History:  # fmt: skip
         """Train on arrays x, y, or on batches (x, y), and return what was measured by epoch."""
         plan, verbose = self._plan("fit"), 1 if verbose == "auto" else int(verbose)
         if validation_split and validation_data is None:
@@ -187,15 +174,9 @@ class Trained:
         return run.history
 
     def evaluate(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        sample_weight: Any = None,
-        steps: int | None = None,
-        return_dict: bool = False,
-    ) -> Any:
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto",
+        sample_weight: Any = None, steps: int | None = None, return_dict: bool = False,
+    ) -> Any:  # fmt: skip
         """The loss, or with metrics [loss, metrics ...], over a whole set."""
         plan, start = self._plan("evaluate"), time.perf_counter()
         batches = Batches("evaluate", x, y, sample_weight, batch_size=batch_size, steps=steps)
@@ -209,12 +190,9 @@ class Trained:
         return _result(row, return_dict)
 
     def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
+        self, x: Any, batch_size: int | None = None, verbose: Any = "auto",
         steps: int | None = None,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """The network's output for each sample: an array, or a list of them for several outputs."""
         batches = Batches("predict", x, batch_size=batch_size, steps=steps, labels=False)
         self._grown(batches)
@@ -229,13 +207,9 @@ class Trained:
         return joined[0] if len(joined) == 1 else joined
 
     def train_on_batch(
-        self,
-        x: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: dict[int, float] | None = None,
-        return_dict: bool = False,
-    ) -> Any:
+        self, x: Any, y: Any, sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None, return_dict: bool = False,
+    ) -> Any:  # fmt: skip
         """One step on one batch; its loss, or with metrics [loss, metrics ...]."""
         options = dict(batch_size=len(y), class_weight=class_weight)
         batches = Batches("train_on_batch", x, y, sample_weight, **options)
