@@ -32,7 +32,7 @@ def save(model: Model, path: Any) -> None:
     notes: dict[str, Any] = {"form": FORM, "model": described(model)}
     plan = model._compiled
     if plan is not None:
-        given = plan.optimizer, plan.loss, *plan.metrics
+        given: list[Any] = [plan.optimizer, plan.loss, *plan.metrics]
         notes["compile"] = [[type(a).__name__, a.get_config()] for a in given]
         inner = plan.optimizer.inner
         for number, state in (inner.state_dict()["state"] if inner else {}).items():

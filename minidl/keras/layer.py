@@ -302,7 +302,8 @@ def leaving(module: Any, shape: Any) -> Shape:
 
 
 def _windows(module: Any, shape: Any) -> Shape:
-    span, lengths = shapes.extent(module.kernel_size, getattr(module, "dilation", (1, 1))), []
+    span = shapes.extent(module.kernel_size, getattr(module, "dilation", (1, 1)))
+    lengths: list[Any] = []
     for n, wide, step in zip(shape[1:3], span, module.stride, strict=True):
         same = module.padding == "same"
         lengths.append(n if n is None else -(-n // step) if same else (n - wide) // step + 1)

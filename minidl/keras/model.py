@@ -26,7 +26,7 @@ class Model(Trained, Layer):
                     f"Model: {what} are what Input(...) and calls of layers return, not {kind}; a "
                     "network of your own kind is a minidl.nn.Module"
                 )
-        self.layers = nn.Sequential()
+        self.layers: Any = nn.Sequential()
         self.connect(inputs, outputs)
 
     def connect(self, inputs: Any, outputs: Any) -> None:
@@ -159,8 +159,8 @@ class Model(Trained, Layer):
             ("Total", self.weights), ("Trainable", self.trainable_weights),
             ("Non-trainable", self.non_trainable_weights),
         ):  # fmt: skip
-            count = sum(w.size for w in weights)
-            lines.append(f"{title} params: {count:,} ({_bytes(4 * count)})")
+            n = sum(w.size for w in weights)
+            lines.append(f"{title} params: {n:,} ({_bytes(4 * n)})")
         (print_fn or print)("\n".join(lines))
 
     # --- files: the code is loaded when it is needed

@@ -154,7 +154,7 @@ class Trained:
         plan, verbose = self._plan("fit"), 1 if verbose == "auto" else int(verbose)
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split(validation_split, x, y, sample_weight)
-        options = dict(batch_size=batch_size, shuffle=shuffle, class_weight=class_weight)
+        options: Any = dict(batch_size=batch_size, shuffle=shuffle, class_weight=class_weight)
         batches = Batches("fit", x, y, sample_weight, steps=steps_per_epoch, **options)
         size = validation_batch_size or batch_size
         held_out = _held_out(validation_data, size, validation_steps)
@@ -211,7 +211,7 @@ class Trained:
         class_weight: dict[int, float] | None = None, return_dict: bool = False,
     ) -> Any:  # fmt: skip
         """One step on one batch; its loss, or with metrics [loss, metrics ...]."""
-        options = dict(batch_size=len(y), class_weight=class_weight)
+        options: Any = dict(batch_size=len(y), class_weight=class_weight)
         batches = Batches("train_on_batch", x, y, sample_weight, **options)
         self._grown(batches)
         step, learner = self._plan("train_on_batch").step(self)
@@ -307,8 +307,8 @@ class Run(train.Callback):
         """After the last epoch."""
         for callback in self.keras:
             callback.on_train_end({})
-        for callback in self.others:
-            callback.on_train_end(self.model, self.plain)
+        for other in self.others:
+            other.on_train_end(self.model, self.plain)
 
 
 def _line(row: dict[str, float], steps: int, seconds: float, verbose: int) -> str:
