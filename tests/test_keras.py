@@ -290,6 +290,22 @@ def test_a_network_comes_back_from_its_file_and_learns_on(tmp_path):
         keras.models.load_model(tmp_path / "w.weights.safetensors")
 
 
+def test_a_file_cannot_name_what_is_no_layer(tmp_path):
+    for name in ("nn", "layer", "__getattr__"):
+        config = {"layer": name, "config": {}}
+        net = {"sequential": [config], "start": [], "name": "net", "trainable": []}
+        minidl.io.save_tensors({}, tmp_path / "x.safetensors", {"keras": {"model": net}})
+        with pytest.raises(ValueError, match="unknown layer"):
+            keras.models.load_model(tmp_path / "x.safetensors")
+
+
+def test_what_a_file_cannot_hold_is_refused(tmp_path):
+    model = classifier(lambda y_true, y_pred: 1.0)
+    with pytest.raises(ValueError, match="a file holds names and numbers, no functions"):
+        model.save(tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
 def test_every_optimizer_has_a_name_and_learns(name):
     x, y = points()

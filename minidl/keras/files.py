@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import check
 from ..io.tensors import read, save_tensors
 from . import layers, losses, metrics, optimizers
 from .layer import InputLayer, Layer
@@ -61,12 +62,19 @@ def load_model(path: Any, compile: bool = True) -> Model:
         model.load_state_dict(state)
         if compile and "compile" in notes:
             homes = [optimizers, losses, *[metrics] * len(notes["compile"])]
-            made = [getattr(h, n)(**config) for h, (n, config) in zip(homes, notes["compile"])]
+            made = [_made(h.KINDS, *told) for h, told in zip(homes, notes["compile"])]
             model.compile(made[0], made[1], made[2:])
             _restore(model, tensors)
     except (TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"{path}: cannot build the network it describes: {error!r}") from error
     return model
+
+
+def _made(kinds: dict[str, Any], name: str, config: dict[str, Any]) -> Any:
+    """An optimizer, loss or metric of minidl.keras: a file names no other class."""
+    classes = {kind.__name__: kind for kind in kinds.values()}
+    check.known("class", name, classes)
+    return classes[name](**config)
 
 
 def _restore(model: Model, tensors: Any) -> None:
@@ -132,6 +140,7 @@ def _plain(value: Any) -> Any:
 def built(config: dict[str, Any]) -> Any:
     """The layer or network that was described."""
     if "layer" in config:
+        check.known("layer", config["layer"], layers.__all__)  # a file names no other function
         kind = getattr(layers, config["layer"])
         given = {k: built(v) if _is_layer(v) else v for k, v in config["config"].items()}
         return kind(**given)

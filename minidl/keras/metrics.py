@@ -118,7 +118,8 @@ class MeanAbsoluteError(Metric):
 
 class _Function(Metric):
     def __init__(self, function: Any):
-        self.name, self.of = getattr(function, "__name__", "metric"), function  # type: ignore[method-assign]
+        self.name, self.options = getattr(function, "__name__", "metric"), {"of": function}
+        self.of = function  # type: ignore[method-assign]
 
 
 _KINDS = (
