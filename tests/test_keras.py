@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import keras_networks
 import numpy as np
@@ -13,6 +14,7 @@ from minidl.callbacks import JSONLLogger
 from minidl.data import DataLoader, Flip, PadCrop
 from minidl.keras import layers
 
+ROOT = Path(__file__).parent.parent
 # What Keras 3.15.1 says of keras_networks.py, which tells how to make it again.
 KERAS = {
     "convnet": {
@@ -66,6 +68,7 @@ def digits(n=1000):
     return x, y[:n], x_test, y_test[:500]
 
 
+@pytest.mark.numba  # minutes on NumPy alone
 def test_mnist_convnet(capsys):
     # https://keras.io/examples/vision/mnist_convnet/
     num_classes, input_shape = 10, (28, 28, 1)
@@ -97,6 +100,7 @@ def test_mnist_convnet(capsys):
     assert history.plot().axes[0].get_ylabel() == "loss"
 
 
+@pytest.mark.numba  # minutes on NumPy alone
 def test_cifar10_cnn_with_augmentation():
     # the documents' network of 167,562 parameters; on grey digits made 32 x 32 x 3
     x, y, x_test, y_test = digits(320)
@@ -384,5 +388,7 @@ def test_names_of_others_are_answered(name, hint):
 
 def test_importing_minidl_does_not_load_it():
     code = "import sys, minidl, minidl.train; print('minidl.keras' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == "False" and minidl.keras is keras
