@@ -215,10 +215,15 @@ class Trained:
         batches = Batches("train_on_batch", x, y, sample_weight, **options)
         self._grown(batches)
         step, learner = self._plan("train_on_batch").step(self)
+
+        def learn(*batch: Any) -> tuple[float, Tensor]:
+            loss, output = step(*batch)
+            return loss.item(), output
+
         learner.train()
         try:
             chosen = self._plan("train_on_batch").watched(learner)
-            row = train._means(learner, batches, step, chosen, "train_on_batch")
+            row = train._means(learner, batches, learn, chosen, "train_on_batch")
         finally:
             learner.eval()
         return _result(row, return_dict)
