@@ -48,8 +48,8 @@ __all__ = [
 ]  # fmt: skip
 
 _LATER = (
-    "callbacks", "cuda", "data", "io", "kernels", "metrics", "models", "nn", "optim", "plot",
-    "train",
+    "callbacks", "cuda", "data", "io", "keras", "kernels", "metrics", "models", "nn", "optim",
+    "plot", "train",
 )  # fmt: skip
 _ELSEWHERE = {
     "load": "io", "save": "io", "set_num_threads": "threads", "get_num_threads": "threads",

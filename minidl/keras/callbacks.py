@@ -1,0 +1,198 @@
+"""Callbacks by Keras's names and arguments. Those of minidl.callbacks are welcome, too."""
+
+from typing import Any
+
+from .. import callbacks, check, optim
+from ..train import Callback as Plain
+from ..train import History as Record
+
+__all__ = [
+    "CSVLogger", "Callback", "EarlyStopping", "History", "LearningRateScheduler",
+    "ModelCheckpoint", "ReduceLROnPlateau",
+]  # fmt: skip
+
+
+class Callback:
+    """Something for fit to call: on_train_begin(logs), on_epoch_end(epoch, logs) ... Epochs from 0.
+
+    self.model is the network, self.params what fit was told; self.model.stop_training = True ends
+    the training after this epoch.
+    """
+
+    model: Any = None
+    params: dict[str, Any]
+
+    def set_model(self, model: Any) -> None:
+        """Note the network."""
+        self.model = model
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Note what fit was told."""
+        self.params = params
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Before the first epoch."""
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """After the last epoch."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Before an epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """After an epoch, with what was measured in it."""
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Before a step."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """After a step, with its loss."""
+
+
+class History(Callback):
+    """What fit returns: history, a list per quantity with an entry per epoch, and epoch."""
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+        self.batch_loss: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Append what was measured."""
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+
+    def plot(self, title: str = "") -> Any:
+        """Loss and accuracy per epoch, training and validation: a Matplotlib figure."""
+        from .. import plot
+
+        record = Record()
+        record.update(self.history)
+        record.batch_loss = self.batch_loss
+        return plot.curves(record, title)
+
+
+def _mode(monitor: str, mode: str) -> str:
+    """Whether less or more is better: of accuracies more, unless it is said."""
+    check.known("mode", mode, ("auto", "min", "max"))
+    more = any(part in monitor for part in ("acc", "auc", "precision", "recall"))
+    return mode if mode != "auto" else "max" if more else "min"
+
+
+class EarlyStopping(callbacks.EarlyStopping):
+    """Ends the training when for `patience` epochs in a row nothing became better."""
+
+    def __init__(
+        self, monitor: str = "val_loss", min_delta: float = 0.0, patience: int = 0,
+        verbose: int = 0, mode: str = "auto", restore_best_weights: bool = False,
+    ):  # fmt: skip
+        mode, self.verbose = _mode(monitor, mode), verbose
+        super().__init__(monitor, abs(min_delta), max(patience, 1), mode, restore_best_weights)
+
+    def on_epoch_end(self, model: Any, history: Record) -> bool:
+        """Whether it is time to stop."""
+        stop = super().on_epoch_end(model, history)
+        if stop and self.verbose:
+            print(f"Epoch {history.epochs}: early stopping")
+        return stop
+
+
+class ModelCheckpoint(callbacks.Monitor):
+    """Saves the network after each epoch, or (save_best_only) where it is the best so far.
+
+    filepath may hold {epoch:02d}, from 1, and the names of what is measured: {val_loss:.2f}.
+    """
+
+    def __init__(
+        self, filepath: Any, monitor: str = "val_loss", verbose: int = 0,
+        save_best_only: bool = False, save_weights_only: bool = False, mode: str = "auto",
+    ):  # fmt: skip
+        super().__init__(monitor, _mode(monitor, mode))
+        self.filepath, self.verbose = str(filepath), verbose
+        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
+
+    def on_epoch_end(self, model: Any, history: Record) -> None:
+        """Save it, if it is time."""
+        if self.save_best_only and self.since_best(history):
+            return
+        now = {name: values[-1] for name, values in history.items()}
+        path = self.filepath.format(epoch=history.epochs, **now)
+        (model.save_weights if self.save_weights_only else model.save)(path)
+        if self.verbose:
+            print(f"Epoch {history.epochs}: saved to {path}")
+
+
+class CSVLogger(callbacks.CSVLogger):
+    """A table of what is measured, a line per epoch, which counts from 1.
+
+    A file that is there is written anew: use minidl.callbacks.CSVLogger for a run in parts.
+    """
+
+    def __init__(self, filename: Any, separator: str = ","):
+        super().__init__(filename)
+        if separator != ",":
+            raise ValueError(f"CSVLogger: the separator is a comma, not {separator!r}")
+
+
+class LearningRateScheduler(Callback):
+    """The learning rate of each epoch: schedule(epoch, rate now), or schedule(epoch)."""
+
+    def __init__(self, schedule: Any, verbose: int = 0):
+        self.schedule, self.verbose = schedule, verbose
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Set it."""
+        optimizer = self.model.optimizer
+        try:
+            rate = float(self.schedule(epoch, optimizer.learning_rate))
+        except TypeError:  # one of the first form
+            rate = float(self.schedule(epoch))
+        optimizer.learning_rate = rate
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: the learning rate is {rate:g}")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Tell it to the history."""
+        logs["learning_rate"] = self.model.optimizer.learning_rate
+
+
+class ReduceLROnPlateau(Callback):
+    """Multiplies the learning rate by factor where `patience` epochs brought nothing better."""
+
+    def __init__(
+        self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10, verbose: int = 0,
+        mode: str = "auto", min_delta: float = 1e-4, cooldown: int = 0, min_lr: float = 0.0,
+    ):  # fmt: skip
+        if not 0 <= factor < 1:
+            raise ValueError(f"ReduceLROnPlateau: factor is {factor}, but must be below 1")
+        self.monitor, self.verbose = monitor, verbose
+        # PyTorch's patience and cooldown, which optim's has, end an epoch later than Keras's
+        self.options = dict(
+            mode=_mode(monitor, mode), factor=factor, patience=max(patience, 1) - 1,
+            threshold=min_delta, threshold_mode="abs", cooldown=max(cooldown - 1, 0),
+            min_lr=min_lr, eps=0.0,
+        )  # fmt: skip
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin anew."""
+        self.schedule = optim.ReduceLROnPlateau(self.model.optimizer.inner, **self.options)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Note an epoch's number, and reduce the rate if it is time."""
+        optimizer = self.model.optimizer
+        before = logs["learning_rate"] = optimizer.learning_rate
+        check.known("quantity for ReduceLROnPlateau to monitor", self.monitor, logs)
+        self.schedule.step(logs[self.monitor])
+        if self.verbose and optimizer.learning_rate < before:
+            print(f"Epoch {epoch + 1}: the learning rate falls to {optimizer.learning_rate:g}")
+
+
+def checked(given: Any) -> list[Any]:
+    """The callbacks of a fit; TypeError for what is none."""
+    found = list(given or [])
+    for callback in found:
+        if not isinstance(callback, Callback | Plain):
+            hint = f": write {callback.__name__}()" if isinstance(callback, type) else ""
+            raise TypeError(f"fit: {callback!r} is no callback{hint}")
+    return found

@@ -1,0 +1,262 @@
+"""Networks: graphs of layers, and layers one after the other."""
+
+from typing import Any
+
+from .. import nn
+from ..nn import functional as F
+from ..nn.summary import _bytes
+from ..tensor import Tensor
+from .layer import Input, InputLayer, Layer, Made
+from .symbols import KerasTensor, Node, Shape, flat, graph, mapped
+from .training import Trained
+
+
+class Model(Trained, Layer):
+    """The layers between symbolic inputs and outputs, as one layer that can be trained."""
+
+    def __init__(
+        self, inputs: Any = None, outputs: Any = None, name: str | None = None, **options: Any
+    ):
+        super().__init__(name=name, **options)
+        for what, nest in (("inputs", inputs), ("outputs", outputs)):
+            parts = list(flat(nest))
+            if not parts or not all(isinstance(part, KerasTensor) for part in parts):
+                kind = type(parts[0]).__name__ if parts else "nothing"
+                raise TypeError(
+                    f"Model: {what} are what Input(...) and calls of layers return, not {kind}; a "
+                    "network of your own kind is a minidl.nn.Module"
+                )
+        self.layers: Any = nn.Sequential()
+        self.connect(inputs, outputs)
+
+    def connect(self, inputs: Any, outputs: Any) -> None:
+        """Take over the layers that lead from inputs to outputs."""
+        self.inputs, self.outputs, self.form = list(flat(inputs)), list(flat(outputs)), outputs
+        self.nodes = graph(self.inputs, self.outputs)
+        for layer in dict.fromkeys(node.layer for node in self.nodes):
+            self.hold(layer)
+        ends = {id(x) for x in self.inputs}
+        self.calls = [node for node in self.nodes if id(node.output) not in ends]
+        uses = [id(x) for node in self.calls for x in node.parents()]
+        kept = {id(x) for x in self.outputs} | ends
+        self.fused = {
+            id(node.inputs): node
+            for node in self.calls
+            if _is_relu(node) and uses.count(id(node.inputs)) == 1 and id(node.inputs) not in kept
+            and node.inputs.node.layer.fuses and not node.inputs.node.options
+        }  # fmt: skip
+        last = {place: i for i, n in enumerate(self.calls) for place in map(id, n.parents())}
+        free = {p: at for p, at in last.items() if p not in kept}
+        self.done = [[p for p, at in free.items() if at == i] for i in range(len(self.calls))]
+        numbers = (
+            n.parents() for n in self.calls if isinstance(vars(n.layer).get("inner"), nn.Embedding)
+        )
+        self.whole = {id(x) for parents in numbers for x in parents}
+        self.built = True
+
+    def hold(self, layer: Layer) -> None:
+        """Keep a layer by its name."""
+        known = vars(self.layers).get(layer.name)
+        if known is layer:
+            return
+        if known is not None or hasattr(self.layers, layer.name):
+            raise ValueError(
+                f"{self.name}: the name {layer.name!r} is taken; each layer has its own"
+            )
+        setattr(self.layers, layer.name, layer)
+
+    def call(self, x: Any, logits: bool = False) -> Any:
+        """What the layers make of x. logits: without the softmax or sigmoid at the end."""
+        given = list(flat(x))
+        self._check(given)
+        values: dict[int, Any] = {}
+        for place, value in zip(self.inputs, given, strict=True):
+            if value.dtype.kind in "iu" and id(place) not in self.whole:
+                value = value.astype("float32")
+            values[id(place)] = value
+        end = {id(x) for x in self.outputs} if logits else set()
+        for node, done in zip(self.calls, self.done, strict=True):
+            if id(node.output) in values:  # a ReLU that was done with the layer before it
+                continue
+            options = dict(node.options)
+            if id(node.output) in end:
+                options["logits"] = True
+            target = self.fused.get(id(node.output), node)
+            if target is not node:
+                options["relu"] = True
+            inputs = mapped(node.inputs, lambda t: values[id(t)])
+            values[id(target.output)] = node.layer(inputs, **options)
+            for place in done:  # what nobody needs any more must not fill the memory
+                values.pop(place, None)
+        return mapped(self.form, lambda t: values[id(t)])
+
+    def _check(self, given: list[Tensor]) -> None:
+        """ValueError where the data have another shape than the Inputs."""
+        wanted = [x.shape for x in self.inputs]
+        if len(given) != len(wanted):
+            raise ValueError(f"{self.name}: takes {len(wanted)} inputs {wanted}, got {len(given)}")
+        for value, shape in zip(given, wanted, strict=True):
+            alike = len(value.shape) == len(shape) and all(
+                n in (None, m) for n, m in zip(shape[1:], value.shape[1:], strict=True)
+            )
+            if not alike:
+                grey = len(shape) == 4 and shape[3] == 1 and value.shape[1:] == shape[1:3]
+                hint = "; grey images need a channel: x[..., None]" * grey
+                raise ValueError(f"{self.name}: takes {shape}, but x is {value.shape}{hint}")
+
+    @property
+    def ends_in(self) -> str:  # type: ignore[override]
+        """What its last layer ends in."""
+        return self.outputs[0].node.layer.ends_in if len(self.outputs) == 1 else ""
+
+    def last_layer(self) -> Layer:
+        """The layer that makes the output, inside networks inside it."""
+        layer = self.outputs[0].node.layer
+        return layer.last_layer() if isinstance(layer, Model) else layer
+
+    def compute_output_shape(self, input_shape: Any) -> Shape:
+        """The shape of what leaves it."""
+        given = input_shape if isinstance(input_shape, list) else [input_shape]
+        known = {id(x): shape for x, shape in zip(self.inputs, given, strict=True)}
+        for node in self.calls:
+            inputs = mapped(node.inputs, lambda t: known[id(t)])
+            known[id(node.output)] = node.layer.compute_output_shape(inputs)
+        if len(self.outputs) > 1:
+            raise ValueError(f"{self.name}: only a network of one output can be a layer of another")
+        return known[id(self.outputs[0])]
+
+    @property
+    def output(self) -> Any:
+        """Its symbolic output, or the nest of them."""
+        return self.form
+
+    @property
+    def input(self) -> Any:
+        """Its symbolic input, or the list of them."""
+        return self.inputs[0] if len(self.inputs) == 1 else self.inputs
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """A layer by name, or by its place."""
+        if index is not None:
+            return self.layers[index]
+        names = [layer.name for layer in self.layers]
+        if name not in names:
+            raise ValueError(f"{self.name} has no layer {name!r}; it has {', '.join(names)}")
+        return getattr(self.layers, str(name))
+
+    def summary(self, print_fn: Any = None) -> None:  # type: ignore[override]
+        """Print a table of the layers: their names, kinds, output shapes and numbers of weights."""
+        rows = [("Layer (type)", "Output Shape", "Param #")]
+        for layer in self.layers:
+            shape = str(layer.output_shape) if layer._nodes else "?"
+            count = f"{layer.count_params():,}" if layer.built else "?"
+            rows.append((f"{layer.name} ({type(layer).__name__})", shape, count))
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
+        lines.insert(1, "-" * (sum(widths) + 4))
+        lines = [f'Model: "{self.name}"', *lines, lines[1]]
+        for title, weights in (
+            ("Total", self.weights), ("Trainable", self.trainable_weights),
+            ("Non-trainable", self.non_trainable_weights),
+        ):  # fmt: skip
+            n = sum(w.size for w in weights)
+            lines.append(f"{title} params: {n:,} ({_bytes(4 * n)})")
+        (print_fn or print)("\n".join(lines))
+
+    # --- files: the code is loaded when it is needed
+
+    def save(self, path: Any) -> None:
+        """Write architecture, weights, compile's arguments and the optimizer's state."""
+        from . import files
+
+        files.save(self, path)
+
+    def save_weights(self, path: Any) -> None:
+        """Write the weights alone."""
+        from . import files
+
+        files.save_weights(self, path)
+
+    def load_weights(self, path: Any) -> None:
+        """Read weights that save or save_weights wrote into a network of the same layers."""
+        from . import files
+
+        files.load_weights(self, path)
+
+
+def _is_relu(node: Node) -> bool:
+    if not isinstance(node.layer, Made) or not isinstance(node.inputs, KerasTensor):
+        return False
+    inner, empty = (
+        node.layer.inner,
+        type(node.layer.inner) is nn.Sequential and not len(node.layer.inner),
+    )
+    return (node.layer.activation is F.relu and empty) or type(inner) is nn.ReLU
+
+
+class Sequential(Model):
+    """Layers one after the other. Their weights are made when the shape of the data is known.
+
+    It is known from an Input, from input_shape of the first layer, or from the first batch.
+    """
+
+    def __init__(self, layers: Any = None, name: str | None = None, **options: Any):
+        Layer.__init__(self, name=name, **options)
+        self.layers = nn.Sequential()
+        self.inputs, self.outputs = [], []
+        for layer in layers or []:
+            self.add(layer)
+
+    def add(self, layer: Any) -> None:
+        """Put a layer, or first an Input, at the end."""
+        if isinstance(layer, KerasTensor | InputLayer):
+            if self.inputs or len(self.layers):
+                raise ValueError(f"{self.name}: an Input comes first, and once")
+            self._begin(layer if isinstance(layer, KerasTensor) else layer.output)
+            return
+        if not isinstance(layer, Layer):
+            what = getattr(layer, "__name__", type(layer).__name__)
+            hint = f"; write {what}()" * isinstance(layer, type)
+            raise TypeError(f"{self.name}: {what} is not a layer of minidl.keras{hint}")
+        if not len(self.layers) and not self.inputs:
+            if isinstance(layer, Model) and layer.inputs:
+                self._begin(Input(layer.inputs[0].shape[1:], layer.inputs[0].dtype))
+            elif layer.given_shape is not None:
+                self._begin(Input(layer.given_shape))
+        self.hold(layer)
+        if self.inputs:
+            self.connect(self.inputs[0], layer(self.outputs[0]))
+
+    def _begin(self, start: KerasTensor) -> None:
+        self.inputs, self.outputs, self.form = [start], [start], start
+
+    def connect(self, inputs: Any, outputs: Any) -> None:
+        """As of any network, but the Input is none of its layers."""
+        super().connect(inputs, outputs)
+        vars(self.layers).pop(self.inputs[0].node.layer.name, None)
+
+    def pop(self) -> Layer:
+        """Take the last layer away."""
+        layer = self.layers[-1]
+        delattr(self.layers, layer.name)
+        if self.inputs:
+            before = self.outputs[0].node.inputs
+            if len(self.layers):
+                self.connect(self.inputs[0], before)
+            else:
+                self._begin(self.inputs[0])
+        return layer
+
+    def build(self, shape: Any) -> None:
+        """Make all weights, for data of this shape (None, ...)."""
+        if not len(self.layers):
+            raise ValueError(f"{self.name}: there are no layers: add some")
+        x = start = self.inputs[0] if self.inputs else Input(shape[1:])
+        for layer in self.layers:
+            x = layer(x)
+        self.connect(start, x)
+
+    def compute_output_shape(self, input_shape: Any) -> Shape:
+        """The shape of what leaves it."""
+        self.grow(input_shape)
+        return super().compute_output_shape(input_shape)
