@@ -17,11 +17,21 @@ A front, not a second engine: layers are Modules, a fit is minidl.train.fit. Nam
 defaults are those of Keras 3.
 """
 
-from . import callbacks, datasets, layers, losses, metrics, models, optimizers, utils
+from . import (
+    applications,
+    callbacks,
+    datasets,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    utils,
+)
 from .layer import Input
 from .model import Model, Sequential
 
 __all__ = [
-    "Input", "Model", "Sequential", "callbacks", "datasets", "layers", "losses", "metrics",
-    "models", "optimizers", "utils",
+    "Input", "Model", "Sequential", "applications", "callbacks", "datasets", "layers", "losses",
+    "metrics", "models", "optimizers", "utils",
 ]  # fmt: skip

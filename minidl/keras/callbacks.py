@@ -1,5 +1,6 @@
 """Callbacks by Keras's names and arguments. Those of minidl.callbacks are welcome, too."""
 
+import inspect
 from typing import Any
 
 from .. import callbacks, check, optim
@@ -10,6 +11,11 @@ __all__ = [
     "CSVLogger", "Callback", "EarlyStopping", "History", "LearningRateScheduler",
     "ModelCheckpoint", "ReduceLROnPlateau",
 ]  # fmt: skip
+
+EVENTS = (
+    "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end", "on_train_batch_begin",
+    "on_train_batch_end",
+)  # fmt: skip
 
 
 class Callback:
@@ -30,23 +36,11 @@ class Callback:
         """Note what fit was told."""
         self.params = params
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Before the first epoch."""
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """After the last epoch."""
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Before an epoch."""
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """After an epoch, with what was measured in it."""
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Before a step."""
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """After a step, with its loss."""
+    def __getattr__(self, name: str) -> Any:
+        """What a subclass does not define does nothing."""
+        if name not in EVENTS:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}", name=name)
+        return lambda *given: None
 
 
 class History(Callback):
@@ -129,10 +123,8 @@ class CSVLogger(callbacks.CSVLogger):
     A file that is there is written anew: use minidl.callbacks.CSVLogger for a run in parts.
     """
 
-    def __init__(self, filename: Any, separator: str = ","):
+    def __init__(self, filename: Any):
         super().__init__(filename)
-        if separator != ",":
-            raise ValueError(f"CSVLogger: the separator is a comma, not {separator!r}")
 
 
 class LearningRateScheduler(Callback):
@@ -144,10 +136,8 @@ class LearningRateScheduler(Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Set it."""
         optimizer = self.model.optimizer
-        try:
-            rate = float(self.schedule(epoch, optimizer.learning_rate))
-        except TypeError:  # one of the first form
-            rate = float(self.schedule(epoch))
+        takes = len(inspect.signature(self.schedule).parameters)
+        rate = float(self.schedule(*(epoch, optimizer.learning_rate)[:takes]))
         optimizer.learning_rate = rate
         if self.verbose:
             print(f"Epoch {epoch + 1}: the learning rate is {rate:g}")

@@ -1,167 +1,100 @@
-"""Networks in files: safetensors, never a pickle."""
+"""Networks in files: safetensors and Keras's HDF5, described in Keras's words. Never a pickle."""
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .. import check
-from ..io.tensors import read, save_tensors
+from ..io import h5, keras_network, tensors
 from . import layers, losses, metrics, optimizers
-from .layer import InputLayer, Layer
+from .layer import overwrite
 from .model import Model, Sequential
-from .symbols import KerasTensor, mapped
+from .symbols import snake, unique
 
-FORM = 1  # of the description of a network in a file
-SUFFIX = ".safetensors"
+SUFFIXES = ".safetensors", ".h5", ".hdf5"
+KINDS = {name: getattr(layers, name) for name in layers.__all__ if name not in ("Input", "Layer")}
+KINDS |= {"Sequential": Sequential, "Functional": Model}
+HOMES = optimizers, losses, metrics
+STATE = "optimizer/"  # what the names of an optimizer's tensors begin with
 
 
-def _path(path: Any) -> Path:
-    path = Path(os.fspath(path))
-    if path.suffix != SUFFIX:
-        known = {".h5": "HDF5", ".hdf5": "HDF5", ".keras": "Keras's own format"}
-        what = f"{known[path.suffix]} is not there yet: " if path.suffix in known else ""
-        raise ValueError(f"{path}: {what}minidl.keras reads and writes {path.stem}{SUFFIX}")
-    return path
+def _is_h5(path: Any) -> bool:
+    suffix = os.path.splitext(os.fspath(path))[1]
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: minidl.keras reads and writes {', '.join(SUFFIXES)}")
+    return suffix != SUFFIXES[0]
 
 
 def save(model: Model, path: Any) -> None:
     """Write architecture, weights, compile's arguments and the optimizer's state."""
-    path, tensors = _path(path), model.state_dict()
-    notes: dict[str, Any] = {"form": FORM, "model": described(model)}
-    plan = model._compiled
+    hdf5, plan = _is_h5(path), model._compiled
+    config, training, held = keras_network.described(model, KINDS), None, {}
     if plan is not None:
-        given: list[Any] = [plan.optimizer, plan.loss, *plan.metrics]
-        notes["compile"] = [[type(a).__name__, a.get_config()] for a in given]
-        inner = plan.optimizer.inner
-        for number, state in (inner.state_dict()["state"] if inner else {}).items():
-            for name, value in state.items():
-                tensors[f"optimizer.{number}.{name}"] = np.asarray(value)
+        training = keras_network.training(plan.optimizer, plan.loss, plan.metrics, HOMES)
+        held = keras_network.state(model)
     try:
-        json.dumps(notes)
+        json.dumps([config, training])
     except TypeError as error:
-        raise ValueError(
-            f"{path}: {error}; a file holds names and numbers, no functions: give losses, metrics "
-            "and activations by name, or use save_weights"
-        ) from error
-    save_tensors(tensors, path, {"keras": notes})
+        raise ValueError(f"{path}: {error}; {keras_network.NO_FUNCTIONS}") from error
+    if hdf5:
+        weights = keras_network.by_layer(model)
+        h5.write_keras(path, h5.KerasFile(weights, config, training, held))
+    else:
+        notes = {"config": config, "training": training, "state": list(held)}
+        state = {STATE + name: array for name, array in held.items()}
+        tensors.save_tensors(model.state_dict() | state, path, {"keras": notes})
 
 
 def load_model(path: Any, compile: bool = True) -> Model:
-    """Read a network that save wrote, ready to be trained further. ValueError for other files."""
-    path = _path(path)
-    tensors, metadata = read(path)
-    if "keras" not in metadata:
-        raise ValueError(f"{path}: holds weights, but no network of minidl.keras")
-    notes = metadata["keras"]
+    """Read a network that save, or Keras, wrote, ready to be trained further.
+
+    .safetensors or .h5. ValueError for damaged files, and for what minidl does not have.
+    """
+    hdf5, state = _is_h5(path), dict[str, Any]()
+    if hdf5:
+        file = h5.read_keras(path)
+    else:
+        state, metadata = tensors.read(path)
+        notes = metadata.get("keras", {})
+        held = {name: state.pop(STATE + name).numpy() for name in notes.get("state", [])}
+        file = h5.KerasFile({}, notes.get("config"), notes.get("training"), held)
+    if file.config is None:
+        raise ValueError(f"{path}: holds weights, but no network; model.load_weights reads them")
     try:
-        model = built(notes["model"])
-        state = {name: t for name, t in tensors.items() if not name.startswith("optimizer.")}
-        model.load_state_dict(state)
-        if compile and "compile" in notes:
-            homes = [optimizers, losses, *[metrics] * len(notes["compile"])]
-            made = [_made(h.KINDS, *told) for h, told in zip(homes, notes["compile"])]
-            model.compile(made[0], made[1], made[2:])
-            _restore(model, tensors)
-    except (TypeError, LookupError, AttributeError) as error:
-        raise ValueError(f"{path}: cannot build the network it describes: {error!r}") from error
+        model: Model = keras_network.built(file.config, KINDS)
+        overwrite(keras_network.pairs(model, file.layers)) if hdf5 else model.load_state_dict(state)
+        if compile and file.training:
+            model.compile(*keras_network.trained(file.training, HOMES))
+            keras_network.restore(model, file.optimizer)
+    except (TypeError, LookupError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: cannot build the network it describes: {error}") from error
     return model
 
 
-def _made(kinds: dict[str, Any], name: str, config: dict[str, Any]) -> Any:
-    """An optimizer, loss or metric of minidl.keras: a file names no other class."""
-    classes = {kind.__name__: kind for kind in kinds.values()}
-    check.known("class", name, classes)
-    return classes[name](**config)
-
-
-def _restore(model: Model, tensors: Any) -> None:
-    """Bring the optimizer to where it was."""
-    entries: dict[int, dict[str, Any]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, key = name.split(".")
-            value = tensor.numpy()
-            entries.setdefault(int(number), {})[key] = int(value) if key == "t" else value
-    if entries:
-        inner = model.optimizer.of(model.parameters())
-        inner.load_state_dict({**inner.state_dict(), "state": entries})
+def _places(model: Model) -> Any:
+    return keras_network.places(model, lambda kind, taken: unique(snake(kind), taken))
 
 
 def save_weights(model: Model, path: Any) -> None:
-    """Write the weights alone."""
-    save_tensors(model.state_dict(), _path(path))
+    """Write the weights alone: as Keras does where the name ends in .h5 or .weights.h5."""
+    if not _is_h5(path):
+        tensors.save_tensors(model.state_dict(), path)
+    elif os.fspath(path).endswith(".weights.h5"):
+        found = {at: (name, [w.numpy() for w in own]) for at, name, own in _places(model)}
+        h5.write_weights(path, found)
+    else:
+        h5.write_keras(path, h5.KerasFile(keras_network.by_layer(model)))
 
 
 def load_weights(model: Model, path: Any) -> None:
-    """Read weights into a network of the same layers."""
-    tensors, _ = read(_path(path))
-    state = {name: t for name, t in tensors.items() if not name.startswith("optimizer.")}
+    """Read weights, of minidl or of Keras, into a network of the same layers."""
     try:
-        model.load_state_dict(state)
+        if not _is_h5(path):
+            state = tensors.read(path)[0]
+            model.load_state_dict({k: v for k, v in state.items() if not k.startswith(STATE)})
+        elif h5.is_numbered(path):
+            given = h5.read_weights(path)
+            overwrite([(name, own, given.get(at, [])) for at, name, own in _places(model)])
+        else:
+            overwrite(keras_network.pairs(model, h5.read_keras(path).layers))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-# --- a network as what JSON can hold
-
-
-def described(layer: Layer) -> dict[str, Any]:
-    """A layer, or a network of layers with the calls between them."""
-    if not isinstance(layer, Model):
-        config = {key: _plain(value) for key, value in layer.get_config().items()}
-        if type(layer) is not getattr(layers, type(layer).__name__, None):
-            raise ValueError(f"{layer.name}: a file holds layers of minidl.keras.layers alone")
-        return {"layer": type(layer).__name__, "config": config}
-    head = {"name": layer.name, "trainable": [x.name for x in layer.layers if not x.trainable]}
-    if isinstance(layer, Sequential):
-        start = [[list(x.shape[1:]), x.dtype] for x in layer.inputs]
-        return {**head, "sequential": [described(x) for x in layer.layers], "start": start}
-    place = {id(node.output): i for i, node in enumerate(layer.nodes)}
-    names = {x.name: described(x) for x in layer.layers}
-    calls = [
-        [node.layer.name, _places(node.inputs, place) if node.parents() else None, node.options]
-        for node in layer.nodes
-    ]
-    ends = [_places(nest, place) for nest in (layer.inputs, layer.form)]
-    return {**head, "graph": calls, "layers": names, "ends": ends}
-
-
-def _places(nest: Any, place: dict[int, int]) -> Any:
-    return mapped(nest, lambda x: place[id(x)])
-
-
-def _plain(value: Any) -> Any:
-    return described(value) if isinstance(value, Layer) else value
-
-
-def built(config: dict[str, Any]) -> Any:
-    """The layer or network that was described."""
-    if "layer" in config:
-        check.known("layer", config["layer"], layers.__all__)  # a file names no other function
-        kind = getattr(layers, config["layer"])
-        given = {k: built(v) if _is_layer(v) else v for k, v in config["config"].items()}
-        return kind(**given)
-    if "sequential" in config:
-        start = [InputLayer(tuple(shape), dtype) for shape, dtype in config["start"]]
-        model: Model = Sequential([*start, *map(built, config["sequential"])], name=config["name"])
-    else:
-        held = {name: built(part) for name, part in config["layers"].items()}
-        made: list[KerasTensor] = []
-        for name, inputs, options in config["graph"]:
-            layer = held[name]
-            start_of = isinstance(layer, InputLayer) or inputs is None
-            made.append(
-                layer.output if start_of else layer(mapped(inputs, lambda i: made[i]), **options)
-            )
-        inputs, outputs = (mapped(nest, lambda i: made[i]) for nest in config["ends"])
-        model = Model(inputs, outputs, name=config["name"])
-    for name in config["trainable"]:
-        model.get_layer(name).trainable = False
-    return model
-
-
-def _is_layer(value: Any) -> bool:
-    return isinstance(value, dict) and ("layer" in value or "name" in value)

@@ -12,9 +12,16 @@ from ..kernels import shapes
 from ..nn import functional as F
 from ..tensor import Tensor
 from .layer import Input, InputLayer, Layer, layer
-from .symbols import Shape
 
 G, Z = "glorot_uniform", "zeros"
+
+
+def _channels(shape: Any) -> int:
+    if len(shape) != 4:
+        hint = "; is a Flatten before it? Flatten comes after the convolutions" * (len(shape) == 2)
+        problem = f"the input is {shape}, but a batch of images (N, H, W, C) has 4 axes{hint}"
+        raise ValueError(problem)
+    return shape[3]
 
 
 @layer()
@@ -23,11 +30,11 @@ def Dense(
 ):  # fmt: skip
     """x (..., inputs) times kernel (inputs, units), plus bias -> (..., units)."""
     if shape[-1] is None:
-        raise ValueError(f"Dense: the last axis of its input must be known, but it is {shape}")
+        raise ValueError(f"the last axis of its input must be known, but it is {shape}")
     return nn.Linear(shape[-1], units, use_bias)
 
 
-@layer(images=True)
+@layer()
 def Conv2D(
     shape, filters, kernel_size, strides=(1, 1), padding="valid", data_format=None,
     dilation_rate=(1, 1), groups=1, activation=None, use_bias=True,
@@ -35,10 +42,10 @@ def Conv2D(
 ):  # fmt: skip
     """Filters slid over images: (N, H, W, C) -> (N, OH, OW, filters)."""
     how = strides, padding, dilation_rate, groups, use_bias
-    return nn.Conv2d(shape[3], filters, kernel_size, *how)
+    return nn.Conv2d(_channels(shape), filters, kernel_size, *how)
 
 
-@layer(images=True)
+@layer()
 def DepthwiseConv2D(
     shape, kernel_size, strides=(1, 1), padding="valid", depth_multiplier=1, data_format=None,
     dilation_rate=(1, 1), activation=None, use_bias=True,
@@ -46,10 +53,10 @@ def DepthwiseConv2D(
 ):  # fmt: skip
     """Filters of its own slid over each channel: (N, H, W, C) -> (N, OH, OW, C multiplier)."""
     how = strides, padding, dilation_rate, depth_multiplier, use_bias
-    return nn.DepthwiseConv2d(shape[3], kernel_size, *how)
+    return nn.DepthwiseConv2d(_channels(shape), kernel_size, *how)
 
 
-@layer(images=True)
+@layer()
 def SeparableConv2D(
     shape, filters, kernel_size, strides=(1, 1), padding="valid", data_format=None,
     dilation_rate=(1, 1), depth_multiplier=1, activation=None, use_bias=True,
@@ -57,24 +64,24 @@ def SeparableConv2D(
 ):  # fmt: skip
     """A depthwise convolution, then a 1 x 1 convolution: (N, H, W, C) -> (N, OH, OW, filters)."""
     how = strides, padding, dilation_rate, depth_multiplier, False
-    depthwise = nn.DepthwiseConv2d(shape[3], kernel_size, *how)
+    depthwise = nn.DepthwiseConv2d(_channels(shape), kernel_size, *how)
     pointwise = nn.Conv2d(shape[3] * depth_multiplier, filters, 1, bias=use_bias)
     return nn.Sequential({"depthwise": depthwise, "pointwise": pointwise})
 
 
-@layer(images=True)
+@layer()
 def MaxPooling2D(shape, pool_size=(2, 2), strides=None, padding="valid", data_format=None):
     """The maximum of each window of images; strides: pool_size."""
     return nn.MaxPool2d(pool_size, strides, padding)
 
 
-@layer(images=True)
+@layer()
 def AveragePooling2D(shape, pool_size=(2, 2), strides=None, padding="valid", data_format=None):
     """The mean of each window of images, padding left out; strides: pool_size."""
     return nn.AvgPool2d(pool_size, strides, padding, count_include_pad=False)
 
 
-@layer(images=True)
+@layer()
 def GlobalAveragePooling2D(shape, data_format=None, keepdims=False):
     """The mean of each channel over the whole image: (N, H, W, C) -> (N, C)."""
     return nn.GlobalAvgPool2d(keepdims)
@@ -108,10 +115,33 @@ def Softmax(shape):
 def ReLU(shape, max_value=None, negative_slope=0.0):
     """max(x, 0); negative_slope times x below 0; at most max_value, which may be None or 6."""
     if max_value not in (None, 6) or (max_value and negative_slope):
-        raise ValueError(f"ReLU: max_value is {max_value}, but must be None, or 6 with no slope")
-    return (
-        nn.ReLU6() if max_value else nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
-    )
+        raise ValueError(f"max_value is {max_value}, but must be None, or 6 with no slope")
+    if max_value:
+        return nn.ReLU6()
+    return nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
+
+
+@layer()
+def Rescaling(shape, scale, offset=0.0):
+    """x times scale, plus offset: Rescaling(1 / 255) brings bytes to numbers from 0 to 1."""
+    return lambda x: x * scale + offset
+
+
+@layer()
+def RandomFlip(shape, mode="horizontal"):
+    """In training each image is as it was, or left and right are swapped, at even odds."""
+    if mode != "horizontal":
+        raise ValueError(f"mode is {mode!r}, but must be 'horizontal'")
+    return _Flip()
+
+
+class _Flip(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        one = ops.mean(x * 0.0, axis=(1, 2, 3), keepdims=True) + 1.0
+        kept = F.dropout(one, 0.5) * 0.5  # dropout makes it 0 or 2
+        return x * kept + x[:, :, ::-1] * (1.0 - kept)
 
 
 class _Embedding(nn.Embedding):
@@ -158,116 +188,69 @@ def BatchNormalization(shape, axis=-1, momentum=0.99, epsilon=1e-3, center=True,
     step; in inference, and where it is frozen, with the running ones.
     """
     if axis not in (-1, len(shape) - 1):
-        raise ValueError(f"BatchNormalization: axis is {axis}, but the channels are the last one")
+        raise ValueError(f"axis is {axis}, but the channels are the last one")
     norm = _BatchNorm(shape[-1], epsilon, 1 - momentum)
     norm.weight, norm.bias = norm.weight if scale else None, norm.bias if center else None
     return norm
 
 
-class _Reshape(nn.Module):
-    def __init__(self, target: tuple[int, ...]):
-        self.target = target
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.reshape(x, shape=(len(x), *self.target))
-
-    def leaving(self, shape: Any) -> Shape:
-        return (shape[0], *shapes.reshape(shape[1:], self.target))
-
-
 @layer()
 def Reshape(shape, target_shape):
     """The same numbers in another shape; one length may be -1."""
-    return _Reshape(tuple(target_shape))
+    return lambda x: ops.reshape(x, shape=(len(x), *shapes.reshape(x.shape[1:], target_shape)))
 
 
-class Add(Layer):
-    """The sum of a list of tensors, which broadcast."""
-
-    def call(self, x: list[Tensor]) -> Tensor:
-        """[(N, ...), (N, ...) ...] -> (N, ...)."""
-        return sum(x[1:], start=x[0])
-
-    def compute_output_shape(self, input_shape: Any) -> Shape:
-        """What broadcasting makes of them."""
-        known = [tuple(n or 1 for n in shape) for shape in _several(self, input_shape)]
-        try:
-            wide = shapes.broadcast(*known)
-        except ValueError as error:
-            raise ValueError(f"{self.name} (Add): {error}") from None
-        return input_shape[0] if wide == known[0] else (None, *wide[1:])
-
-
-class Concatenate(Layer):
-    """Tensors one behind the other along an axis."""
-
-    def __init__(self, axis: int = -1, **options: Any):
-        super().__init__(**options)
-        self.axis = axis
-
-    def call(self, x: list[Tensor]) -> Tensor:
-        """[(..., N1, ...), (..., N2, ...) ...] -> (..., N1 + N2 ..., ...)."""
-        return ops.concat(x, self.axis)
-
-    def compute_output_shape(self, input_shape: Any) -> Shape:
-        """Lengths along the axis added up."""
-        first = list(_several(self, input_shape)[0])
-        axis = self.axis % len(first)
-        if len({(*s[:axis], *s[axis + 1 :]) for s in input_shape}) > 1:
-            raise ValueError(f"{self.name} (Concatenate): {input_shape} differ beside axis {axis}")
-        lengths = [shape[axis] for shape in input_shape]
-        first[axis] = None if None in lengths else sum(lengths)
-        return tuple(first)
-
-
-def _several(layer: Layer, shape: Any) -> Any:
+def _list(shape: Any) -> None:
     if not isinstance(shape, list) or len(shape) < 2:
-        raise ValueError(f"{layer.name} ({type(layer).__name__}): takes a list of tensors")
-    return shape
+        raise TypeError(f"takes a list of tensors, [x, y], not the shape {shape}")
 
 
-class TimeDistributed(Layer):
-    """A layer applied to every step of a sequence: (N, T, ...) -> (N, T, ...)."""
+@layer()
+def Add(shape):
+    """The sum of a list of tensors, which broadcast: [(N, ...), (N, ...) ...] -> (N, ...)."""
+    _list(shape)
+    return lambda x: sum(x[1:], start=x[0])
 
-    def __init__(self, layer: Layer, **options: Any):
-        super().__init__(**options)
-        if not isinstance(layer, Layer):
-            raise TypeError(
-                f"TimeDistributed: takes a layer, such as TimeDistributed(Dense(32)), not a "
-                f"{type(layer).__name__}; data go into fit"
-            )
-        self.layer, self.ends_in = layer, layer.ends_in
 
-    def build(self, shape: Any) -> None:
-        """The layer's weights, for a single step."""
-        if len(shape) < 3:
-            raise ValueError(f"TimeDistributed: input (N, T, ...) is needed, not {shape}")
-        self.layer.grow((None, *shape[2:]))
+@layer()
+def Concatenate(shape, axis=-1):
+    """Tensors one behind the other along an axis: [(..., A), (..., B) ...] -> (..., A + B ...)."""
+    _list(shape)
+    return lambda x: ops.concat(x, axis)
 
-    def call(self, x: Tensor, **options: Any) -> Tensor:
-        """All steps of all sequences as one batch."""
+
+class _EachStep(nn.Module):
+    def __init__(self, layer: Layer):
+        self.layer = layer
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
         n, t = x.shape[:2]
         y = self.layer(ops.reshape(x, shape=(n * t, *x.shape[2:])), **options)
         return ops.reshape(y, shape=(n, t, *y.shape[1:]))
 
-    def compute_output_shape(self, input_shape: Any) -> Shape:
-        """(N, T, ...)."""
-        one = self.layer.compute_output_shape((None, *input_shape[2:]))
-        return (*input_shape[:2], *one[1:])
+
+@layer()
+def TimeDistributed(shape, layer):
+    """A layer applied to every step of a sequence: (N, T, ...) -> (N, T, ...)."""
+    if len(shape) < 3:
+        raise ValueError(f"input (N, T, ...) is needed, not {shape}")
+    layer.grow((None, *shape[2:]))
+    return _EachStep(layer)
 
 
 __all__ = [
     "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D",
     "Dense", "DepthwiseConv2D", "Dropout", "Embedding", "Flatten", "GlobalAveragePooling2D",
-    "Input", "InputLayer", "Layer", "MaxPooling2D", "ReLU", "Reshape", "SeparableConv2D",
-    "Softmax", "TimeDistributed",
+    "Input", "InputLayer", "Layer", "MaxPooling2D", "RandomFlip", "ReLU", "Rescaling", "Reshape",
+    "SeparableConv2D", "Softmax", "TimeDistributed",
 ]  # fmt: skip
-_ELSEWHERE = {"BatchNorm2d": "BatchNormalization", "Linear": "Dense", "Module": "Layer"}
+_ELSEWHERE = {
+    "BatchNorm2d": "BatchNormalization", "Linear": "Dense", "Module": "Layer",
+    "MaxPool2d": "MaxPooling2D", "AvgPool2d": "AveragePooling2D",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("GRU", "LSTM", "RNN", "SimpleRNN", "Bidirectional"):
-        raise AttributeError(f"{__name__} has no {name!r}: minidl has no recurrent layers yet")
     folded = {known.lower(): known for known in __all__}
     near = difflib.get_close_matches(name.lower(), folded, 1, 0.7)
     guess = _ELSEWHERE.get(name) or (folded[near[0]] if near else "")

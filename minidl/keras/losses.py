@@ -8,82 +8,76 @@ from typing import Any
 
 import numpy as np
 
-from .. import check, ops
+from .. import ops
 from ..nn import functional as F
 from ..tensor import Tensor
+from .kinds import Kind, chosen, kind
 from .symbols import snake
 
 EPSILON = 1e-7  # what Keras keeps probabilities away from 0 and 1
 
 
-class Loss:
+class Loss(Kind):
     """A loss of each sample, and their mean over the batch, weighted where weights are given.
 
     A subclass of yours defines call(y_true, y_pred) -> a loss for each sample, or a number.
     """
 
     wants = ""  # what the network ends in if logits are to be taken: "softmax" or "sigmoid"
-    from_logits = False
 
-    def __init__(self, name: str | None = None):
-        self.name = name
+    @property
+    def from_logits(self) -> bool:
+        """Whether y_pred is what goes into a softmax or sigmoid."""
+        return self.options.get("from_logits", False)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """The loss of each sample."""
-        raise NotImplementedError(f"{type(self).__name__} does not define call(y_true, y_pred)")
-
-    def get_config(self) -> dict[str, Any]:
-        """What builds the same one again."""
-        return dict(vars(self))
-
-    def of_logits(self, y_true: Tensor, logits: Tensor) -> Tensor:
-        """The same, of what goes into the softmax or sigmoid."""
-        raise NotImplementedError(f"{type(self).__name__} does not define of_logits")
+        """The loss of each sample; of cross-entropies, of logits."""
+        options = {key: value for key, value in self.options.items() if key != "from_logits"}
+        return self.function(y_true, y_pred, **options)
 
     def __call__(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None, logits: bool = False
     ) -> Tensor:
         """The mean over the samples. logits: y_pred is what goes into the last activation."""
         y_true, y_pred = _tensor(y_true), _tensor(y_pred)
-        measured = self.of_logits if logits or self.from_logits else self.call
-        each = measured(y_true, y_pred)
+        if self.wants and not (logits or self.from_logits):
+            y_pred = _logits(y_pred, self.wants)
+        each = self.call(y_true, y_pred)
         if sample_weight is None:
-            return each if not each.ndim else ops.mean(each)
+            return ops.mean(each) if each.ndim else each
         weight = _tensor(sample_weight)
-        if weight.ndim == each.ndim + 1 and weight.shape[-1] == 1:
-            weight = ops.reshape(weight, shape=weight.shape[:-1])
-        if each.shape[: weight.ndim] != weight.shape:
-            raise ValueError(
-                f"{type(self).__name__}: weights of shape {weight.shape} for losses {each.shape}"
-            )
-        weight = ops.reshape(weight, shape=(*weight.shape, *(1,) * (each.ndim - weight.ndim)))
-        return ops.mean(each * weight)
+        if weight.size != each.size and weight.shape != each.shape[:1]:
+            raise ValueError(f"{self.name}: weights {weight.shape} for losses {each.shape}")
+        rest = (1,) * (each.ndim - 1) if weight.size != each.size else each.shape[1:]
+        return ops.mean(each * ops.reshape(weight, shape=(*each.shape[:1], *rest)))
 
 
 def _tensor(a: Any) -> Tensor:
     if isinstance(a, Tensor):
         return a
     a = np.asarray(a)
-    return Tensor(a.astype(np.float32) if a.dtype.kind in "fb" else a.astype(np.int64))
+    return Tensor(a.astype(np.float32 if a.dtype.kind in "fb" else np.int64))
 
 
-def _float(a: Tensor) -> Tensor:
-    return a if a.dtype == "float32" else a.astype("float32")
+def _logits(p: Tensor, ending: str) -> Tensor:
+    """Logits of probabilities, which are kept away from 0 and 1."""
+    if ending == "softmax":
+        p = p / ops.sum(p, axis=-1, keepdims=True)
+    p = ops.clip(p, min=EPSILON, max=1 - EPSILON)
+    return ops.log(p if ending == "softmax" else p / (1.0 - p))
 
 
 def _alike(loss: str, y_true: Tensor, y_pred: Tensor, hint: str = "") -> Tensor:
     """y_true as floats, in the shape of y_pred; ValueError where it has another one."""
-    if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
-        y_true = ops.reshape(y_true, shape=(*y_true.shape, 1))
-    if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
-        y_true = ops.reshape(y_true, shape=y_true.shape[:-1])
+    if y_true.shape in (y_pred.shape[:-1], (*y_pred.shape, 1)) and y_true.size == y_pred.size:
+        y_true = ops.reshape(y_true, shape=y_pred.shape)
     if y_true.shape != y_pred.shape:
         problem = f"{loss}: y_true {y_true.shape} needs the shape of the output {y_pred.shape}"
-        raise ValueError(f"{problem}{hint or flatten_hint(y_true, y_pred)}")
-    return _float(y_true)
+        raise ValueError(problem + (hint or _flatten_hint(y_true, y_pred)))
+    return y_true if y_true.dtype == "float32" else y_true.astype("float32")
 
 
-def flatten_hint(y_true: Tensor, y_pred: Tensor) -> str:
+def _flatten_hint(y_true: Tensor, y_pred: Tensor) -> str:
     """What is missing in a network whose output still has the axes of an image."""
     images = y_pred.ndim > 2 and y_true.ndim < y_pred.ndim
     return "; is a Flatten() missing before the Dense layers?" * images
@@ -94,130 +88,72 @@ def _rows(each: Tensor) -> Tensor:
     return ops.mean(each, axis=-1) if each.ndim > 1 else each
 
 
-class MeanSquaredError(Loss):
-    """(y_true - y_pred)**2."""
-
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """(N, ..., D) -> (N, ...)."""
-        y_true = _alike("mean_squared_error", y_true, y_pred)
-        return _rows(F.mse_loss(y_pred, y_true, reduction="none"))
+def mean_squared_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """(y_true - y_pred)**2: (N, ..., D) -> (N, ...)."""
+    target = _alike("mean_squared_error", y_true, y_pred)
+    return _rows(F.mse_loss(y_pred, target, reduction="none"))
 
 
-class MeanAbsoluteError(Loss):
-    """|y_true - y_pred|."""
-
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """(N, ..., D) -> (N, ...)."""
-        y_true = _alike("mean_absolute_error", y_true, y_pred)
-        return _rows(F.l1_loss(y_pred, y_true, reduction="none"))
+def mean_absolute_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """|y_true - y_pred|: (N, ..., D) -> (N, ...)."""
+    target = _alike("mean_absolute_error", y_true, y_pred)
+    return _rows(F.l1_loss(y_pred, target, reduction="none"))
 
 
-class Huber(Loss):
-    """Squares of differences up to delta, straight lines beyond."""
-
-    def __init__(self, delta: float = 1.0, name: str | None = None):
-        super().__init__(name)
-        self.delta = delta
-
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """(N, ..., D) -> (N, ...)."""
-        y_true = _alike("huber", y_true, y_pred)
-        return _rows(F.huber_loss(y_pred, y_true, reduction="none", delta=self.delta))
+def huber(y_true: Tensor, y_pred: Tensor, delta: float = 1.0) -> Tensor:
+    """Squares of differences up to delta, straight lines beyond: (N, ..., D) -> (N, ...)."""
+    target = _alike("huber", y_true, y_pred)
+    return _rows(F.huber_loss(y_pred, target, reduction="none", delta=delta))
 
 
-class _Crossentropy(Loss):
-    def __init__(self, from_logits: bool = False, name: str | None = None):
-        super().__init__(name)
-        self.from_logits = from_logits
-
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """Of probabilities, which are kept away from 0 and 1."""
-        if self.wants == "softmax":
-            y_pred = y_pred / ops.sum(y_pred, axis=-1, keepdims=True)
-            return self.of_logits(y_true, ops.log(ops.clip(y_pred, min=EPSILON, max=1 - EPSILON)))
-        y_pred = ops.clip(y_pred, min=EPSILON, max=1 - EPSILON)
-        return self.of_logits(y_true, ops.log(y_pred / (1.0 - y_pred)))
-
-
-class SparseCategoricalCrossentropy(_Crossentropy):
-    """-log of the probability of the right class, which y_true (N,) names."""
-
-    wants = "softmax"
-
-    def of_logits(self, y_true: Tensor, logits: Tensor) -> Tensor:
-        """y_true (N, ...) whole numbers, logits (N, ..., C) -> (N, ...)."""
-        if y_true.ndim == logits.ndim and y_true.shape[-1] == 1:
-            y_true = ops.reshape(y_true, shape=y_true.shape[:-1])
-        if y_true.shape != logits.shape[:-1]:
-            one_hot = y_true.shape == logits.shape
-            hint = "; it is one-hot: use categorical_crossentropy, or y.argmax(1)" * one_hot
-            raise ValueError(
-                "sparse_categorical_crossentropy: y_true needs the number of a class for each row, "
-                f"but is {y_true.shape} beside an output {logits.shape}"
-                + (hint or flatten_hint(y_true, logits))
-            )
-        label = y_true if y_true.dtype == "int64" else y_true.astype("int64")
-        if logits.ndim == 2:
-            return F.cross_entropy(logits, label, reduction="none")
-        rows = ops.reshape(logits, shape=(-1, logits.shape[-1]))
-        each = F.cross_entropy(rows, ops.reshape(label, shape=(-1,)), reduction="none")
-        return ops.reshape(each, shape=y_true.shape)
+def _sparse(y_true: Tensor, logits: Tensor) -> Tensor:
+    """-log of the right class's probability: y_true (N, ...), y_pred (N, ..., C) -> (N, ...)."""
+    if y_true.shape not in (logits.shape[:-1], (*logits.shape[:-1], 1)):
+        one_hot = y_true.shape == logits.shape
+        hint = "; it is one-hot: use categorical_crossentropy, or y.argmax(1)" * one_hot
+        raise ValueError(
+            "sparse_categorical_crossentropy: y_true needs the number of a class for each row, but "
+            f"is {y_true.shape} beside an output {logits.shape}"
+            + (hint or _flatten_hint(y_true, logits))
+        )
+    label = ops.reshape(y_true, shape=(-1,))
+    label = label if label.dtype == "int64" else label.astype("int64")
+    rows = ops.reshape(logits, shape=(-1, logits.shape[-1]))
+    return ops.reshape(F.cross_entropy(rows, label, reduction="none"), shape=logits.shape[:-1])
 
 
-class CategoricalCrossentropy(_Crossentropy):
-    """-sum of y_true log y_pred, where y_true is one-hot or probabilities."""
-
-    wants = "softmax"
-
-    def __init__(
-        self, from_logits: bool = False, label_smoothing: float = 0.0, name: str | None = None
-    ):
-        super().__init__(from_logits, name)
-        self.label_smoothing = label_smoothing
-
-    def of_logits(self, y_true: Tensor, logits: Tensor) -> Tensor:
-        """y_true and logits (N, ..., C) -> (N, ...)."""
-        sparse = y_true.shape in (logits.shape[:-1], (*logits.shape[:-1], 1))
-        hint = "; class numbers go with sparse_categorical_crossentropy, or to_categorical(y)"
-        y_true = _alike("categorical_crossentropy", y_true, logits, hint * sparse)
-        rows = (-1, logits.shape[-1])
-        each = F.cross_entropy(
-            ops.reshape(logits, shape=rows), ops.reshape(y_true, shape=rows),
-            reduction="none", label_smoothing=self.label_smoothing,
-        )  # fmt: skip
-        return ops.reshape(each, shape=logits.shape[:-1])
+def _dense(y_true: Tensor, logits: Tensor, label_smoothing: float) -> Tensor:
+    """-sum of y_true log y_pred, y_true one-hot or probabilities: both (N, ..., C) -> (N, ...)."""
+    sparse = y_true.shape in (logits.shape[:-1], (*logits.shape[:-1], 1))
+    hint = "; class numbers go with sparse_categorical_crossentropy, or to_categorical(y)" * sparse
+    y_true = _alike("categorical_crossentropy", y_true, logits, hint)
+    rows = (ops.reshape(a, shape=(-1, logits.shape[-1])) for a in (logits, y_true))
+    each = F.cross_entropy(*rows, reduction="none", label_smoothing=label_smoothing)
+    return ops.reshape(each, shape=logits.shape[:-1])
 
 
-class BinaryCrossentropy(_Crossentropy):
-    """-(y_true log y_pred + (1 - y_true) log(1 - y_pred))."""
-
-    wants = "sigmoid"
-
-    def of_logits(self, y_true: Tensor, logits: Tensor) -> Tensor:
-        """(N, ..., D) -> (N, ...)."""
-        y_true = _alike("binary_crossentropy", y_true, logits)
-        return _rows(F.binary_cross_entropy_with_logits(logits, y_true, reduction="none"))
+def _binary(y_true: Tensor, logits: Tensor) -> Tensor:
+    """-(y_true log y_pred + (1 - y_true) log(1 - y_pred)): (N, ..., D) -> (N, ...)."""
+    target = _alike("binary_crossentropy", y_true, logits)
+    return _rows(F.binary_cross_entropy_with_logits(logits, target, reduction="none"))
 
 
-class _Function(Loss):
-    def __init__(self, function: Any):
-        super().__init__(getattr(function, "__name__", None))
-        self.call = function  # type: ignore[method-assign]
-
-
-_KINDS = (
-    MeanSquaredError, MeanAbsoluteError, Huber, SparseCategoricalCrossentropy,
-    CategoricalCrossentropy, BinaryCrossentropy,
-)  # fmt: skip
-KINDS: dict[str, Any] = {snake(kind.__name__): kind for kind in _KINDS}
+MeanSquaredError = kind(Loss, "MeanSquaredError", mean_squared_error)
+MeanAbsoluteError = kind(Loss, "MeanAbsoluteError", mean_absolute_error)
+Huber = kind(Loss, "Huber", huber, delta=1.0)
+SparseCategoricalCrossentropy = kind(
+    Loss, "SparseCategoricalCrossentropy", _sparse, from_logits=False
+)
+CategoricalCrossentropy = kind(
+    Loss, "CategoricalCrossentropy", _dense, from_logits=False, label_smoothing=0.0
+)
+BinaryCrossentropy = kind(Loss, "BinaryCrossentropy", _binary, from_logits=False)
+SparseCategoricalCrossentropy.wants = CategoricalCrossentropy.wants = "softmax"
+BinaryCrossentropy.wants = "sigmoid"
+KINDS: dict[str, Any] = {snake(kind.__name__): kind for kind in Loss.__subclasses__()}
 KINDS |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
 
 
 def get(given: Any) -> Loss:
     """A loss by name, or as it is given: a Loss, or a function (y_true, y_pred)."""
-    if isinstance(given, str):
-        check.known("loss", given, KINDS)
-        return KINDS[given]()
-    if not callable(given):
-        raise TypeError(f"loss: a name, a loss or a function (y_true, y_pred), not {given!r}")
-    return given if isinstance(given, Loss) else _Function(given)
+    return chosen("loss", given, KINDS, Loss)

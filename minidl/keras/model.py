@@ -1,5 +1,6 @@
 """Networks: graphs of layers, and layers one after the other."""
 
+from collections import Counter
 from typing import Any
 
 from .. import nn
@@ -7,7 +8,7 @@ from ..nn import functional as F
 from ..nn.summary import _bytes
 from ..tensor import Tensor
 from .layer import Input, InputLayer, Layer, Made
-from .symbols import KerasTensor, Node, Shape, flat, graph, mapped
+from .symbols import KerasTensor, Node, flat, graph, mapped, unique
 from .training import Trained
 
 
@@ -17,13 +18,14 @@ class Model(Trained, Layer):
     def __init__(
         self, inputs: Any = None, outputs: Any = None, name: str | None = None, **options: Any
     ):
-        super().__init__(name=name, **options)
+        kind = "functional" if type(self) is Model else None
+        super().__init__(name=name or (kind and unique(kind)), **options)
         for what, nest in (("inputs", inputs), ("outputs", outputs)):
-            parts = list(flat(nest))
-            if not parts or not all(isinstance(part, KerasTensor) for part in parts):
-                kind = type(parts[0]).__name__ if parts else "nothing"
+            wrong = [part for part in flat(nest) if not isinstance(part, KerasTensor)]
+            if wrong or not list(flat(nest)):
+                given = type(wrong[0]).__name__ if wrong else "nothing"
                 raise TypeError(
-                    f"Model: {what} are what Input(...) and calls of layers return, not {kind}; a "
+                    f"Model: {what} are what Input(...) and calls of layers return, not {given}; a "
                     "network of your own kind is a minidl.nn.Module"
                 )
         self.layers: Any = nn.Sequential()
@@ -32,26 +34,25 @@ class Model(Trained, Layer):
     def connect(self, inputs: Any, outputs: Any) -> None:
         """Take over the layers that lead from inputs to outputs."""
         self.inputs, self.outputs, self.form = list(flat(inputs)), list(flat(outputs)), outputs
-        self.nodes = graph(self.inputs, self.outputs)
-        for layer in dict.fromkeys(node.layer for node in self.nodes):
+        nodes = graph(self.inputs, self.outputs)
+        for layer in dict.fromkeys(node.layer for node in nodes):
             self.hold(layer)
         ends = {id(x) for x in self.inputs}
-        self.calls = [node for node in self.nodes if id(node.output) not in ends]
-        uses = [id(x) for node in self.calls for x in node.parents()]
-        kept = {id(x) for x in self.outputs} | ends
-        self.fused = {
-            id(node.inputs): node
-            for node in self.calls
-            if _is_relu(node) and uses.count(id(node.inputs)) == 1 and id(node.inputs) not in kept
+        self.calls = [node for node in nodes if id(node.output) not in ends]
+        self.uses = Counter(id(x) for node in self.calls for x in node.parents())
+        self.uses += Counter(id(x) for x in self.outputs)
+        # what a ReLU alone takes: the layer before does it as well, where it can
+        relu = {
+            id(node.inputs): node for node in self.calls
+            if _is_relu(node) and self.uses[id(node.inputs)] == 1
             and node.inputs.node.layer.fuses and not node.inputs.node.options
         }  # fmt: skip
-        last = {place: i for i, n in enumerate(self.calls) for place in map(id, n.parents())}
-        free = {p: at for p, at in last.items() if p not in kept}
-        self.done = [[p for p, at in free.items() if at == i] for i in range(len(self.calls))]
-        numbers = (
-            n.parents() for n in self.calls if isinstance(vars(n.layer).get("inner"), nn.Embedding)
-        )
-        self.whole = {id(x) for parents in numbers for x in parents}
+        done = {id(node) for node in relu.values()}
+        self.steps = [
+            (node, id(relu.get(id(node.output), node).output), {"relu": True})
+            if id(node.output) in relu else (node, id(node.output), node.options)
+            for node in self.calls if id(node) not in done
+        ]  # fmt: skip
         self.built = True
 
     def hold(self, layer: Layer) -> None:
@@ -67,42 +68,30 @@ class Model(Trained, Layer):
 
     def call(self, x: Any, logits: bool = False) -> Any:
         """What the layers make of x. logits: without the softmax or sigmoid at the end."""
-        given = list(flat(x))
-        self._check(given)
-        values: dict[int, Any] = {}
-        for place, value in zip(self.inputs, given, strict=True):
-            if value.dtype.kind in "iu" and id(place) not in self.whole:
-                value = value.astype("float32")
-            values[id(place)] = value
-        end = {id(x) for x in self.outputs} if logits else set()
-        for node, done in zip(self.calls, self.done, strict=True):
-            if id(node.output) in values:  # a ReLU that was done with the layer before it
-                continue
-            options = dict(node.options)
-            if id(node.output) in end:
-                options["logits"] = True
-            target = self.fused.get(id(node.output), node)
-            if target is not node:
-                options["relu"] = True
-            inputs = mapped(node.inputs, lambda t: values[id(t)])
-            values[id(target.output)] = node.layer(inputs, **options)
-            for place in done:  # what nobody needs any more must not fill the memory
-                values.pop(place, None)
+        values, left = self._given(list(flat(x))), self.uses.copy()
+        end = id(self.outputs[0]) if logits else None
+        for node, place, options in self.steps:
+            options = {**options, "logits": True} if place == end else options
+            values[place] = node.layer(mapped(node.inputs, lambda t: values[id(t)]), **options)
+            left.subtract(id(t) for t in node.parents())
+            for done in (p for p in list(values) if not left[p]):
+                del values[done]  # what nobody needs any more must not fill the memory
         return mapped(self.form, lambda t: values[id(t)])
 
-    def _check(self, given: list[Tensor]) -> None:
-        """ValueError where the data have another shape than the Inputs."""
-        wanted = [x.shape for x in self.inputs]
-        if len(given) != len(wanted):
-            raise ValueError(f"{self.name}: takes {len(wanted)} inputs {wanted}, got {len(given)}")
-        for value, shape in zip(given, wanted, strict=True):
-            alike = len(value.shape) == len(shape) and all(
-                n in (None, m) for n, m in zip(shape[1:], value.shape[1:], strict=True)
-            )
-            if not alike:
+    def _given(self, x: list[Tensor]) -> dict[int, Tensor]:
+        """The data by their Inputs. ValueError where they have another shape."""
+        wanted, values = [place.shape for place in self.inputs], {}
+        if len(x) != len(wanted):
+            raise ValueError(f"{self.name}: takes {len(wanted)} inputs {wanted}, got {len(x)}")
+        for place, value, shape in zip(self.inputs, x, wanted, strict=True):
+            same = (n in (None, m) for n, m in zip(shape[1:], value.shape[1:]))
+            if len(value.shape) != len(shape) or not all(same):
                 grey = len(shape) == 4 and shape[3] == 1 and value.shape[1:] == shape[1:3]
                 hint = "; grey images need a channel: x[..., None]" * grey
                 raise ValueError(f"{self.name}: takes {shape}, but x is {value.shape}{hint}")
+            whole = value.dtype.kind in "iu" and place.dtype.startswith("float")
+            values[id(place)] = value.astype("float32") if whole else value
+        return values
 
     @property
     def ends_in(self) -> str:  # type: ignore[override]
@@ -114,26 +103,11 @@ class Model(Trained, Layer):
         layer = self.outputs[0].node.layer
         return layer.last_layer() if isinstance(layer, Model) else layer
 
-    def compute_output_shape(self, input_shape: Any) -> Shape:
-        """The shape of what leaves it."""
-        given = input_shape if isinstance(input_shape, list) else [input_shape]
-        known = {id(x): shape for x, shape in zip(self.inputs, given, strict=True)}
-        for node in self.calls:
-            inputs = mapped(node.inputs, lambda t: known[id(t)])
-            known[id(node.output)] = node.layer.compute_output_shape(inputs)
-        if len(self.outputs) > 1:
-            raise ValueError(f"{self.name}: only a network of one output can be a layer of another")
-        return known[id(self.outputs[0])]
-
-    @property
-    def output(self) -> Any:
-        """Its symbolic output, or the nest of them."""
-        return self.form
-
-    @property
-    def input(self) -> Any:
-        """Its symbolic input, or the list of them."""
-        return self.inputs[0] if len(self.inputs) == 1 else self.inputs
+    output: Any = property(lambda self: self.form, doc="Its symbolic output, or the nest of them.")
+    input: Any = property(
+        lambda self: self.inputs[0] if len(self.inputs) == 1 else self.inputs,
+        doc="Its symbolic input, or the list of them.",
+    )
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """A layer by name, or by its place."""
@@ -144,7 +118,7 @@ class Model(Trained, Layer):
             raise ValueError(f"{self.name} has no layer {name!r}; it has {', '.join(names)}")
         return getattr(self.layers, str(name))
 
-    def summary(self, print_fn: Any = None) -> None:  # type: ignore[override]
+    def summary(self, print_fn: Any = print) -> None:  # type: ignore[override]
         """Print a table of the layers: their names, kinds, output shapes and numbers of weights."""
         rows = [("Layer (type)", "Output Shape", "Param #")]
         for layer in self.layers:
@@ -153,15 +127,15 @@ class Model(Trained, Layer):
             rows.append((f"{layer.name} ({type(layer).__name__})", shape, count))
         widths = [max(map(len, column)) for column in zip(*rows)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
-        lines.insert(1, "-" * (sum(widths) + 4))
-        lines = [f'Model: "{self.name}"', *lines, lines[1]]
+        rule = "-" * (sum(widths) + 4)
+        lines = [f'Model: "{self.name}"', lines[0], rule, *lines[1:], rule]
         for title, weights in (
             ("Total", self.weights), ("Trainable", self.trainable_weights),
             ("Non-trainable", self.non_trainable_weights),
         ):  # fmt: skip
             n = sum(w.size for w in weights)
             lines.append(f"{title} params: {n:,} ({_bytes(4 * n)})")
-        (print_fn or print)("\n".join(lines))
+        print_fn("\n".join(lines))
 
     # --- files: the code is loaded when it is needed
 
@@ -185,13 +159,11 @@ class Model(Trained, Layer):
 
 
 def _is_relu(node: Node) -> bool:
-    if not isinstance(node.layer, Made) or not isinstance(node.inputs, KerasTensor):
+    layer = node.layer
+    if not isinstance(layer, Made) or not isinstance(node.inputs, KerasTensor):
         return False
-    inner, empty = (
-        node.layer.inner,
-        type(node.layer.inner) is nn.Sequential and not len(node.layer.inner),
-    )
-    return (node.layer.activation is F.relu and empty) or type(inner) is nn.ReLU
+    bare = type(layer.inner) is nn.Sequential and not len(layer.inner)
+    return (layer.activation is F.relu and bare) or type(layer.inner) is nn.ReLU
 
 
 class Sequential(Model):
@@ -202,8 +174,7 @@ class Sequential(Model):
 
     def __init__(self, layers: Any = None, name: str | None = None, **options: Any):
         Layer.__init__(self, name=name, **options)
-        self.layers = nn.Sequential()
-        self.inputs, self.outputs = [], []
+        self.layers, self.inputs, self.outputs = nn.Sequential(), [], []
         for layer in layers or []:
             self.add(layer)
 
@@ -239,12 +210,10 @@ class Sequential(Model):
         """Take the last layer away."""
         layer = self.layers[-1]
         delattr(self.layers, layer.name)
-        if self.inputs:
-            before = self.outputs[0].node.inputs
-            if len(self.layers):
-                self.connect(self.inputs[0], before)
-            else:
-                self._begin(self.inputs[0])
+        if self.inputs and len(self.layers):
+            self.connect(self.inputs[0], self.outputs[0].node.inputs)
+        elif self.inputs:
+            self._begin(self.inputs[0])
         return layer
 
     def build(self, shape: Any) -> None:
@@ -255,8 +224,3 @@ class Sequential(Model):
         for layer in self.layers:
             x = layer(x)
         self.connect(start, x)
-
-    def compute_output_shape(self, input_shape: Any) -> Shape:
-        """The shape of what leaves it."""
-        self.grow(input_shape)
-        return super().compute_output_shape(input_shape)

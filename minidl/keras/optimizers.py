@@ -1,11 +1,55 @@
 """Optimizers by Keras's names, arguments and defaults; made before there are weights to change."""
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
-from .. import check, optim
+from .. import optim
+from .kinds import Kind, chosen, kind
 
 EPSILON = 1e-7
+
+
+class Optimizer(Kind):
+    """How to change weights. Its learning_rate can be read and set at any time.
+
+    Keywords are those of Keras, of which each kind has some; global_clipnorm scales all gradients
+    together where their norm is larger.
+    """
+
+    inner: optim.Optimizer | None = None
+
+    def __init__(self, *args: Any, global_clipnorm: float | None = None, **options: Any):
+        super().__init__(*args, **options)
+        self.global_clipnorm, rate = global_clipnorm, self.options["learning_rate"]
+        if not isinstance(rate, int | float) or not rate >= 0:
+            raise ValueError(f"{type(self).__name__}: learning_rate is {rate!r}, no number from 0")
+
+    def of(self, parameters: Any) -> optim.Optimizer:
+        """The optimizer of these parameters: always the same for the same ones."""
+        parameters, mine = list(parameters), []
+        if self.inner is not None:
+            mine = [p for group in self.inner.param_groups for p in group["params"]]
+        if self.inner is None or list(map(id, mine)) != list(map(id, parameters)):
+            options = {**self.options, "learning_rate": self.learning_rate}
+            self.inner = self.function(parameters, **options)
+        return self.inner
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate now."""
+        inner = self.inner
+        return self.options["learning_rate"] if inner is None else inner.param_groups[0]["lr"]
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self.options["learning_rate"] = float(rate)
+        for group in [] if self.inner is None else self.inner.param_groups:
+            group["lr"] = float(rate)
+
+    def get_config(self) -> dict[str, Any]:
+        """What builds the same one again."""
+        more = {"learning_rate": self.learning_rate, "global_clipnorm": self.global_clipnorm}
+        return super().get_config() | more
 
 
 class _Adam(optim.Adam):
@@ -24,133 +68,56 @@ class _Adam(optim.Adam):
         return {"lr": (rate,), "betas": (first, 1 - first, none, second, 1 - second, none)}
 
 
-class Optimizer:
-    """How to change weights. Its learning_rate can be read and set at any time.
-
-    Keywords are those of Keras, of which each kind has some; global_clipnorm scales all gradients
-    together where their norm is larger.
-    """
-
-    defaults: ClassVar[dict[str, Any]] = {}
-    inner: optim.Optimizer | None = None
-
-    def __init__(self, learning_rate: float | None = None, **options: Any):
-        rate = self.defaults["learning_rate"] if learning_rate is None else learning_rate
-        if not isinstance(rate, int | float) or not rate >= 0:
-            raise ValueError(f"{type(self).__name__}: learning_rate is {rate!r}, no number from 0")
-        for name in options:
-            check.known(f"option of {type(self).__name__}", name, {**self.defaults, "name": 0})
-        given = {**self.defaults, **options, "learning_rate": float(rate)}
-        self.name = given.pop("name", type(self).__name__.lower())
-        self.global_clipnorm = given.pop("global_clipnorm", None)
-        self.options = given
-
-    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
-        """The optimizer of minidl.optim that it stands for."""
-        raise NotImplementedError(f"{type(self).__name__} does not define make")
-
-    def of(self, parameters: Any) -> optim.Optimizer:
-        """The optimizer of these parameters: always the same for the same ones."""
-        parameters, mine = list(parameters), []
-        if self.inner is not None:
-            mine = [p for group in self.inner.param_groups for p in group["params"]]
-        if self.inner is None or list(map(id, mine)) != list(map(id, parameters)):
-            options = {**self.options, "learning_rate": self.learning_rate}
-            self.inner = self.make(parameters, options.pop("learning_rate"), **options)
-        return self.inner
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate now."""
-        inner = self.inner
-        return self.options["learning_rate"] if inner is None else inner.param_groups[0]["lr"]
-
-    @learning_rate.setter
-    def learning_rate(self, rate: float) -> None:
-        self.options["learning_rate"] = float(rate)
-        for group in [] if self.inner is None else self.inner.param_groups:
-            group["lr"] = float(rate)
-
-    def get_config(self) -> dict[str, Any]:
-        """What builds the same one again."""
-        config = {**self.options, "learning_rate": self.learning_rate, "name": self.name}
-        clip = self.global_clipnorm
-        return config if clip is None else {**config, "global_clipnorm": clip}
-
-
-_CLIP = {"global_clipnorm": None}
-
-
-class SGD(Optimizer):
+def _sgd(params: Any, learning_rate: float, **options: Any) -> optim.Optimizer:
     """Steps along the gradient, with a momentum or without, nesterov or not."""
-
-    defaults: ClassVar[dict[str, Any]] = {
-        "learning_rate": 0.01,
-        "momentum": 0.0,
-        "nesterov": False,
-        **_CLIP,
-    }
-
-    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
-        """optim.SGD."""
-        return optim.SGD(parameters, lr, **options)
+    return optim.SGD(params, learning_rate, **options)
 
 
-class Adam(Optimizer):
-    """Adam, in Keras's form: see _Adam."""
-
-    _betas: ClassVar[dict[str, Any]] = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": EPSILON}
-    defaults: ClassVar[dict[str, Any]] = {"learning_rate": 1e-3, **_betas, **_CLIP}
-
-    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
-        """Keras's form of optim.Adam."""
-        betas = options["beta_1"], options["beta_2"]
-        return _Adam(parameters, lr, betas, options["epsilon"])
+def _adam(params: Any, learning_rate: float, beta_1: float, beta_2: float, epsilon: float) -> Any:
+    """Adam in Keras's form, with its epsilon (Kingma and Ba 2015, the end of section 2)."""
+    return _Adam(params, learning_rate, (beta_1, beta_2), epsilon)
 
 
-class AdamW(Adam):
+def _adamw(
+    params: Any, learning_rate: float, weight_decay: float, beta_1: float, beta_2: float,
+    epsilon: float,
+) -> optim.Optimizer:  # fmt: skip
     """Adam with decoupled weight_decay; epsilon as in optim.AdamW, after the corrections."""
-
-    defaults: ClassVar[dict[str, Any]] = {**Adam.defaults, "weight_decay": 0.004}
-
-    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
-        """optim.AdamW."""
-        betas = options["beta_1"], options["beta_2"]
-        return optim.AdamW(parameters, lr, betas, options["epsilon"], options["weight_decay"])
+    return optim.AdamW(params, learning_rate, (beta_1, beta_2), epsilon, weight_decay)
 
 
-class RMSprop(Optimizer):
+def _rmsprop(
+    params: Any, learning_rate: float, rho: float, epsilon: float, **options: Any
+) -> optim.Optimizer:
     """Steps over a running root mean square; epsilon is added to the root, not under it."""
-
-    _more: ClassVar[dict[str, Any]] = {"momentum": 0.0, "epsilon": EPSILON, "centered": False}
-    defaults: ClassVar[dict[str, Any]] = {"learning_rate": 1e-3, "rho": 0.9, **_more, **_CLIP}
-
-    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
-        """optim.RMSprop."""
-        rho, eps = options.pop("rho"), options.pop("epsilon")
-        return optim.RMSprop(parameters, lr, rho, eps, **options)
+    return optim.RMSprop(params, learning_rate, rho, epsilon, **options)
 
 
-class Adagrad(Optimizer):
-    """Steps over the root of all squares so far."""
-
-    _more: ClassVar[dict[str, Any]] = {"initial_accumulator_value": 0.1, "epsilon": EPSILON}
-    defaults: ClassVar[dict[str, Any]] = {"learning_rate": 1e-3, **_more, **_CLIP}
-
-    def make(self, parameters: Any, lr: float, **options: Any) -> optim.Optimizer:
-        """optim.Adagrad; epsilon is under the root, as if the sum began there."""
-        first = options["initial_accumulator_value"] + options["epsilon"]
-        return optim.Adagrad(parameters, lr, initial_accumulator_value=first, eps=0.0)
+def _adagrad(
+    params: Any, learning_rate: float, initial_accumulator_value: float, epsilon: float
+) -> optim.Optimizer:
+    """Steps over the root of all squares so far; epsilon is under the root, as if they began so."""
+    first = initial_accumulator_value + epsilon
+    return optim.Adagrad(params, learning_rate, initial_accumulator_value=first, eps=0.0)
 
 
-KINDS: dict[str, Any] = {k.__name__.lower(): k for k in (SGD, Adam, AdamW, RMSprop, Adagrad)}
+_BETAS = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": EPSILON}
+SGD = kind(Optimizer, "SGD", _sgd, learning_rate=0.01, momentum=0.0, nesterov=False)
+Adam = kind(Optimizer, "Adam", _adam, learning_rate=1e-3, **_BETAS)
+AdamW = kind(Optimizer, "AdamW", _adamw, learning_rate=1e-3, weight_decay=0.004, **_BETAS)
+RMSprop = kind(
+    Optimizer, "RMSprop", _rmsprop,
+    learning_rate=1e-3, rho=0.9, momentum=0.0, epsilon=EPSILON, centered=False,
+)  # fmt: skip
+Adagrad = kind(
+    Optimizer, "Adagrad", _adagrad,
+    learning_rate=1e-3, initial_accumulator_value=0.1, epsilon=EPSILON,
+)  # fmt: skip
+KINDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in Optimizer.__subclasses__()}
 
 
 def get(given: Any) -> Optimizer:
     """An optimizer by name, or as it is given."""
-    if isinstance(given, str):
-        check.known("optimizer", given.lower(), KINDS)
-        return KINDS[given.lower()]()
-    if not isinstance(given, Optimizer):
+    if callable(given) or getattr(given, "param_groups", None):
         raise TypeError(f"optimizer: a name or one of minidl.keras.optimizers, not {given!r}")
-    return given
+    return chosen("optimizer", given, KINDS, Optimizer)

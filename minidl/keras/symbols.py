@@ -1,43 +1,49 @@
-"""Networks before there are data: symbolic tensors, and the layers that made them."""
+"""Networks before there are data: symbolic tensors, and the calls of layers that made them."""
 
 import re
 from collections.abc import Iterator
-from itertools import count
 from typing import Any
 
 Shape = tuple[int | None, ...]
 
-_serial = count()
 _names: dict[str, int] = {}
-
-
-class Node:
-    """One call of a layer: what it was given, and the symbolic tensor that came out."""
-
-    def __init__(self, layer: Any, inputs: Any, options: dict[str, Any]):
-        self.layer, self.inputs, self.options = layer, inputs, options
-        self.serial = next(_serial)
-        self.output: KerasTensor
-
-    def parents(self) -> list["KerasTensor"]:
-        """The symbolic tensors that it was given."""
-        return list(flat(self.inputs))
 
 
 class KerasTensor:
     """A tensor that is yet to be computed: a shape, None where any length will do, and a dtype."""
 
-    def __init__(self, shape: Shape, dtype: str, node: Node, name: str = ""):
+    def __init__(self, shape: Shape, dtype: str, node: "Node"):
         self.shape, self.dtype, self.node = tuple(shape), dtype, node
-        self.name = name or node.layer.name
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes, with that of the batch."""
-        return len(self.shape)
+        self.name, self.ndim = node.layer.name, len(shape)
 
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+
+    def __getattr__(self, name: str) -> Any:
+        kind = "".join(part.capitalize() for part in name.split("_"))
+        raise AttributeError(
+            f"{self!r} has no {name!r}; what is computed is written as a layer, as in "
+            f"layers.{kind}()(x)"
+        )
+
+    def __call__(self, *inputs: Any) -> Any:
+        raise TypeError(
+            f"{self!r} is a tensor, not a layer: call the layer, layers[i](x), or cut the network "
+            "there, Model(base.input, base.layers[i].output)"
+        )
+
+
+class Node:
+    """One call of a layer: what it was given, and the symbolic tensor that came out."""
+
+    def __init__(self, layer: Any, inputs: Any, options: dict[str, Any], shape: Shape, dtype: str):
+        self.layer, self.inputs, self.options = layer, inputs, options
+        self.output = KerasTensor(shape, dtype, self)
+        layer._nodes.append(self)
+
+    def parents(self) -> list[KerasTensor]:
+        """The symbolic tensors that it was given."""
+        return list(flat(self.inputs))
 
 
 def flat(nest: Any) -> Iterator[Any]:
@@ -56,11 +62,6 @@ def mapped(nest: Any, function: Any) -> Any:
     return function(nest)
 
 
-def symbolic(nest: Any) -> bool:
-    """Whether there is a symbolic tensor among the leaves."""
-    return any(isinstance(leaf, KerasTensor) for leaf in flat(nest))
-
-
 def shape_of(nest: Any) -> Any:
     """The shapes of what a layer is given, each with any length of the batch."""
     return mapped(nest, lambda x: (None, *x.shape[1:]))
@@ -72,11 +73,10 @@ def snake(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def unique(kind: str) -> str:
-    """A name for a new layer, as Keras makes it: conv2d, conv2d_1, global_average_pooling2d ..."""
-    name = snake(kind)
-    number = _names.get(name, 0)
-    _names[name] = number + 1
+def unique(name: str, taken: dict[str, int] = _names) -> str:
+    """A name that is not taken yet, as Keras makes it: conv2d, conv2d_1, conv2d_2 ..."""
+    number = taken.get(name, 0)
+    taken[name] = number + 1
     return f"{name}_{number}" if number else name
 
 
@@ -86,24 +86,35 @@ def forget_names() -> None:
 
 
 def graph(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> list[Node]:
-    """The calls that lead from inputs to outputs, in the order in which they were made."""
-    found: dict[int, Node] = {}
+    """The calls that lead from inputs to outputs, in Keras's order, which its files rely on.
+
+    That is by their depth, the longest way to an output; of one depth by layers in the order in
+    which a walk back from the outputs meets them.
+    """
+    met: dict[Any, int] = {}
+    done: dict[Node, None] = {}  # a call after all that it needs
     ends = {id(x) for x in inputs}
-    waiting = list(outputs)
+    waiting = [(x, False) for x in reversed(outputs)]
     while waiting:
-        x = waiting.pop()
+        x, whole = waiting.pop()
         node = x.node
-        if node.serial in found:
+        if node in done:
             continue
-        found[node.serial] = node
-        if id(x) in ends:
-            continue
-        if not node.parents():
+        met.setdefault(node.layer, len(met))
+        parents = [] if id(x) in ends else node.parents()
+        if whole:
+            done[node] = None
+        elif not parents and id(x) not in ends:
             raise ValueError(
                 f"Model: the outputs depend on the Input {x.name!r} {x.shape}, which is not among "
                 "the inputs"
             )
-        waiting += node.parents()
-    for x in inputs:
-        found.setdefault(x.node.serial, x.node)
-    return [found[serial] for serial in sorted(found)]
+        else:
+            waiting += [(x, True), *((parent, False) for parent in reversed(parents))]
+    depth: dict[Any, int] = {}  # of calls and of layers, one after the other
+    for node in reversed(done):
+        depth[node] = depth[node.layer] = max(depth.get(node, 0), depth.get(node.layer, 0))
+        for parent in [] if id(node.output) in ends else node.parents():
+            depth[parent.node] = max(depth[node] + 1, depth.get(parent.node, 0))
+    done |= {x.node: None for x in inputs}
+    return sorted(done, key=lambda n: (-depth.get(n, 0), met.get(n.layer, -1)))

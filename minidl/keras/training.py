@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .. import optim, train
-from ..capture import capture
+from .. import train
 from ..nn import Module
+from ..nn import functional as F
 from ..nn.module import evaluating
 from ..tensor import Tensor
 from . import callbacks as calls
@@ -37,9 +37,9 @@ class Compiled:
 
     def __init__(self, optimizer: Any, loss: Any, measured: Any, eager: bool):
         self.optimizer, self.loss = optimizers.get(optimizer), losses.get(loss)
-        self.metrics = [metrics.get(metric) for metric in measured or []]
-        self.eager = eager
-        self._step: Any = None
+        given = measured if isinstance(measured, list | tuple | None) else [measured]
+        self.metrics, self.eager = [metrics.get(metric) for metric in given or []], eager
+        self._step: Any = (None, None)
 
     def learner(self, model: Any) -> Learner:
         """The network to train; ValueError where its end and the loss do not fit."""
@@ -61,53 +61,36 @@ class Compiled:
             )
         return Learner(model, bool(wants) and not self.loss.from_logits and ending == wants)
 
-    def measure(self, learner: Learner) -> Any:
-        """The loss of (output, y, weights), as minidl.train wants it."""
-        loss, logits = self.loss, learner.logits
-        return lambda output, y, weights=None: loss(y, output, weights, logits)
-
-    def watched(self, learner: Learner) -> list[Any]:
-        """The metrics as minidl.train wants them: of probabilities, where there is a softmax."""
+    def told(self, learner: Learner) -> dict[str, Any]:
+        """Loss and metrics as minidl.train wants them: of (output, y), outputs up to the end."""
         finish = _FINISH[learner.model.ends_in if learner.logits else ""]
 
-        def named(metric: Any) -> Any:
+        def named(metric: metrics.Metric) -> Any:
             def value(output: np.ndarray, target: np.ndarray) -> float:
                 return metric(target, finish(output))
 
             value.__name__ = metric.name
             return value
 
-        return [named(metric) for metric in self.metrics]
+        def loss(output: Tensor, y: Tensor, weights: Any = None) -> Tensor:
+            return self.loss(y, output, weights, learner.logits)
 
-    def step(self, model: Any) -> Any:
+        return {"loss": loss, "metrics": [named(metric) for metric in self.metrics]}
+
+    def step(self, learner: Learner) -> train.Step:
         """A training step of one batch, captured: the loss and the output."""
-        learner, optimizer = self.learner(model), self.optimizer.of(model.parameters())
-        if self._step is None or self._step[0] is not optimizer:
-            measure, limit = self.measure(learner), self.optimizer.global_clipnorm
-
-            def step(x: Any, *y: Any) -> tuple[Tensor, Tensor]:
-                output = learner(x)
-                loss = measure(output, *y)
-                optimizer.zero_grad()
-                loss.backward()
-                if limit is not None:
-                    optim.clip_grad_norm_(model.parameters(), limit)
-                optimizer.step()
-                return loss, output
-
-            self._step = optimizer, step if self.eager else capture(step, tell=lambda why: None)
-        return self._step[1], learner
-
-
-def _softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
+        optimizer = self.optimizer.of(learner.parameters())
+        if self._step[0] is not optimizer:
+            how = None, self.optimizer.global_clipnorm, train.History(), not self.eager
+            step = train._training(learner, optimizer, self.told(learner)["loss"], *how)
+            self._step = optimizer, step
+        return self._step[1]
 
 
 _FINISH: dict[str, Any] = {
     "": lambda x: x,
-    "softmax": _softmax,
-    "sigmoid": lambda x: 0.5 + 0.5 * np.tanh(0.5 * x),
+    "softmax": lambda x: F.softmax(Tensor(x)).numpy(),
+    "sigmoid": lambda x: F.sigmoid(Tensor(x)).numpy(),
 }
 
 
@@ -124,8 +107,7 @@ class Trained:
         """Say how to train: an optimizer, a loss and metrics, by name or as objects."""
         if loss is None:
             raise TypeError("compile: the loss is missing; loss='mse', for instance")
-        measured = metrics if isinstance(metrics, list | tuple | None) else [metrics]
-        self._compiled = Compiled(optimizer, loss, measured, run_eagerly)
+        self._compiled = Compiled(optimizer, loss, metrics, run_eagerly)
 
     @property
     def optimizer(self) -> optimizers.Optimizer:
@@ -147,62 +129,50 @@ class Trained:
         verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
         validation_data: Any = None, shuffle: bool = True,
         class_weight: dict[int, float] | None = None, sample_weight: Any = None,
-        initial_epoch: int = 0, steps_per_epoch: int | None = None,
-        validation_steps: int | None = None, validation_batch_size: int | None = None,
+        initial_epoch: int = 0, validation_batch_size: int | None = None,
     ) -> calls.History:  # fmt: skip
         """Train on arrays x, y, or on batches (x, y), and return what was measured by epoch."""
         plan, verbose = self._plan("fit"), 1 if verbose == "auto" else int(verbose)
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split(validation_split, x, y, sample_weight)
         options: Any = dict(batch_size=batch_size, shuffle=shuffle, class_weight=class_weight)
-        batches = Batches("fit", x, y, sample_weight, steps=steps_per_epoch, **options)
-        size = validation_batch_size or batch_size
-        held_out = _held_out(validation_data, size, validation_steps)
+        batches = Batches("fit", x, y, sample_weight, **options)
+        held_out = _held_out(validation_data, validation_batch_size or batch_size)
         learner = self._ready(batches)
-        optimizer = plan.optimizer.of(self.parameters())  # type: ignore[attr-defined]
+        optimizer = plan.optimizer.of(learner.parameters())
         run = Run(self, calls.checked(callbacks), batches, verbose, initial_epoch, epochs)
         run.begin()
         try:
             train.fit(
                 learner, run, epochs=max(epochs - initial_epoch, 0), optimizer=optimizer,
-                loss=plan.measure(learner), metrics=plan.watched(learner), validation=held_out,
-                clip_grad_norm=plan.optimizer.global_clipnorm, callbacks=[run],
-                history=run.record, progress=False, capture=not plan.eager,
+                validation=held_out, clip_grad_norm=plan.optimizer.global_clipnorm, callbacks=[run],
+                history=run.record, progress=False, capture=not plan.eager, **plan.told(learner),
             )  # fmt: skip
         finally:
-            self.eval()  # type: ignore[attr-defined]
+            learner.eval()
         return run.history
 
     def evaluate(
         self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto",
-        sample_weight: Any = None, steps: int | None = None, return_dict: bool = False,
+        sample_weight: Any = None, return_dict: bool = False,
     ) -> Any:  # fmt: skip
-        """The loss, or with metrics [loss, metrics ...], over a whole set."""
+        """The loss, or with metrics [loss, metrics ...], over a whole set, best a held-out one."""
         plan, start = self._plan("evaluate"), time.perf_counter()
-        batches = Batches("evaluate", x, y, sample_weight, batch_size=batch_size, steps=steps)
+        batches = Batches("evaluate", x, y, sample_weight, batch_size=batch_size)
         learner = self._ready(batches)
-        row = train.evaluate(
-            learner, batches, loss=plan.measure(learner), metrics=plan.watched(learner)
-        )
+        row = train.evaluate(learner, batches, **plan.told(learner))
         if verbose:
             form = 1 if verbose == "auto" else verbose
             print(_line(row, len(batches), time.perf_counter() - start, form))
         return _result(row, return_dict)
 
-    def predict(
-        self, x: Any, batch_size: int | None = None, verbose: Any = "auto",
-        steps: int | None = None,
-    ) -> Any:  # fmt: skip
+    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto") -> Any:
         """The network's output for each sample: an array, or a list of them for several outputs."""
-        batches = Batches("predict", x, batch_size=batch_size, steps=steps, labels=False)
-        self._grown(batches)
-        parts: list[list[np.ndarray]] = []
-        where = train._device_of(self)  # type: ignore[arg-type]
-        with evaluating(self):  # type: ignore[arg-type]
-            for batch in batches:
-                found = self(train._moved(batch, where))  # type: ignore[operator]
-                outputs = found if isinstance(found, list | tuple) else [found]
-                parts.append([output.numpy() for output in outputs])
+        batches = Batches("predict", x, batch_size=batch_size, labels=False)
+        model = self._grown(batches)
+        with evaluating(model):
+            found = [model(train._moved(batch, train._device_of(model))) for batch in batches]
+        parts = ([y.numpy() for y in ([f] if isinstance(f, Tensor) else f)] for f in found)
         joined = [np.concatenate(rows) for rows in zip(*parts, strict=True)]
         return joined[0] if len(joined) == 1 else joined
 
@@ -213,17 +183,11 @@ class Trained:
         """One step on one batch; its loss, or with metrics [loss, metrics ...]."""
         options: Any = dict(batch_size=len(y), class_weight=class_weight)
         batches = Batches("train_on_batch", x, y, sample_weight, **options)
-        self._grown(batches)
-        step, learner = self._plan("train_on_batch").step(self)
-
-        def learn(*batch: Any) -> tuple[float, Tensor]:
-            loss, output = step(*batch)
-            return loss.item(), output
-
+        plan, learner = self._plan("train_on_batch"), self._ready(batches)
+        step, chosen = plan.step(learner), plan.told(learner)["metrics"]
         learner.train()
         try:
-            chosen = self._plan("train_on_batch").watched(learner)
-            row = train._means(learner, batches, learn, chosen, "train_on_batch")
+            row = train._means(learner, batches, step, chosen, "train_on_batch")
         finally:
             learner.eval()
         return _result(row, return_dict)
@@ -232,23 +196,23 @@ class Trained:
         self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """What evaluate says of one batch."""
-        return self.evaluate(x, y, len(y), 0, sample_weight, return_dict=return_dict)
+        return self.evaluate(x, y, len(y), 0, sample_weight, return_dict)
 
     def _ready(self, batches: Batches) -> Learner:
         """The network to train or measure, with its weights."""
-        self._grown(batches)
-        return self._plan(batches.who).learner(self)
+        return self._plan(batches.who).learner(self._grown(batches))
 
-    def _grown(self, batches: Batches) -> None:
+    def _grown(self, batches: Batches) -> Any:
         self.grow(shape_of(batches.example))  # type: ignore[attr-defined]
+        return self
 
 
-def _held_out(data: Any, batch_size: int | None, steps: int | None) -> Batches | None:
+def _held_out(data: Any, batch_size: int | None) -> Batches | None:
     if data is None:
         return None
     if isinstance(data, tuple | list) and len(data) in (2, 3):
-        return Batches("validation_data", *data, batch_size=batch_size, steps=steps)
-    return Batches("validation_data", data, steps=steps)
+        return Batches("validation_data", *data, batch_size=batch_size)
+    return Batches("validation_data", data)
 
 
 class Run(train.Callback):
@@ -259,70 +223,66 @@ class Run(train.Callback):
     ):
         self.model, self.batches, self.verbose = model, batches, verbose
         self.first, self.epochs, self.start = first, epochs, 0.0
-        self.record, self.plain = train.History(), train.History()
-        self.history = calls.History()
+        self.record, self.plain, self.history = train.History(), train.History(), calls.History()
         self.history.batch_loss = self.plain.batch_loss = self.record.batch_loss
         self.keras = [c for c in told if isinstance(c, calls.Callback)] + [self.history]
         self.others = [c for c in told if isinstance(c, train.Callback)]
+
+    def tell(self, what: str, *given: Any) -> None:
+        """Call a method of every callback of Keras's kind."""
+        for callback in self.keras:
+            getattr(callback, what)(*given)
 
     def begin(self) -> None:
         """Before the first epoch."""
         self.model.stop_training = False
         params = {"verbose": self.verbose, "epochs": self.epochs, "steps": len(self.batches)}
-        for callback in self.keras:
-            callback.set_model(self.model)
-            callback.set_params(params)
-            callback.on_train_begin({})
+        self.tell("set_model", self.model)
+        self.tell("set_params", params)
+        self.tell("on_train_begin", {})
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of one epoch."""
-        epoch, self.start = self.first + self.record.epochs, time.perf_counter()
-        for callback in self.keras:
-            callback.on_epoch_begin(epoch, {})
+        epoch, self.start, self.steps = self.first + self.record.epochs, time.perf_counter(), 0
+        self.tell("on_epoch_begin", epoch, {})
         if self.verbose == 1:
             print(f"Epoch {epoch + 1}/{self.epochs}")
         hidden = None if self.verbose == 1 else True  # None: a bar on a terminal only
         total = len(self.batches) or None
         with tqdm(self.batches, total=total, leave=False, disable=hidden, file=sys.stderr) as bar:
-            for i, batch in enumerate(bar):
-                for callback in self.keras:
-                    callback.on_train_batch_begin(i, {})
+            for batch in bar:
+                self.tell("on_train_batch_begin", self.steps, {})
                 yield batch
-                for callback in self.keras:
-                    callback.on_train_batch_end(i, {"loss": self.record.batch_loss[-1]})
-        self.steps = i + 1 if total is None else total
+                loss = {"loss": self.record.batch_loss[-1]}
+                self.tell("on_train_batch_end", self.steps, loss)
+                self.steps += 1
 
     def on_epoch_end(self, model: Module, history: train.History) -> bool:
         """Tell everybody; True if somebody wants to stop."""
         epoch, seconds = self.first + history.epochs - 1, time.perf_counter() - self.start
-        now = {name: values[-1] for name, values in history.items()}
-        names = [name for name in now if name not in ("lr", "seconds")]
-        order = sorted(names, key=lambda name: (name.startswith("val_"), name))
-        logs = {name: now[name] for name in order}
+        now = {name: v[-1] for name, v in history.items() if name not in ("lr", "seconds")}
+        logs = {name: now[name] for name in sorted(now, key=lambda n: (n.startswith("val_"), n))}
         if self.verbose:
             print(f"Epoch {epoch + 1}/{self.epochs}\n" * (self.verbose > 1), end="")
             print(_line(logs, self.steps, seconds, self.verbose))
-        for callback in self.keras:
-            callback.on_epoch_end(epoch, logs)
+        self.tell("on_epoch_end", epoch, logs)
         self.plain.add(logs)
         stops = [callback.on_epoch_end(self.model, self.plain) for callback in self.others]
         return any(stops) or self.model.stop_training
 
     def on_train_end(self, model: Module, history: train.History) -> None:
         """After the last epoch."""
-        for callback in self.keras:
-            callback.on_train_end({})
+        self.tell("on_train_end", {})
         for other in self.others:
             other.on_train_end(self.model, self.plain)
 
 
 def _line(row: dict[str, float], steps: int, seconds: float, verbose: int) -> str:
     """What was measured in an epoch, as Keras prints it."""
-    each = f"{1000 * seconds / max(steps, 1):.0f}ms/step"
-    head = [f"{steps}/{steps}", f"{seconds:.0f}s", each]
+    each, count = f"{1000 * seconds / max(steps, 1):.0f}ms/step", f"{steps}/{steps}"
+    bar = [f"{count} {BAR} {seconds:.0f}s {each}"]
+    head = bar if verbose == 1 else [count, f"{seconds:.0f}s", each]
     numbers = (f"{n}: {v:.4f}" if abs(v) > 1e-3 else f"{n}: {v:.4e}" for n, v in row.items())
-    if verbose == 1:
-        head = [f"{steps}/{steps} {BAR} {seconds:.0f}s {each}"]
     return " - ".join([*head, *numbers])
 
 
