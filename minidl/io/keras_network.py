@@ -164,12 +164,15 @@ def _in_order(layer: Any) -> list[tuple[str, Tensor]]:
 
 def training(optimizer: Any, loss: Any, metrics: list[Any], homes: Homes) -> dict[str, Any]:
     """What compile was told, in Keras's words. ValueError for functions, and classes of a user."""
-    known, notes = {kind for home in homes for kind in home.KINDS.values()}, []
-    for one in (optimizer, loss, *metrics):
+    known, notes = {kind for home in homes for kind in home.KINDS.values()}, list[Any]()
+    for home, one in zip((*homes[:2], *[homes[2]] * len(metrics)), (optimizer, loss, *metrics)):
         if type(one) not in known:
             raise ValueError(f"{one.name} is no name that a file can hold; {NO_FUNCTIONS}")
-        notes.append({"class_name": type(one).__name__, "config": one.get_config()})
-    return {"optimizer_config": notes[0], "loss": notes[1], "metrics": notes[2:]}
+        plain = notes and one.options == one.defaults and home.KINDS.get(one.name) is type(one)
+        whole = {"class_name": type(one).__name__, "config": one.get_config()}
+        notes.append(one.name if plain else whole)
+    rest = {"loss_weights": None, "weighted_metrics": None}
+    return {"optimizer_config": notes[0], "loss": notes[1], "metrics": notes[2:], **rest}
 
 
 def trained(notes: dict[str, Any], homes: Homes) -> tuple[Any, Any, list[Any]]:
@@ -203,7 +206,7 @@ def state(model: Any) -> Arrays:
     return keras_optimizer.arrays(kind, options, rows) if rows else {}
 
 
-def restore(model: Any, held: Arrays) -> None:
+def restore(model: Any, held: Mapping[Any, np.ndarray]) -> None:
     """Bring the optimizer to where it was."""
     optimizer, numbers = model.optimizer, _numbers(model)
     if held and numbers:

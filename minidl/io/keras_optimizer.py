@@ -12,15 +12,19 @@ import numpy as np
 State = dict[str, Any]
 
 # Arrays in Keras's order: what follows each other in one list is written weight by weight. Each has
-# Keras's name, minidl's, and the power and sign of the learning rate that Keras multiplies in.
-_ADAM = [[("momentum", "m", 0), ("velocity", "v", 0)]]
-_SLOTS: dict[str, list[list[tuple[str, str, int]]]] = {
+# Keras's name, minidl's, the sign of the learning rate that Keras multiplies in, or 0, and the
+# option that Keras adds.
+Slot = tuple[str, str, int, str]
+_ADAM: list[list[Slot]] = [[("momentum", "m", 0, ""), ("velocity", "v", 0, "")]]
+_SLOTS: dict[str, list[list[Slot]]] = {
     "Adam": _ADAM,
     "AdamW": _ADAM,
-    "SGD": [[("momentum", "v", -1)]],
-    "RMSprop": [[("velocity", "v", 0)], [("momentum", "b", 1)], [("average_gradient", "m", 0)]],
-    "Adagrad": [[("accumulator", "v", 0)]],
-}
+    "SGD": [[("momentum", "v", -1, "")]],
+    "RMSprop": [
+        [("velocity", "v", 0, "")], [("momentum", "b", 1, "")], [("average_gradient", "m", 0, "")]
+    ],
+    "Adagrad": [[("accumulator", "v", 0, "initial_accumulator_value")]],
+}  # fmt: skip
 _COUNTING = ("Adam", "AdamW", "Adagrad")
 
 
@@ -36,14 +40,15 @@ def arrays(
     }
     for together in _used(kind, options):
         for weight, state in rows:
-            for theirs, ours, power in together:
-                name = f"{own}/{weight.replace('/', '_')}_{theirs}"
-                found[name] = np.asarray(state[ours] * _factor(rate, power), np.float32)
+            for slot in together:
+                factor, more = _line(options, slot)
+                name = f"{own}/{weight.replace('/', '_')}_{slot[0]}"
+                found[name] = np.asarray(state[slot[1]] * factor + more, np.float32)
     return found
 
 
 def states(
-    kind: str, options: Mapping[str, Any], held: Mapping[str, np.ndarray], weights: int
+    kind: str, options: Mapping[str, Any], held: Mapping[Any, np.ndarray], weights: int
 ) -> list[State]:
     """The state of each of so many weights."""
     steps, _, *rest = held.values()
@@ -54,17 +59,19 @@ def states(
     waiting = iter(rest)
     for together in used:
         for state in found:
-            for _, ours, power in together:
-                factor = _factor(options["learning_rate"], power)
-                state[ours] = np.asarray(next(waiting) / factor, np.float32)
+            for slot in together:
+                factor, more = _line(options, slot)
+                state[slot[1]] = np.asarray((next(waiting) - more) / factor, np.float32)
     return found
 
 
-def _factor(rate: float, power: int) -> float:
-    return power * rate if power and rate else 1.0
+def _line(options: Mapping[str, Any], slot: Slot) -> tuple[float, float]:
+    """By what to multiply minidl's array, and what to add, to get Keras's."""
+    _, _, sign, added = slot
+    return sign * options["learning_rate"] or 1.0, options[added] if added else 0.0
 
 
-def _used(kind: str, options: Mapping[str, Any]) -> list[list[tuple[str, str, int]]]:
+def _used(kind: str, options: Mapping[str, Any]) -> list[list[Slot]]:
     """Of what a kind can keep, what it does with these options."""
     needs = {"momentum": options.get("momentum", 1), "average_gradient": options.get("centered")}
     slots = _SLOTS.get(kind, [])

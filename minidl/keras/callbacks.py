@@ -1,21 +1,20 @@
 """Callbacks by Keras's names and arguments. Those of minidl.callbacks are welcome, too."""
 
-import inspect
 from typing import Any
 
 from .. import callbacks, check, optim
+from ..callbacks import CSVLogger
 from ..train import Callback as Plain
 from ..train import History as Record
 
 __all__ = [
-    "CSVLogger", "Callback", "EarlyStopping", "History", "LearningRateScheduler",
+    "CSVLogger", "Callback", "EarlyStopping", "History",
     "ModelCheckpoint", "ReduceLROnPlateau",
 ]  # fmt: skip
 
-EVENTS = (
-    "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end", "on_train_batch_begin",
-    "on_train_batch_end",
-)  # fmt: skip
+EVENTS = [
+    f"on_{what}_{when}" for what in ("train", "epoch", "train_batch") for when in ("begin", "end")
+]
 
 
 class Callback:
@@ -62,16 +61,8 @@ class History(Callback):
         from .. import plot
 
         record = Record()
-        record.update(self.history)
-        record.batch_loss = self.batch_loss
+        record.load_state_dict({"epochs": self.history, "batch_loss": self.batch_loss})
         return plot.curves(record, title)
-
-
-def _mode(monitor: str, mode: str) -> str:
-    """Whether less or more is better: of accuracies more, unless it is said."""
-    check.known("mode", mode, ("auto", "min", "max"))
-    more = any(part in monitor for part in ("acc", "auc", "precision", "recall"))
-    return mode if mode != "auto" else "max" if more else "min"
 
 
 class EarlyStopping(callbacks.EarlyStopping):
@@ -81,15 +72,8 @@ class EarlyStopping(callbacks.EarlyStopping):
         self, monitor: str = "val_loss", min_delta: float = 0.0, patience: int = 0,
         verbose: int = 0, mode: str = "auto", restore_best_weights: bool = False,
     ):  # fmt: skip
-        mode, self.verbose = _mode(monitor, mode), verbose
-        super().__init__(monitor, abs(min_delta), max(patience, 1), mode, restore_best_weights)
-
-    def on_epoch_end(self, model: Any, history: Record) -> bool:
-        """Whether it is time to stop."""
-        stop = super().on_epoch_end(model, history)
-        if stop and self.verbose:
-            print(f"Epoch {history.epochs}: early stopping")
-        return stop
+        patience, verbose = max(patience, 1), bool(verbose)
+        super().__init__(monitor, abs(min_delta), patience, mode, restore_best_weights, verbose)
 
 
 class ModelCheckpoint(callbacks.Monitor):
@@ -102,7 +86,7 @@ class ModelCheckpoint(callbacks.Monitor):
         self, filepath: Any, monitor: str = "val_loss", verbose: int = 0,
         save_best_only: bool = False, save_weights_only: bool = False, mode: str = "auto",
     ):  # fmt: skip
-        super().__init__(monitor, _mode(monitor, mode))
+        super().__init__(monitor, mode)
         self.filepath, self.verbose = str(filepath), verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
 
@@ -117,36 +101,6 @@ class ModelCheckpoint(callbacks.Monitor):
             print(f"Epoch {history.epochs}: saved to {path}")
 
 
-class CSVLogger(callbacks.CSVLogger):
-    """A table of what is measured, a line per epoch, which counts from 1.
-
-    A file that is there is written anew: use minidl.callbacks.CSVLogger for a run in parts.
-    """
-
-    def __init__(self, filename: Any):
-        super().__init__(filename)
-
-
-class LearningRateScheduler(Callback):
-    """The learning rate of each epoch: schedule(epoch, rate now), or schedule(epoch)."""
-
-    def __init__(self, schedule: Any, verbose: int = 0):
-        self.schedule, self.verbose = schedule, verbose
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Set it."""
-        optimizer = self.model.optimizer
-        takes = len(inspect.signature(self.schedule).parameters)
-        rate = float(self.schedule(*(epoch, optimizer.learning_rate)[:takes]))
-        optimizer.learning_rate = rate
-        if self.verbose:
-            print(f"Epoch {epoch + 1}: the learning rate is {rate:g}")
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tell it to the history."""
-        logs["learning_rate"] = self.model.optimizer.learning_rate
-
-
 class ReduceLROnPlateau(Callback):
     """Multiplies the learning rate by factor where `patience` epochs brought nothing better."""
 
@@ -154,12 +108,10 @@ class ReduceLROnPlateau(Callback):
         self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10, verbose: int = 0,
         mode: str = "auto", min_delta: float = 1e-4, cooldown: int = 0, min_lr: float = 0.0,
     ):  # fmt: skip
-        if not 0 <= factor < 1:
-            raise ValueError(f"ReduceLROnPlateau: factor is {factor}, but must be below 1")
         self.monitor, self.verbose = monitor, verbose
         # PyTorch's patience and cooldown, which optim's has, end an epoch later than Keras's
         self.options = dict(
-            mode=_mode(monitor, mode), factor=factor, patience=max(patience, 1) - 1,
+            mode=callbacks.sense(monitor, mode), factor=factor, patience=max(patience, 1) - 1,
             threshold=min_delta, threshold_mode="abs", cooldown=max(cooldown - 1, 0),
             min_lr=min_lr, eps=0.0,
         )  # fmt: skip
@@ -180,9 +132,8 @@ class ReduceLROnPlateau(Callback):
 
 def checked(given: Any) -> list[Any]:
     """The callbacks of a fit; TypeError for what is none."""
-    found = list(given or [])
-    for callback in found:
+    for callback in given or []:
         if not isinstance(callback, Callback | Plain):
             hint = f": write {callback.__name__}()" if isinstance(callback, type) else ""
             raise TypeError(f"fit: {callback!r} is no callback{hint}")
-    return found
+    return list(given or [])

@@ -23,36 +23,30 @@ class Batches:
     ):  # fmt: skip
         self.who, self.class_weight, self.labels = who, class_weight, labels
         given = list(x) if isinstance(x, list | tuple) else [x]
-        self.several, self.inputs, self.source = len(given) > 1, len(given), x
-        if not all(isinstance(a, np.ndarray | Tensor) for a in given):
-            self._check_batches(y, weights, batch_size)
-            return
-        if labels and y is None:
-            raise TypeError(f"{who}(x, y): the labels y are missing")
-        given += [a for a in (y, weights) if a is not None]
-        columns = [_numbers(a) for a in given]
-        if len({len(a) for a in columns}) > 1:
-            shapes = ", ".join(str(a.shape) for a in columns)
-            raise ValueError(f"{who}: x and y need one length, but the shapes are {shapes}")
-        bytes_ = columns[0].dtype == np.uint8 and columns[0].ndim == 4
-        scale = Scale(1.0) if bytes_ else None  # bytes stay from 0 to 255, as in Keras
-        self.source = DataLoader(tuple(columns), batch_size or 32, shuffle, transform=scale)
-        first = [a[:1] for a in columns[: self.inputs]]
-        self.example: Any = first if self.several else first[0]
-
-    def _check_batches(self, y: Any, weights: Any, batch_size: Any) -> None:
-        """x is batches: of what they hold the first tells how many inputs there are."""
-        if not hasattr(self.source, "__iter__") or isinstance(self.source, Iterator):
-            kind = type(self.source).__name__
-            hint = "; a list of batches, or a DataLoader, can be used for every epoch"
-            raise TypeError(f"{self.who}: arrays or batches are needed, not a {kind}{hint}")
-        if y is not None or weights is not None or batch_size is not None:
-            raise ValueError(f"{self.who}: y, weights and batch_size go with arrays, not batches")
+        arrays = all(isinstance(a, np.ndarray | Tensor) for a in given)
+        self.inputs, self.source = len(given) if arrays else 1, x
+        if arrays:
+            if labels and y is None:
+                raise TypeError(f"{who}(x, y): the labels y are missing")
+            given += [a for a in (y, weights) if a is not None]
+            self.source = _loader(who, [_numbers(a) for a in given], batch_size or 32, shuffle)
+        elif not hasattr(x, "__iter__") or isinstance(x, Iterator) or y is not None or batch_size:
+            raise TypeError(
+                f"{who}: arrays x and y are needed, or batches (x, y), in a DataLoader or a list, "
+                f"that can be gone through again, without y and batch_size; x is a "
+                f"{type(x).__name__}"
+            )
         first = next(iter(self.source), None)
         if first is None:
-            raise ValueError(f"{self.who}: the data set is empty: there was no batch")
-        self.example = first[0] if isinstance(first, tuple | list) else first
-        self.several, self.inputs = False, 1  # x of a batch may be a tuple
+            raise ValueError(f"{who}: the data set is empty: there was no batch")
+        self.example: Any = self._x(list(first) if isinstance(first, tuple | list) else [first])
+
+    @classmethod
+    def held_out(cls, data: Any, batch_size: int | None) -> "Batches":
+        """Of validation_data: (x, y), (x, y, weights), or batches."""
+        if isinstance(data, tuple | list) and len(data) in (2, 3):
+            return cls("validation_data", *data, batch_size=batch_size)
+        return cls("validation_data", data)
 
     def __len__(self) -> int:
         """How many batches an epoch has; 0 where nobody knows."""
@@ -61,16 +55,18 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         return map(self._batch, self.source)
 
+    def _x(self, parts: list[Any]) -> Any:
+        return parts[: self.inputs] if self.inputs > 1 else parts[0]
+
     def _batch(self, batch: Any) -> Any:
         parts, n = list(batch) if isinstance(batch, tuple | list) else [batch], self.inputs
-        x: Any = tuple(parts[:n]) if self.several else parts[0]
         if not self.labels:
-            return x
+            return self._x(parts)
         if len(parts) not in (n + 1, n + 2):
             raise TypeError(f"{self.who}: batches are (x, y) or (x, y, weights), got {len(parts)}")
         if self.class_weight is not None:
             parts[n + 1 :] = [self._of_classes(*map(as_array, parts[n:]))]
-        return (x, *parts[n:])
+        return (self._x(parts), *parts[n:])
 
     def _of_classes(self, y: np.ndarray, own: Any = 1.0) -> np.ndarray:
         """The weight of each sample by its class, times its own."""
@@ -78,6 +74,15 @@ class Batches:
         labels, wanted = (y.argmax(-1) if one_hot else y).ravel(), self.class_weight or {}
         of_class = np.array([wanted.get(int(label), 1.0) for label in labels], np.float32)
         return of_class * np.asarray(own, np.float32)
+
+
+def _loader(who: str, columns: list[np.ndarray], batch_size: int, shuffle: bool) -> DataLoader:
+    if len({len(a) for a in columns}) > 1:
+        shapes = ", ".join(str(a.shape) for a in columns)
+        raise ValueError(f"{who}: x and y need one length, but the shapes are {shapes}")
+    images = columns[0].dtype == np.uint8 and columns[0].ndim == 4
+    scale = Scale(1.0) if images else None  # bytes stay from 0 to 255, as in Keras
+    return DataLoader(tuple(columns), batch_size, shuffle, transform=scale)
 
 
 def as_array(a: Any) -> np.ndarray:

@@ -79,7 +79,11 @@ def save_weights(model: Model, path: Any) -> None:
     if not _is_h5(path):
         tensors.save_tensors(model.state_dict(), path)
     elif os.fspath(path).endswith(".weights.h5"):
-        found = {at: (name, [w.numpy() for w in own]) for at, name, own in _places(model)}
+        found = {
+            at: (name, [w.numpy_view().copy() for w in own]) for at, name, own in _places(model)
+        }
+        if model._compiled and (held := keras_network.state(model)):
+            found["optimizer"] = model.optimizer.name, [*held.values()]
         h5.write_weights(path, found)
     else:
         h5.write_keras(path, h5.KerasFile(keras_network.by_layer(model)))
@@ -94,7 +98,12 @@ def load_weights(model: Model, path: Any) -> None:
         elif h5.is_numbered(path):
             given = h5.read_weights(path)
             overwrite([(name, own, given.get(at, [])) for at, name, own in _places(model)])
+            if model._compiled and "optimizer" in given:
+                keras_network.restore(model, dict(enumerate(given["optimizer"])))
         else:
             overwrite(keras_network.pairs(model, h5.read_keras(path).layers))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+Model.save, Model.save_weights, Model.load_weights = save, save_weights, load_weights

@@ -121,29 +121,6 @@ def ReLU(shape, max_value=None, negative_slope=0.0):
     return nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
 
 
-@layer()
-def Rescaling(shape, scale, offset=0.0):
-    """x times scale, plus offset: Rescaling(1 / 255) brings bytes to numbers from 0 to 1."""
-    return lambda x: x * scale + offset
-
-
-@layer()
-def RandomFlip(shape, mode="horizontal"):
-    """In training each image is as it was, or left and right are swapped, at even odds."""
-    if mode != "horizontal":
-        raise ValueError(f"mode is {mode!r}, but must be 'horizontal'")
-    return _Flip()
-
-
-class _Flip(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        one = ops.mean(x * 0.0, axis=(1, 2, 3), keepdims=True) + 1.0
-        kept = F.dropout(one, 0.5) * 0.5  # dropout makes it 0 or 2
-        return x * kept + x[:, :, ::-1] * (1.0 - kept)
-
-
 class _Embedding(nn.Embedding):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x if x.dtype == "int64" else x.astype("int64"))
@@ -241,7 +218,7 @@ def TimeDistributed(shape, layer):
 __all__ = [
     "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D",
     "Dense", "DepthwiseConv2D", "Dropout", "Embedding", "Flatten", "GlobalAveragePooling2D",
-    "Input", "InputLayer", "Layer", "MaxPooling2D", "RandomFlip", "ReLU", "Rescaling", "Reshape",
+    "Input", "InputLayer", "Layer", "MaxPooling2D", "ReLU", "Reshape",
     "SeparableConv2D", "Softmax", "TimeDistributed",
 ]  # fmt: skip
 _ELSEWHERE = {

@@ -150,7 +150,7 @@ CategoricalCrossentropy = kind(
 BinaryCrossentropy = kind(Loss, "BinaryCrossentropy", _binary, from_logits=False)
 SparseCategoricalCrossentropy.wants = CategoricalCrossentropy.wants = "softmax"
 BinaryCrossentropy.wants = "sigmoid"
-KINDS: dict[str, Any] = {snake(kind.__name__): kind for kind in Loss.__subclasses__()}
+KINDS: dict[str, Any] = {snake(k.__name__): k for k in Loss.__subclasses__()}
 KINDS |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
 
 

@@ -69,7 +69,7 @@ TopKCategoricalAccuracy = kind(Metric, "TopKCategoricalAccuracy", _top, k=5)
 SparseTopKCategoricalAccuracy = kind(Metric, "SparseTopKCategoricalAccuracy", _top, k=5)
 MeanSquaredError = kind(Metric, "MeanSquaredError", mean_squared_error)
 MeanAbsoluteError = kind(Metric, "MeanAbsoluteError", mean_absolute_error)
-KINDS: dict[str, Any] = {snake(kind.__name__): kind for kind in Metric.__subclasses__()}
+KINDS: dict[str, Any] = {snake(k.__name__): k for k in Metric.__subclasses__()}
 KINDS |= {"acc": Accuracy, "mse": MeanSquaredError, "mae": MeanAbsoluteError}
 
 

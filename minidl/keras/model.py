@@ -15,6 +15,10 @@ from .training import Trained
 class Model(Trained, Layer):
     """The layers between symbolic inputs and outputs, as one layer that can be trained."""
 
+    save: Any  # these three are hung on in files.py
+    save_weights: Any
+    load_weights: Any
+
     def __init__(
         self, inputs: Any = None, outputs: Any = None, name: str | None = None, **options: Any
     ):
@@ -137,26 +141,6 @@ class Model(Trained, Layer):
             lines.append(f"{title} params: {n:,} ({_bytes(4 * n)})")
         print_fn("\n".join(lines))
 
-    # --- files: the code is loaded when it is needed
-
-    def save(self, path: Any) -> None:
-        """Write architecture, weights, compile's arguments and the optimizer's state."""
-        from . import files
-
-        files.save(self, path)
-
-    def save_weights(self, path: Any) -> None:
-        """Write the weights alone."""
-        from . import files
-
-        files.save_weights(self, path)
-
-    def load_weights(self, path: Any) -> None:
-        """Read weights that save or save_weights wrote into a network of the same layers."""
-        from . import files
-
-        files.load_weights(self, path)
-
 
 def _is_relu(node: Node) -> bool:
     layer = node.layer
@@ -205,16 +189,6 @@ class Sequential(Model):
         """As of any network, but the Input is none of its layers."""
         super().connect(inputs, outputs)
         vars(self.layers).pop(self.inputs[0].node.layer.name, None)
-
-    def pop(self) -> Layer:
-        """Take the last layer away."""
-        layer = self.layers[-1]
-        delattr(self.layers, layer.name)
-        if self.inputs and len(self.layers):
-            self.connect(self.inputs[0], self.outputs[0].node.inputs)
-        elif self.inputs:
-            self._begin(self.inputs[0])
-        return layer
 
     def build(self, shape: Any) -> None:
         """Make all weights, for data of this shape (None, ...)."""

@@ -17,6 +17,7 @@ class Optimizer(Kind):
     """
 
     inner: optim.Optimizer | None = None
+    _of: tuple[int, ...] = ()
 
     def __init__(self, *args: Any, global_clipnorm: float | None = None, **options: Any):
         super().__init__(*args, **options)
@@ -26,12 +27,11 @@ class Optimizer(Kind):
 
     def of(self, parameters: Any) -> optim.Optimizer:
         """The optimizer of these parameters: always the same for the same ones."""
-        parameters, mine = list(parameters), []
-        if self.inner is not None:
-            mine = [p for group in self.inner.param_groups for p in group["params"]]
-        if self.inner is None or list(map(id, mine)) != list(map(id, parameters)):
+        parameters = list(parameters)
+        if self._of != tuple(map(id, parameters)):
             options = {**self.options, "learning_rate": self.learning_rate}
             self.inner = self.function(parameters, **options)
+            self._of = tuple(map(id, parameters))
         return self.inner
 
     @property
@@ -113,7 +113,7 @@ Adagrad = kind(
     Optimizer, "Adagrad", _adagrad,
     learning_rate=1e-3, initial_accumulator_value=0.1, epsilon=EPSILON,
 )  # fmt: skip
-KINDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in Optimizer.__subclasses__()}
+KINDS: dict[str, Any] = {k.__name__.lower(): k for k in Optimizer.__subclasses__()}
 
 
 def get(given: Any) -> Optimizer:

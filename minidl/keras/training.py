@@ -1,12 +1,9 @@
 """compile, fit, evaluate, predict and single steps, on top of minidl.train."""
 
-import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from .. import train
 from ..nn import Module
@@ -17,8 +14,6 @@ from . import callbacks as calls
 from . import losses, metrics, optimizers
 from .feeding import Batches, split
 from .symbols import shape_of
-
-BAR = "\u2501" * 20
 
 
 class Learner(Module):
@@ -114,11 +109,6 @@ class Trained:
         """The optimizer, with its learning_rate."""
         return self._plan("optimizer").optimizer
 
-    @property
-    def metrics_names(self) -> list[str]:
-        """What evaluate returns, in order."""
-        return ["loss", *(metric.name for metric in self._plan("metrics_names").metrics)]
-
     def _plan(self, who: str) -> Compiled:
         if self._compiled is None:
             raise RuntimeError(f"{who}: the network is not compiled: call compile(optimizer, loss)")
@@ -129,7 +119,7 @@ class Trained:
         verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
         validation_data: Any = None, shuffle: bool = True,
         class_weight: dict[int, float] | None = None, sample_weight: Any = None,
-        initial_epoch: int = 0, validation_batch_size: int | None = None,
+        initial_epoch: int = 0,
     ) -> calls.History:  # fmt: skip
         """Train on arrays x, y, or on batches (x, y), and return what was measured by epoch."""
         plan, verbose = self._plan("fit"), 1 if verbose == "auto" else int(verbose)
@@ -137,16 +127,19 @@ class Trained:
             (x, y, sample_weight), validation_data = split(validation_split, x, y, sample_weight)
         options: Any = dict(batch_size=batch_size, shuffle=shuffle, class_weight=class_weight)
         batches = Batches("fit", x, y, sample_weight, **options)
-        held_out = _held_out(validation_data, validation_batch_size or batch_size)
+        held_out = (
+            None if validation_data is None else Batches.held_out(validation_data, batch_size)
+        )
         learner = self._ready(batches)
         optimizer = plan.optimizer.of(learner.parameters())
-        run = Run(self, calls.checked(callbacks), batches, verbose, initial_epoch, epochs)
-        run.begin()
+        params = {"verbose": verbose, "epochs": epochs, "steps": len(batches)}
+        run = Run(self, calls.checked(callbacks), batches, initial_epoch, params)
         try:
             train.fit(
                 learner, run, epochs=max(epochs - initial_epoch, 0), optimizer=optimizer,
                 validation=held_out, clip_grad_norm=plan.optimizer.global_clipnorm, callbacks=[run],
-                history=run.record, progress=False, capture=not plan.eager, **plan.told(learner),
+                history=run.record, progress=verbose > 0, capture=not plan.eager,
+                **plan.told(learner),
             )  # fmt: skip
         finally:
             learner.eval()
@@ -157,13 +150,11 @@ class Trained:
         sample_weight: Any = None, return_dict: bool = False,
     ) -> Any:  # fmt: skip
         """The loss, or with metrics [loss, metrics ...], over a whole set, best a held-out one."""
-        plan, start = self._plan("evaluate"), time.perf_counter()
         batches = Batches("evaluate", x, y, sample_weight, batch_size=batch_size)
         learner = self._ready(batches)
-        row = train.evaluate(learner, batches, **plan.told(learner))
+        row = train.evaluate(learner, batches, **self._plan("evaluate").told(learner))
         if verbose:
-            form = 1 if verbose == "auto" else verbose
-            print(_line(row, len(batches), time.perf_counter() - start, form))
+            print(train._line(row))
         return _result(row, return_dict)
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto") -> Any:
@@ -207,65 +198,41 @@ class Trained:
         return self
 
 
-def _held_out(data: Any, batch_size: int | None) -> Batches | None:
-    if data is None:
-        return None
-    if isinstance(data, tuple | list) and len(data) in (2, 3):
-        return Batches("validation_data", *data, batch_size=batch_size)
-    return Batches("validation_data", data)
-
-
 class Run(train.Callback):
     """One fit: minidl.train iterates over it, and tells it of every epoch; it tells the others."""
 
-    def __init__(
-        self, model: Any, told: list, batches: Batches, verbose: int, first: int, epochs: int
-    ):
-        self.model, self.batches, self.verbose = model, batches, verbose
-        self.first, self.epochs, self.start = first, epochs, 0.0
+    def __init__(self, model: Any, told: list, batches: Batches, first: int, params: dict):
+        self.model, self.batches, self.first = model, batches, first
         self.record, self.plain, self.history = train.History(), train.History(), calls.History()
         self.history.batch_loss = self.plain.batch_loss = self.record.batch_loss
         self.keras = [c for c in told if isinstance(c, calls.Callback)] + [self.history]
         self.others = [c for c in told if isinstance(c, train.Callback)]
+        model.stop_training = False
+        self.tell("set_model", model)
+        self.tell("set_params", params)
+        self.tell("on_train_begin", {})
 
     def tell(self, what: str, *given: Any) -> None:
         """Call a method of every callback of Keras's kind."""
         for callback in self.keras:
             getattr(callback, what)(*given)
 
-    def begin(self) -> None:
-        """Before the first epoch."""
-        self.model.stop_training = False
-        params = {"verbose": self.verbose, "epochs": self.epochs, "steps": len(self.batches)}
-        self.tell("set_model", self.model)
-        self.tell("set_params", params)
-        self.tell("on_train_begin", {})
+    def __len__(self) -> int:
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of one epoch."""
-        epoch, self.start, self.steps = self.first + self.record.epochs, time.perf_counter(), 0
-        self.tell("on_epoch_begin", epoch, {})
-        if self.verbose == 1:
-            print(f"Epoch {epoch + 1}/{self.epochs}")
-        hidden = None if self.verbose == 1 else True  # None: a bar on a terminal only
-        total = len(self.batches) or None
-        with tqdm(self.batches, total=total, leave=False, disable=hidden, file=sys.stderr) as bar:
-            for batch in bar:
-                self.tell("on_train_batch_begin", self.steps, {})
-                yield batch
-                loss = {"loss": self.record.batch_loss[-1]}
-                self.tell("on_train_batch_end", self.steps, loss)
-                self.steps += 1
+        self.tell("on_epoch_begin", self.first + self.record.epochs, {})
+        for i, batch in enumerate(self.batches):
+            self.tell("on_train_batch_begin", i, {})
+            yield batch
+            self.tell("on_train_batch_end", i, {"loss": self.record.batch_loss[-1]})
 
     def on_epoch_end(self, model: Module, history: train.History) -> bool:
         """Tell everybody; True if somebody wants to stop."""
-        epoch, seconds = self.first + history.epochs - 1, time.perf_counter() - self.start
         now = {name: v[-1] for name, v in history.items() if name not in ("lr", "seconds")}
         logs = {name: now[name] for name in sorted(now, key=lambda n: (n.startswith("val_"), n))}
-        if self.verbose:
-            print(f"Epoch {epoch + 1}/{self.epochs}\n" * (self.verbose > 1), end="")
-            print(_line(logs, self.steps, seconds, self.verbose))
-        self.tell("on_epoch_end", epoch, logs)
+        self.tell("on_epoch_end", self.first + history.epochs - 1, logs)
         self.plain.add(logs)
         stops = [callback.on_epoch_end(self.model, self.plain) for callback in self.others]
         return any(stops) or self.model.stop_training
@@ -275,15 +242,6 @@ class Run(train.Callback):
         self.tell("on_train_end", {})
         for other in self.others:
             other.on_train_end(self.model, self.plain)
-
-
-def _line(row: dict[str, float], steps: int, seconds: float, verbose: int) -> str:
-    """What was measured in an epoch, as Keras prints it."""
-    each, count = f"{1000 * seconds / max(steps, 1):.0f}ms/step", f"{steps}/{steps}"
-    bar = [f"{count} {BAR} {seconds:.0f}s {each}"]
-    head = bar if verbose == 1 else [count, f"{seconds:.0f}s", each]
-    numbers = (f"{n}: {v:.4f}" if abs(v) > 1e-3 else f"{n}: {v:.4e}" for n, v in row.items())
-    return " - ".join([*head, *numbers])
 
 
 def _result(row: dict[str, float], return_dict: bool) -> Any:
