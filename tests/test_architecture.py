@@ -34,7 +34,7 @@ LAYERS = (
 )
 # What layers import besides the standard library and NumPy. Numba: none of them.
 PACKAGES = {
-    "data": {"tqdm"},
+    "data": {"tqdm", "PIL"},  # who reads photographs has it
     "train": {"tqdm"},
     "io": {"safetensors"},
     "plot": {"matplotlib"},

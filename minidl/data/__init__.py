@@ -1,8 +1,8 @@
 """Data: real sets, verified byte by byte, and batches for training."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..later import later
 from .dataset import Dataset, Subset, random_split
 from .loader import DataLoader
 from .shipped import digits
@@ -10,20 +10,24 @@ from .transforms import Compose, Flip, Normalize, PadCrop, Scale, ToTensor
 
 if TYPE_CHECKING:
     from .augment import Cutout, MixUp, RandomAffine
+    from .boxes import BoxedImages, bccd
+    from .ratings import Ratings, movielens
     from .sets import cifar10, fashion_mnist, mnist
     from .sources import fetch
+    from .speech import Recordings, fsdd
 
 # who trains on the digits that come with minidl loads nothing that parses or downloads files
-_LATER = {"cifar10": "sets", "fashion_mnist": "sets", "mnist": "sets", "fetch": "sources"}
-_LATER |= dict.fromkeys(("Cutout", "MixUp", "RandomAffine"), "augment")
+__getattr__, _names = later(
+    __name__,
+    augment="Cutout MixUp RandomAffine",
+    boxes="BoxedImages bccd",
+    ratings="Ratings movielens",
+    sets="cifar10 fashion_mnist mnist",
+    sources="fetch",
+    speech="Recordings fsdd",
+)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
-
-
-__all__ = ["Compose", "Cutout", "DataLoader", "Dataset", "Flip", "MixUp", "Normalize", "PadCrop",
-           "RandomAffine", "Scale", "Subset", "ToTensor", "cifar10", "digits", "fashion_mnist",
-           "fetch", "mnist", "random_split"]  # fmt: skip
+__all__ = ["BoxedImages", "Compose", "Cutout", "DataLoader", "Dataset", "Flip", "MixUp",
+           "Normalize", "PadCrop", "RandomAffine", "Ratings", "Recordings", "Scale", "Subset",
+           "ToTensor", "bccd", "cifar10", "digits", "fashion_mnist", "fetch", "fsdd", "mnist",
+           "movielens", "random_split"]  # fmt: skip
