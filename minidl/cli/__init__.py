@@ -61,8 +61,8 @@ def _list(arguments: argparse.Namespace, argv: list[str]) -> None:
     print(f"{'digits':14} 10,000 + 2,000 images of MNIST, part of minidl")
     for name in FILES:
         for wanted in filter(None, (files(name), PACKED.get(name))):
-            found = [find(name, file) for file in wanted]
-            if all(found):
+            found = [path for file in wanted if (path := find(name, file))]
+            if len(found) == len(wanted):
                 print(f"{name:14} in {found[0].parent}")
                 break
         else:

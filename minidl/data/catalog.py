@@ -49,7 +49,7 @@ def _cifar_files(*sha256: str) -> tuple[File, ...]:
     return tuple(File(f"data_batch_{i}.bin", rows, sha) for i, sha in enumerate(sha256, 1))
 
 
-FILES = {
+FILES: dict[str, dict[str, tuple[File, ...]]] = {
     "mnist": _idx_files(
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
