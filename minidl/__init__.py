@@ -49,7 +49,7 @@ __all__ = [
 
 _LATER = (
     "callbacks", "cuda", "data", "io", "kernels", "metrics", "models", "nn", "optim", "plot",
-    "train",
+    "train", "tune",
 )  # fmt: skip
 _ELSEWHERE = {
     "load": "io", "save": "io", "set_num_threads": "threads", "get_num_threads": "threads",

@@ -28,7 +28,7 @@ LAYERS = (
     {"nn", "optim", "metrics"},
     {"models", "data", "capture"},
     {"train", "io", "plot"},
-    {"keras", "callbacks"},
+    {"keras", "callbacks", "tune"},
     {"cli"},
     {"__main__"},
 )

@@ -252,9 +252,9 @@ def test_files_of_a_zip_are_found_in_any_folder(monkeypatch, tmp_path):
     with zipfile.ZipFile(out, "w") as archive:
         for name, content in RATINGS.items():
             archive.writestr(f"ml-latest-small/{name}", content)
-    monkeypatch.setattr(sources, "_download", lambda url: out.getvalue())
+    monkeypatch.setattr(sources, "get", lambda url: out.getvalue())
     assert len(data.movielens(download=True)) == 3
-    monkeypatch.setattr(sources, "_download", lambda url: out.getvalue()[:-9])
+    monkeypatch.setattr(sources, "get", lambda url: out.getvalue()[:-9])
     with pytest.raises(ConnectionError, match="not a zip file"):
         data.fetch("movielens", tmp_path / "new")
 
@@ -266,7 +266,7 @@ def test_recordings_of_the_repositorys_archive_are_packed(monkeypatch, tmp_path)
             entry = tarfile.TarInfo(f"free-spoken-digit-dataset-1.0.10/recordings/{name}")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    monkeypatch.setattr(sources, "_download", lambda url: out.getvalue())
+    monkeypatch.setattr(sources, "get", lambda url: out.getvalue())
     assert len(data.fsdd("all", download=True)) == 4
     assert (tmp_path / "cache" / "fsdd" / "fsdd.npz").is_file()
 

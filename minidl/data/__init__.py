@@ -1,20 +1,10 @@
 """Data: real sets, verified byte by byte, and batches for training."""
 
-from typing import TYPE_CHECKING
-
 from ..later import later
-from .dataset import Dataset, Subset, random_split
+from .dataset import Dataset
 from .loader import DataLoader
 from .shipped import digits
 from .transforms import Compose, Flip, Normalize, PadCrop, Scale, ToTensor
-
-if TYPE_CHECKING:
-    from .augment import Cutout, MixUp, RandomAffine
-    from .boxes import BoxedImages, bccd
-    from .ratings import Ratings, movielens
-    from .sets import cifar10, fashion_mnist, mnist
-    from .sources import fetch
-    from .speech import Recordings, fsdd
 
 # who trains on the digits that come with minidl loads nothing that parses or downloads files
 __getattr__, _names = later(
@@ -22,12 +12,12 @@ __getattr__, _names = later(
     augment="Cutout MixUp RandomAffine",
     boxes="BoxedImages bccd",
     ratings="Ratings movielens",
-    sets="cifar10 fashion_mnist mnist",
+    readers="Table download load_csv load_idx load_npy load_npz load_text read_arrays",
+    sets="CIFAR10 FashionMNIST MNIST cifar10 fashion_mnist mnist",
     sources="fetch",
     speech="Recordings fsdd",
+    splits="Splits Subset random_split",
 )
 
-__all__ = ["BoxedImages", "Compose", "Cutout", "DataLoader", "Dataset", "Flip", "MixUp",
-           "Normalize", "PadCrop", "RandomAffine", "Ratings", "Recordings", "Scale", "Subset",
-           "ToTensor", "bccd", "cifar10", "digits", "fashion_mnist", "fetch", "fsdd", "mnist",
-           "movielens", "random_split"]  # fmt: skip
+__all__ = ["Compose", "DataLoader", "Dataset", "Flip", "Normalize", "PadCrop", "Scale", "ToTensor",
+           "digits", *_names]  # fmt: skip

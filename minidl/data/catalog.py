@@ -123,6 +123,8 @@ PACKED = {
 }
 # as official archives unpack
 UNPACKED = {
+    "mnist": "MNIST/raw",  # these two by torchvision
+    "fashion_mnist": "FashionMNIST/raw",
     "cifar10": "cifar-10-batches-bin",
     "fsdd": "free-spoken-digit-dataset",
     "bccd": "BCCD_Dataset",

@@ -71,7 +71,7 @@ def _intact(name: str, file: File, folder: Path) -> bool:
         return False
 
 
-def _download(url: str) -> bytes:
+def get(url: str) -> bytes:
     """Return what lies at `url`; less than the server announced is an error."""
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
         size = int(answer.headers.get("Content-Length") or 0)
@@ -89,14 +89,12 @@ def _download(url: str) -> bytes:
 
 def _mirror(url: str, wanted: Iterable[File], scratch: Path) -> dict[File, bytes]:
     """Read files that lie side by side, each as .gz."""
-    return {
-        file: gunzip(_download(f"{url}{file.name}.gz"), file, f"{file.name}.gz") for file in wanted
-    }
+    return {file: gunzip(get(f"{url}{file.name}.gz"), file, f"{file.name}.gz") for file in wanted}
 
 
 def _archive(url: str, wanted: Iterable[File], scratch: Path) -> dict[File, bytes]:
     """Read members of a .tar.gz, never unpacked to disk."""
-    with tarfile.open(fileobj=io.BytesIO(_download(url))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(get(url))) as archive:
         return {file: _member(archive, f"cifar-10-batches-bin/{file.name}") for file in wanted}
 
 
@@ -109,7 +107,7 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
 
 def _zip(url: str, wanted: Iterable[File], scratch: Path) -> dict[File, bytes]:
     """Read files of a .zip, whatever folder they are in there, never unpacked to disk."""
-    with zipfile.ZipFile(io.BytesIO(_download(url))) as archive:
+    with zipfile.ZipFile(io.BytesIO(get(url))) as archive:
         inside = {name.rsplit("/", 1)[-1]: name for name in archive.namelist()}
         found = {}
         for file in wanted:
@@ -120,7 +118,7 @@ def _zip(url: str, wanted: Iterable[File], scratch: Path) -> dict[File, bytes]:
 
 def _recordings(url: str, wanted: Iterable[File], scratch: Path) -> dict[File, bytes]:
     """Pack the .wav files of the public repository's archive into an .npz."""
-    with tarfile.open(fileobj=io.BytesIO(_download(url))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(get(url))) as archive:
         names = [name for name in archive.getnames() if name.endswith(".wav")]
         wavs = {name.rsplit("/", 1)[-1]: _member(archive, name) for name in names}
     return dict.fromkeys(wanted, speech.pack(wavs))
