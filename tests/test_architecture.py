@@ -25,7 +25,7 @@ LAYERS = (
     {"tensor"},
     {"op", "check", "random", "cuda", "threads"},
     {"ops", "convolution"},
-    {"nn", "optim", "metrics"},
+    {"nn", "optim", "metrics", "ranking"},
     {"models", "data", "capture"},
     {"train", "io", "plot"},
     {"keras", "callbacks", "tune"},
