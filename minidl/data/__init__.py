@@ -9,6 +9,7 @@ from .transforms import Compose, Flip, Normalize, PadCrop, Scale, ToTensor
 # who trains on the digits that come with minidl loads nothing that parses or downloads files
 __getattr__, _names = later(
     __name__,
+    audio="log_mel mel_filters read_wav stft",
     augment="Cutout MixUp RandomAffine",
     boxes="BoxedImages bccd",
     ratings="Ratings movielens",
