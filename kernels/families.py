@@ -6,7 +6,7 @@ from types import ModuleType
 
 FAMILIES = (
     "augment", "depthwise", "distance", "elementwise", "index", "likelihood", "linear", "loss",
-    "move", "norm", "optim", "pool", "random", "reduce", "window",
+    "move", "norm", "optim", "pool", "random", "recurrent", "reduce", "window",
 )  # fmt: skip
 
 

@@ -26,7 +26,8 @@ _load, _later = later(
     norm="BatchNorm2d LayerNorm",
     padding="ZeroPad2d",
     pool="AvgPool2d GlobalAvgPool2d",
-    sequence="Conv1d",
+    recurrent="GRU",
+    sequence="Conv1d TimeDistributed",
 )
 __all__ = [
     "Conv2d", "Dropout", "Flatten", "Linear", "MaxPool2d", "Module", "Parameter",

@@ -24,6 +24,7 @@ _load, _later = later(
     index="embedding gather pad",
     join="cat chunk concat split stack",
     pool="avg_pool2d",
+    recurrent="gru",
     select="abs clip minimum where",
     sequence="conv1d",
     likelihood="cross_entropy_soft cross_entropy_weighted nll_loss",
