@@ -19,6 +19,7 @@ from .module import Module, Parameter
 _load, _later = later(
     __name__,
     activation="ELU GELU LeakyReLU ReLU6 SiLU Sigmoid Softmax Softplus Tanh",
+    ctc="CTCLoss",
     depthwise="DepthwiseConv2d",
     embedding="Embedding",
     losses="BCELoss BCEWithLogitsLoss CrossEntropyLoss HuberLoss KLDivLoss L1Loss MSELoss NLLLoss "

@@ -18,6 +18,7 @@ from .window import conv2d, max_pool2d
 _load, _later = later(
     __name__,
     activation="elu gelu leaky_relu relu6 sigmoid silu softplus tanh",
+    ctc="ctc_loss",
     depthwise="depthwise_conv2d",
     distance="binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div l1_loss "
     "mse_loss smooth_l1_loss",
