@@ -61,6 +61,8 @@ def _ctc_grad(v: SimpleNamespace, run: Any) -> Any:
             np.array([4]), np.array([2])),
         bad("blank 3 is out of range for 3 classes", zeros(4, 1, 3), np.ones((1, 1), int),
             np.array([4]), np.array([1]), blank=3),
+        bad("there is no mean of nothing", zeros(2, 0, 3), np.ones((0, 1), int),
+            np.ones(0, int), np.ones(0, int)),
         bad("x has no steps", zeros(0, 1, 3), np.ones((1, 1), int), np.array([0]), np.array([1])),
     ),
 )  # fmt: skip
@@ -77,7 +79,7 @@ def _ctc_case(d: Draw) -> Values:
     input_length = d.integers((n,), least, steps + 1)
     y = Blank(d.pick("y", (), (n,)))
     statics = dict(zero_infinity=d.pick("", False, True), blank=blank)
-    mean = d.pick("mean", False, True) and not y.shape and n > 0
+    mean = d.pick("mean", False, True) and not y.shape
     outs = dict(y=y, nll=Blank((n,)), alpha=Blank((n, steps, 2 * labels + 1)), mean=mean)
     lengths = dict(input_length=input_length, target_length=target_length)
     return dict(x=d.array((steps, n, classes)), target=target) | lengths | statics | outs

@@ -8,7 +8,7 @@ from . import maths, memory
 from ._numba import callable_within, jit, loop
 from .memory import ZERO, canonical, rare, settle, space
 
-_NONE, _INF, _ONE = np.float32(-np.inf), np.float32(np.inf), np.float32(1)
+_NONE, _INF = np.float32(-np.inf), np.float32(np.inf)
 _EACH = 16  # what a state costs at each step, in elements of a plain pass
 _ALPHA, _NLL, _BETA = range(2, 5)  # numbers of working space
 
@@ -26,7 +26,7 @@ def ctc_loss(
     _alphas(len(each), _EACH * kept.size, x, *integers, each, kept, blank)
     loss = np.where(zero_infinity & (each == np.inf), ZERO, each)
     # in float64 the order of a long sum does not show
-    y[...] = loss if y.ndim else (loss * _shares(integers[2], mean)).sum(dtype=np.float64)
+    y[...] = loss if y.ndim else _shares(loss, integers[2], mean).sum(dtype=np.float64)
     return y, settle(each, nll), settle(kept, alpha)
 
 
@@ -40,7 +40,7 @@ def ctc_loss_grad(
         given = dy, x, *integers, nll, alpha
         return reference.ctc_loss_grad(*given, dx, blank, zero_infinity, mean, add)
     integers, out = _counted(x, *integers), memory.target(dx, add)
-    slope = np.broadcast_to(dy, nll.shape) * (_ONE if dy.ndim else _shares(integers[2], mean))
+    slope = _shares(np.broadcast_to(dy, nll.shape), integers[2], mean and not dy.ndim)
     betas = space(_BETA, (len(nll), 2, alpha.shape[2]))
     arrays = canonical(slope.astype(np.float32)), canonical(x), *integers, canonical(nll)
     out[...] = 0
@@ -50,10 +50,9 @@ def ctc_loss_grad(
     return settle(out, dx, add)
 
 
-def _shares(target_length: Array, mean: bool) -> Array:
-    """What the loss of each sequence is multiplied by before they are added up."""
-    count = np.maximum(target_length, 1) * len(target_length) if mean else 1
-    return (1 / np.asarray(count, np.float32)).astype(np.float32)
+def _shares(each: Array, target_length: Array, mean: bool) -> Array:
+    """each (N,), on mean by the number of labels, at least 1, and by N."""
+    return each / np.maximum(target_length, 1) / len(each) if mean else each
 
 
 def _counted(x: Array, *integers: Array) -> tuple[Array, ...]:

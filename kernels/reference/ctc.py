@@ -41,7 +41,7 @@ def ctc_loss(
     ends = np.where(last > 0, before[row, np.maximum(last - 1, 0)], none)
     nll[...] = -np.logaddexp(before[row, last], ends)[:, 0]
     loss = np.where(zero_infinity & (nll == np.inf), nll.dtype.type(0), nll)
-    y[...] = loss if y.ndim else (loss * _share(target_length, mean, nll)).sum()
+    y[...] = loss if y.ndim else _shares(loss, target_length, mean).sum()
     return y, nll, alpha
 
 
@@ -59,7 +59,7 @@ def ctc_loss_grad(
     n, _, states = alpha.shape
     label, skip, last = _states(target, target_length, states, blank)
     row, none, state = np.arange(n)[:, None], alpha.dtype.type(-np.inf), np.arange(states)
-    slope = np.broadcast_to(dy, (n,)) * (_share(target_length, mean, nll) if not dy.ndim else 1)
+    slope = _shares(np.broadcast_to(dy, (n,)), target_length, mean and not dy.ndim)
     zero = zero_infinity & (nll == np.inf)
     value, beta, ahead = np.zeros_like(dx), np.full((n, states), none), np.full((n, states), none)
     for t in reversed(range(len(x))):
@@ -96,7 +96,6 @@ def _moved(x: Array, by: int) -> Array:
     return y
 
 
-def _share(target_length: Array, mean: bool, like: Array) -> Array:
-    """What the loss of each sequence is multiplied by before they are added up."""
-    count = np.maximum(target_length, 1) * len(target_length) if mean else 1
-    return (1 / np.asarray(count, like.dtype)).astype(like.dtype)
+def _shares(each: Array, target_length: Array, mean: bool) -> Array:
+    """each (N,), on mean by the number of labels, at least 1, and by N."""
+    return (each / np.maximum(target_length, 1) / len(each)).astype(each.dtype) if mean else each
