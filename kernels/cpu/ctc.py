@@ -26,7 +26,8 @@ def ctc_loss(
     _alphas(len(each), _EACH * kept.size, x, *integers, each, kept, blank)
     loss = np.where(zero_infinity & (each == np.inf), ZERO, each)
     # in float64 the order of a long sum does not show
-    y[...] = loss if y.ndim else _shares(loss, integers[2], mean).sum(dtype=np.float64)
+    loss = loss if y.ndim else _shares(loss, integers[2], mean).sum(dtype=np.float64)
+    y[...] = loss if y.ndim or not mean else loss / len(each)
     return y, settle(each, nll), settle(kept, alpha)
 
 
@@ -40,7 +41,9 @@ def ctc_loss_grad(
         given = dy, x, *integers, nll, alpha
         return reference.ctc_loss_grad(*given, dx, blank, zero_infinity, mean, add)
     integers, out = _counted(x, *integers), memory.target(dx, add)
-    slope = _shares(np.broadcast_to(dy, nll.shape), integers[2], mean and not dy.ndim)
+    mean = mean and not dy.ndim
+    slope = np.broadcast_to(dy / len(nll) if mean else dy, nll.shape)
+    slope = _shares(slope, integers[2], mean)
     betas = space(_BETA, (len(nll), 2, alpha.shape[2]))
     arrays = canonical(slope.astype(np.float32)), canonical(x), *integers, canonical(nll)
     out[...] = 0
@@ -51,8 +54,8 @@ def ctc_loss_grad(
 
 
 def _shares(each: Array, target_length: Array, mean: bool) -> Array:
-    """each (N,), on mean by the number of labels, at least 1, and by N."""
-    return each / np.maximum(target_length, 1) / len(each) if mean else each
+    """each (N,), on mean by the number of labels, at least 1."""
+    return each / np.maximum(target_length, 1) if mean else each
 
 
 def _counted(x: Array, *integers: Array) -> tuple[Array, ...]:

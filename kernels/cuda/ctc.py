@@ -118,7 +118,7 @@ def ctc_loss(
 
 
 def _scale(count: int, mean: bool) -> float:
-    return 1 / max(count, 1) if mean else 1.0
+    return 1.0 if not mean else 1 / count if count else math.nan  # the mean of none
 
 
 @jit

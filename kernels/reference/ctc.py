@@ -41,7 +41,7 @@ def ctc_loss(
     ends = np.where(last > 0, before[row, np.maximum(last - 1, 0)], none)
     nll[...] = -np.logaddexp(before[row, last], ends)[:, 0]
     loss = np.where(zero_infinity & (nll == np.inf), nll.dtype.type(0), nll)
-    y[...] = loss if y.ndim else _shares(loss, target_length, mean).sum()
+    y[...] = loss if y.ndim else _shares(loss, target_length, mean).sum() / (n if mean else 1)
     return y, nll, alpha
 
 
@@ -59,7 +59,8 @@ def ctc_loss_grad(
     n, _, states = alpha.shape
     label, skip, last = _states(target, target_length, states, blank)
     row, none, state = np.arange(n)[:, None], alpha.dtype.type(-np.inf), np.arange(states)
-    slope = _shares(np.broadcast_to(dy, (n,)), target_length, mean and not dy.ndim)
+    mean = mean and not dy.ndim
+    slope = _shares(np.broadcast_to(dy / (n if mean else 1), (n,)), target_length, mean)
     zero = zero_infinity & (nll == np.inf)
     value, beta, ahead = np.zeros_like(dx), np.full((n, states), none), np.full((n, states), none)
     for t in reversed(range(len(x))):
@@ -97,5 +98,5 @@ def _moved(x: Array, by: int) -> Array:
 
 
 def _shares(each: Array, target_length: Array, mean: bool) -> Array:
-    """each (N,), on mean by the number of labels, at least 1, and by N."""
-    return (each / np.maximum(target_length, 1) / len(each)).astype(each.dtype) if mean else each
+    """each (N,), on mean by the number of labels, at least 1."""
+    return (each / np.maximum(target_length, 1)).astype(each.dtype) if mean else each
