@@ -380,7 +380,7 @@ MUTANTS = [
     ),
     Mutant(
         "a state is read while it is still computed", "recurrent", "gru",
-        "        cuda.syncthreads()  # the state is whole, and nobody reads the one before any more\n",
+        "        cuda.syncthreads()  # this state is whole, and the last one is read\n",
         "",
     ),
     Mutant(

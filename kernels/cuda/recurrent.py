@@ -59,7 +59,7 @@ def _gru(x, state, w, b, y, gates, reverse):
             value = (one - z) * new + z * state[n, step & 1, j]
             y[n, t, j] = state[n, (step + 1) & 1, j] = value
             j += cuda.blockDim.x
-        cuda.syncthreads()  # the state is whole, and nobody reads the one before any more
+        cuda.syncthreads()  # this state is whole, and the last one is read
 
 
 @dense
