@@ -44,7 +44,9 @@ _NAMES = {name: getattr(math, name) for name in ("nan", "inf", "log", "log1p", "
     "image": lambda lines: np.array(lines, float)[None, :, :, None],
     "filter": lambda lines: np.array(lines, float)[:, :, None, None],
 }
-_KINDS = {"label": np.int64, "index": np.int64, "cond": np.bool_}
+_KINDS = dict.fromkeys(("label", "index", "spelled", "steps", "count"), np.int64) | {
+    "cond": np.bool_
+}
 
 
 def literal(cell: str) -> Any:

@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from types import ModuleType
 
 FAMILIES = (
-    "augment", "depthwise", "distance", "elementwise", "index", "likelihood", "linear", "loss",
-    "move", "norm", "optim", "pool", "random", "reduce", "window",
+    "augment", "ctc", "depthwise", "distance", "elementwise", "index", "likelihood", "linear",
+    "loss", "move", "norm", "optim", "pool", "random", "recurrent", "reduce", "window",
 )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ __all__ = [
 
 _LATER = (
     "callbacks", "cuda", "data", "io", "keras", "kernels", "metrics", "models", "nn", "optim",
-    "plot", "train",
+    "plot", "train", "tune",
 )  # fmt: skip
 _ELSEWHERE = {
     "load": "io", "save": "io", "set_num_threads": "threads", "get_num_threads": "threads",

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from . import check
+from .later import later
 
+__getattr__, _ = later(__name__, ranking="recall_at_k ndcg_at_k")
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 

@@ -25,17 +25,17 @@ LAYERS = (
     {"tensor"},
     {"op", "check", "random", "cuda", "threads"},
     {"ops", "convolution", "layout"},
-    {"nn", "optim", "metrics"},
+    {"nn", "optim", "metrics", "ranking"},
     {"models", "data", "capture"},
     {"train", "io", "plot"},
-    {"callbacks"},
+    {"callbacks", "tune"},
     {"keras"},
     {"cli"},
     {"__main__"},
 )
 # What layers import besides the standard library and NumPy. Numba: none of them.
 PACKAGES = {
-    "data": {"tqdm"},
+    "data": {"tqdm", "PIL"},  # who reads photographs has it
     "train": {"tqdm"},
     "keras": {"tqdm"},
     "io": {"safetensors"},

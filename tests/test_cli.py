@@ -305,7 +305,7 @@ def test_data_list_tells_which_sets_are_here(run, tmp_path, monkeypatch):
     code, out, _ = run("data", "list")
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert code == 0
-    assert set(lines) == {"digits", "mnist", "fashion_mnist", "cifar10"}
+    assert set(lines) == {"digits", *data.catalog.FILES}
     assert str(tmp_path / "mnist") in lines["mnist"]
     assert "minidl data fetch cifar10" in lines["cifar10"]
 

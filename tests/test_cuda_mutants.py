@@ -379,6 +379,23 @@ MUTANTS = [
         "q = keep * target[n, c] + even", "q = keep * target[0, c] + even",
     ),
     Mutant(
+        "a state is read while it is still computed", "recurrent", "gru",
+        "        cuda.syncthreads()  # this state is whole, and the last one is read\n",
+        "",
+    ),
+    Mutant(
+        "what a step sends back is read before it is there", "recurrent", "gru_grad",
+        "        cuda.syncthreads()  # all that is sent back from this step is there\n", "",
+    ),
+    Mutant(
+        "a step of CTC begins before the last one is whole", "ctc", "ctc_loss",
+        "        cuda.syncthreads()  # this step is whole\n", "",
+    ),
+    Mutant(
+        "two equal labels without a blank in between", "ctc", "ctc_loss",
+        " and target[n, s >> 1] != target[n, (s >> 1) - 1]", "",
+    ),
+    Mutant(
         "four at a time past the end of the parameters", "optim", "rmsprop_step_",
         "store4(v, i, wide, v0, v1, v2, v3)\n    if centered:",
         "store4(v, i, True, v0, v1, v2, v3)\n    if centered:", "unaligned",

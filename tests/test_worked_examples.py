@@ -1136,3 +1136,49 @@ def test_infinite_logits_are_results_and_no_warnings():
         z = k.log_softmax(x, np.empty((1, 3)))
     assert np.isnan(y)
     assert np.isnan(z).all()
+
+
+def test_a_gru_unit_remembers_half_where_nothing_says_otherwise():
+    x = np.zeros((1, 2, 3))
+    x[..., 2] = math.atanh(0.5)  # so r = z = 1/2 and n = 1/2 at both steps
+    args = x, np.ones((1, 1)), np.zeros((1, 3)), np.array([0, 0, 4.0])
+    y, gates = np.empty((1, 2, 1)), np.empty((1, 2, 4))
+    args[0][..., 2] -= 0.5 * 4  # what r lets through of q = 4
+    for reverse, want in ((False, [0.75, 0.625]), (True, [0.625, 0.75])):
+        k.gru(*args, y, gates, reverse)
+        np.testing.assert_allclose(y[0, :, 0], want)
+        np.testing.assert_allclose(gates, [[[0.5, 0.5, 0.5, 4]] * 2])
+
+
+def test_the_gradients_of_one_step_of_a_gru():
+    h, w = np.array([[1.0]]), np.array([[0.0, 0, 3]])
+    y, gates = np.array([[[0.75]]]), np.array([[[0.5, 0.25, 0.5, 3.0]]])  # r, z, n, q
+    outs = np.empty((1, 1, 3)), np.empty((1, 1)), np.empty((1, 3)), np.empty(3)
+    k.gru_grad(np.array([[[16.0]]]), h, w, y, gates, *outs, False, (False,) * 4)
+    a_n, a_z = 16 * 0.75 * 0.75, 16 * 0.5 * 0.25 * 0.75  # (1 - z)(1 - n n), (h - n) z (1 - z)
+    a_r = a_n * 3 * 0.25
+    dx, dh, dw, db = outs
+    same(dx, [[[a_r, a_z, a_n]]])
+    same(dh, [[16 * 0.25 + 3 * a_n / 2]])
+    same(dw, [[a_r, a_z, a_n / 2]])
+    same(db, [a_r, a_z, a_n / 2])
+
+
+def test_ctc_adds_up_all_paths():
+    # of two steps, with probabilities of blank and a: aa, -a and a- spell "a", only -- spells ""
+    x = np.log([[[0.5, 0.5]] * 4, [[0.25, 0.75]] * 4])
+    target, steps = np.array([[1, 1]] * 4), np.array([2, 2, 2, 1])
+    count = np.array([1, 0, 2, 1])  # "aa" needs a blank in between, and so three steps
+    given = x, target, steps, count
+    y, nll, alpha = np.empty(4), np.empty(4), np.empty((4, 2, 5))
+    k.ctc_loss(*given, y, nll, alpha, 0, True, False)
+    np.testing.assert_allclose(y, [-math.log(0.875), -math.log(0.125), 0, -math.log(0.5)])
+    assert nll[2] == INF
+    np.testing.assert_allclose(np.exp(alpha[0, :, :3]), [[0.5, 0.5, 0], [0.125, 0.75, 0.125]])
+    dx = np.empty_like(x)
+    k.ctc_loss_grad(np.ones(4), *given, nll, alpha, dx, 0, True, False, False)
+    np.testing.assert_allclose(dx[:, 0], [[-3 / 7, -4 / 7], [-1 / 7, -6 / 7]])
+    np.testing.assert_allclose(dx[:, 1:], [[[-1, 0], [0, 0], [0, -1]], [[-1, 0], [0, 0], [0, 0]]])
+    mean = np.empty(())
+    k.ctc_loss(*given, mean, nll, alpha, 0, True, True)
+    np.testing.assert_allclose(mean, y.sum() / 4)  # none of these has two labels and a path

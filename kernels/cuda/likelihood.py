@@ -92,7 +92,7 @@ def nll_loss(
     return y, total
 
 
-def _tiles(rows: int, classes: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def tiles(rows: int, classes: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Grid and block of a thread for each element of (rows, classes), classes innermost."""
     tiles = blocks(classes, THREADS)
     width = max(1, blocks(classes, max(1, tiles)))  # few threads idle: 10 classes are 10 wide
@@ -102,7 +102,7 @@ def _tiles(rows: int, classes: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 @device
 def place():
-    """The row and the class of a thread of `_tiles`."""
+    """The row and the class of a thread of `tiles`."""
     n = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     return n, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
 
@@ -126,7 +126,7 @@ def nll_loss_grad(
     dy: Array, label: Array, weight: Array, total: Array, dx: Out, ignore: int, add: bool
 ) -> Array:
     """dx = -dy weight[label] / total at the label, 0 elsewhere."""
-    grid, block = _tiles(*dx.shape)
+    grid, block = tiles(*dx.shape)
     _nll_grad[grid, block](
         dy.reshape(-1), label, _or_none(weight, dx), total.reshape(1), dx, ignore, add
     )
@@ -326,7 +326,7 @@ def cross_entropy_soft_grad_target(
     smoothing: float, scale: float, add: bool,
 ) -> Array:  # fmt: skip
     """dtarget = scale dy (1 - smoothing) w (lse - x)."""
-    grid, block = _tiles(*x.shape)
+    grid, block = tiles(*x.shape)
     _cross_entropy_soft_grad_target[grid, block](
         dy.reshape(-1), x, _or_none(weight, x), lse, dtarget, float(smoothing), float(scale), add
     )

@@ -49,22 +49,25 @@ def _predict(arguments: argparse.Namespace, argv: list[str]) -> None:
 
 def _fetch(arguments: argparse.Namespace, argv: list[str]) -> None:
     from ..data import fetch
+    from ..data.catalog import LICENCES
 
     print(f"{arguments.name}: verified, in {fetch(arguments.name, arguments.root)}")
+    print(f"licence: {LICENCES[arguments.name]}")
 
 
 def _list(arguments: argparse.Namespace, argv: list[str]) -> None:
-    from ..data.catalog import FILES, folders
+    from ..data.catalog import FILES, HOW, PACKED, files, find
 
     print(f"{'digits':14} 10,000 + 2,000 images of MNIST, part of minidl")
-    for name, splits in FILES.items():
-        names = [file.name for split in splits.values() for file in split]
-        for folder in folders(name):
-            if all((folder / n).is_file() or (folder / f"{n}.gz").is_file() for n in names):
-                print(f"{name:14} in {folder}")
+    for name in FILES:
+        for wanted in filter(None, (files(name), PACKED.get(name))):
+            found = [path for file in wanted if (path := find(name, file))]
+            if len(found) == len(wanted):
+                print(f"{name:14} in {found[0].parent}")
                 break
         else:
-            print(f"{name:14} not here; `minidl data fetch {name}` downloads it")
+            how = HOW.get(name, f"`minidl data fetch {name}` downloads it")
+            print(f"{name:14} not here; {how[0].lower() + how[1:]}")
 
 
 def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:

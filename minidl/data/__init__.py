@@ -1,29 +1,24 @@
 """Data: real sets, verified byte by byte, and batches for training."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from .dataset import Dataset, Subset, random_split
+from ..later import later
+from .dataset import Dataset
 from .loader import DataLoader
 from .shipped import digits
 from .transforms import Compose, Flip, Normalize, PadCrop, Scale, ToTensor
 
-if TYPE_CHECKING:
-    from .augment import Cutout, MixUp, RandomAffine
-    from .sets import cifar10, fashion_mnist, mnist
-    from .sources import fetch
-
 # who trains on the digits that come with minidl loads nothing that parses or downloads files
-_LATER = {"cifar10": "sets", "fashion_mnist": "sets", "mnist": "sets", "fetch": "sources"}
-_LATER |= dict.fromkeys(("Cutout", "MixUp", "RandomAffine"), "augment")
+__getattr__, _names = later(
+    __name__,
+    audio="log_mel mel_filters read_wav stft",
+    augment="Cutout MixUp RandomAffine",
+    boxes="BoxedImages bccd",
+    ratings="Ratings movielens",
+    readers="Table download load_csv load_idx load_npy load_npz load_text read_arrays",
+    sets="CIFAR10 FashionMNIST MNIST cifar10 fashion_mnist mnist",
+    sources="fetch",
+    speech="Recordings fsdd",
+    splits="Splits Subset random_split",
+)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
-
-
-__all__ = ["Compose", "Cutout", "DataLoader", "Dataset", "Flip", "MixUp", "Normalize", "PadCrop",
-           "RandomAffine", "Scale", "Subset", "ToTensor", "cifar10", "digits", "fashion_mnist",
-           "fetch", "mnist", "random_split"]  # fmt: skip
+__all__ = ["Compose", "DataLoader", "Dataset", "Flip", "Normalize", "PadCrop", "Scale", "ToTensor",
+           "digits", *_names]  # fmt: skip

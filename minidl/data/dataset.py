@@ -1,4 +1,4 @@
-"""Data sets in memory: images with labels, and parts of a set."""
+"""Data sets in memory: images with labels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +12,16 @@ class Dataset:
     """Images (N, H, W, C) with labels (N,) and the names of the classes.
 
     `dataset[3]` is one (image, label); `dataset[:100]` or `dataset[array]` is a smaller Dataset.
+    transform: what a DataLoader of it does to images, unless it is given a transform itself.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: Sequence[str] = ()):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        classes: Sequence[str] = (),
+        transform: Any = None,
+    ):
         images, labels = np.asarray(images), np.asarray(labels)
         if images.ndim != 4:
             raise ValueError(f"Dataset: images are (N, H, W, C), got shape {images.shape}")
@@ -31,6 +38,7 @@ class Dataset:
                 f"Dataset: labels from {labels.min()} to {labels.max()}, but {len(classes)} classes"
             )
         self.images, self.labels, self.classes = images, labels.astype(np.int64), tuple(classes)
+        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.images)
@@ -38,42 +46,11 @@ class Dataset:
     def __getitem__(self, index: Any) -> Any:
         if np.ndim(index) == 0 and not isinstance(index, slice):
             return self.images[index], int(self.labels[index])
-        return Dataset(self.images[index], self.labels[index], self.classes)
+        return Dataset(self.images[index], self.labels[index], self.classes, self.transform)
 
     def __repr__(self) -> str:
         shape, kinds = " x ".join(map(str, self.images.shape)), len(self.classes)
         return f"Dataset({shape} {self.images.dtype}, {kinds} classes)"
-
-
-class Subset:
-    """The samples of another set that `indices` names, in that order."""
-
-    def __init__(self, dataset: Any, indices: np.ndarray):
-        self.dataset, self.indices = dataset, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.dataset[int(self.indices[index])]
-
-
-def random_split(dataset: Any, lengths: Sequence[float], seed: int = 0) -> list[Any]:
-    """Split a set at random into parts that share no sample and together hold all.
-
-    lengths: how many samples each part gets, or fractions that sum to 1. A Dataset is split into
-    Datasets, anything else into Subsets.
-    """
-    total = len(dataset)
-    counts = list(lengths)
-    if any(0 < n < 1 for n in lengths) and abs(sum(lengths) - 1) < 1e-9:
-        counts = np.diff(np.round(np.cumsum(lengths) * total), prepend=0).astype(int).tolist()
-    if sum(counts) != total or min(counts) < 0:
-        raise ValueError(
-            f"random_split: lengths {list(lengths)} do not sum to the {total} samples, nor to 1"
-        )
-    parts = np.split(shuffled(total, seed, 1 << 63), np.cumsum(counts)[:-1])
-    return [dataset[p] if isinstance(dataset, Dataset) else Subset(dataset, p) for p in parts]
 
 
 def shuffled(n: int, seed: int, offset: int) -> np.ndarray:

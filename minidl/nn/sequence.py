@@ -1,9 +1,9 @@
-"""Convolution of sequences (N, L, C), as a function and as a layer. Loaded when asked for."""
+"""Layers on sequences (N, L, ...): convolution, and a layer step by step. Loaded when asked for."""
 
 import math
 from typing import Any
 
-from .. import ops
+from .. import check, ops
 from ..kernels import shapes
 from ..tensor import Tensor
 from .layers import _count, _groups, _new, _reset
@@ -72,6 +72,31 @@ class Conv1d(Module):
         text += f", dilation={self.dilation}" * (self.dilation > 1)
         text += f", groups={self.groups}" * (self.groups > 1)
         return text + ", bias=False" * (self.bias is None)
+
+
+class TimeDistributed(Module):
+    """A layer at every step of sequences by itself: x (N, T, ...) -> (N, T, ...).
+
+    All steps are one batch of N T, so it costs what the layer costs. The same weights serve them.
+    """
+
+    def __init__(self, layer: Module, **options: Any):
+        if not isinstance(layer, Module) or options:
+            what = getattr(layer, "__name__", type(layer).__name__)
+            given = "".join(f", {name}={value!r}" for name, value in options.items())
+            raise TypeError(
+                f"TimeDistributed({what}{given}): it takes a layer, and nothing else, as in "
+                "TimeDistributed(nn.Linear(40, 10)), and is then called with data (N, T, ...); "
+                "minidl.data.audio.log_mel(x, sample_rate=44100) makes such data of sound"
+            )
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, T, ...), of which the layer sees (N T, ...) -> (N, T, ...)."""
+        if x.ndim < 3:
+            check.fail("TimeDistributed", "x has no steps: sequences are (N, T, ...)", x=x)
+        y = self.layer(ops.reshape(x, shape=(x.shape[0] * x.shape[1], *x.shape[2:])))
+        return ops.reshape(y, shape=(*x.shape[:2], *y.shape[1:]))
 
 
 def _single(name: str, value: Any) -> int:

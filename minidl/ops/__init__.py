@@ -18,12 +18,14 @@ from .window import conv2d, max_pool2d
 _load, _later = later(
     __name__,
     activation="elu gelu leaky_relu relu6 sigmoid silu softplus tanh",
+    ctc="ctc_loss",
     depthwise="depthwise_conv2d",
     distance="binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div l1_loss "
     "mse_loss smooth_l1_loss",
     index="embedding gather pad",
     join="cat chunk concat split stack",
     pool="avg_pool2d",
+    recurrent="gru",
     select="abs clip minimum where",
     sequence="conv1d",
     likelihood="cross_entropy_soft cross_entropy_weighted nll_loss",
