@@ -3,6 +3,7 @@
 Read are the forms of Keras 2 and 3, written is that of Keras 3.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ _UNUSED = {
 _NEUTRAL = None, False, 0, "channels_last", (), {}
 _DEFAULTS = {
     "axis": -1, "reduction": "sum_over_batch_size", "ema_momentum": 0.99,
-    "recurrent_activation": "sigmoid", "reset_after": True,
+    "activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True,  # of a GRU
 }  # fmt: skip
 
 
@@ -174,7 +175,7 @@ _WEIGHTS: dict[str, dict[str, str]] = {
 _NAMES = {
     "weight": "kernel", "running_mean": "moving_mean", "running_var": "moving_variance",
     "depthwise.weight": "depthwise_kernel", "pointwise.weight": "pointwise_kernel",
-    "pointwise.bias": "bias",
+    "pointwise.bias": "bias", "recurrent": "recurrent_kernel",
 }  # fmt: skip
 
 
@@ -182,3 +183,16 @@ def weight_name(kind: str, path: str) -> str:
     """Keras's name of a weight of a layer, by its path in minidl."""
     path = path.removeprefix("inner.")
     return _WEIGHTS.get(kind, {}).get(path) or _NAMES.get(path, path)
+
+
+def snake(name: str) -> str:
+    """Conv2D as conv2d, GlobalAveragePooling2D as global_average_pooling2d ..."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def unique(name: str, taken: dict[str, int]) -> str:
+    """A name that is not taken yet, as Keras makes it: conv2d, conv2d_1, conv2d_2 ..."""
+    number = taken.get(name, 0)
+    taken[name] = number + 1
+    return f"{name}_{number}" if number else name

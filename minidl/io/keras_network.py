@@ -4,7 +4,7 @@ Layers are told apart by what they have: networks `layers`, one around another `
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from .. import check
 from ..tensor import Tensor
 from . import keras_config, keras_optimizer
+from .keras_config import snake, unique
 
 Arrays = dict[str, np.ndarray]
 Homes = tuple[Any, Any, Any]  # the modules that have optimizers, losses and metrics as KINDS
@@ -121,20 +122,26 @@ def pairs(model: Any, given: Mapping[str, Arrays]) -> Pairs:
     return [(one.name, [w for _, w in _in_order(one)], held) for one, (_, held) in found]
 
 
-def places(
-    layer: Any, unique: Callable[[str, dict[str, int]], str], path: str = ""
-) -> Iterator[tuple[str, str, list[Tensor]]]:
-    """Where a .weights.h5 file has the weights of each layer, its name, and the weights.
+def fill(model: Any, pairs: Pairs) -> None:
+    """Overwrite weights by arrays. ValueError, and nothing is changed, where one does not fit."""
+    names = {id(weight): name for name, weight in model._tensors(True, "all")}
+    state = {}
+    for layer, own, arrays in pairs:
+        if len(own) != len(arrays):
+            raise ValueError(f"{layer} has {len(own)} weights, but the file {len(arrays)}")
+        state |= {names[id(w)]: np.asarray(a, np.float32) for w, a in zip(own, arrays)}
+    model.load_state_dict(state, strict=False)
 
-    unique: makes Keras's name of a layer of a kind, of which there may be some already.
-    """
+
+def places(layer: Any, path: str = "") -> Iterator[tuple[str, str, list[Tensor]]]:
+    """Where a .weights.h5 file has the weights of each layer, its name, and the weights."""
     if hasattr(layer, "layers"):
         taken: dict[str, int] = {}
         for one in layer.layers:
-            kind = type(one).__name__.replace("Model", "Functional")
-            yield from places(one, unique, f"{path}layers/{unique(kind, taken)}/")
+            kind = snake(type(one).__name__.replace("Model", "Functional"))
+            yield from places(one, f"{path}layers/{unique(kind, taken)}/")
     elif (inside := _inside(layer)) is not None:
-        yield from places(inside, unique, f"{path}layer/")
+        yield from places(inside, f"{path}layer/")
     else:
         cell = "cell/" * (type(layer).__name__ == "GRU")
         yield f"{path}{cell}".rstrip("/"), layer.name, layer.weights

@@ -42,27 +42,17 @@ class Callback:
         return lambda *given: None
 
 
-class History(Callback):
+class History(Record):
     """What fit returns: history, a list per quantity with an entry per epoch, and epoch."""
 
-    def __init__(self) -> None:
-        self.history: dict[str, list[float]] = {}
-        self.epoch: list[int] = []
-        self.batch_loss: list[float] = []
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Append what was measured."""
-        self.epoch.append(epoch)
-        for name, value in (logs or {}).items():
-            self.history.setdefault(name, []).append(value)
+    history = property(lambda self: dict(self), doc="A list per quantity.")
+    epoch = property(lambda self: list(range(self.epochs)), doc="The epochs, counted from 0.")
 
     def plot(self, title: str = "") -> Any:
         """Loss and accuracy per epoch, training and validation: a Matplotlib figure."""
         from .. import plot
 
-        record = Record()
-        record.load_state_dict({"epochs": self.history, "batch_loss": self.batch_loss})
-        return plot.curves(record, title)
+        return plot.curves(self, title)
 
 
 class EarlyStopping(callbacks.EarlyStopping):

@@ -1,109 +1,29 @@
-"""Networks in files: safetensors and Keras's HDF5, described in Keras's words. Never a pickle."""
+"""Networks in files: what these may name. Reading and writing them is minidl.io's."""
 
-import json
-import os
+import sys
 from typing import Any
 
-from ..io import h5, keras_network, tensors
+from ..io import keras_files
 from . import layers, losses, metrics, optimizers
-from .layer import overwrite
 from .model import Model, Sequential
-from .symbols import snake, unique
 
-SUFFIXES = ".safetensors", ".h5", ".hdf5"
 KINDS = {name: getattr(layers, name) for name in layers.__all__ if name not in ("Input", "Layer")}
 KINDS |= {"Sequential": Sequential, "Functional": Model}
 HOMES = optimizers, losses, metrics
-STATE = "optimizer/"  # what the names of an optimizer's tensors begin with
-
-
-def _is_h5(path: Any) -> bool:
-    suffix = os.path.splitext(os.fspath(path))[1]
-    if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: minidl.keras reads and writes {', '.join(SUFFIXES)}")
-    return suffix != SUFFIXES[0]
 
 
 def save(model: Model, path: Any) -> None:
     """Write architecture, weights, compile's arguments and the optimizer's state."""
-    hdf5, plan = _is_h5(path), model._compiled
-    config, training, held = keras_network.described(model, KINDS), None, {}
-    if plan is not None:
-        training = keras_network.training(plan.optimizer, plan.loss, plan.metrics, HOMES)
-        held = keras_network.state(model)
-    try:
-        json.dumps([config, training])
-    except TypeError as error:
-        raise ValueError(f"{path}: {error}; {keras_network.NO_FUNCTIONS}") from error
-    if hdf5:
-        weights = keras_network.by_layer(model)
-        h5.write_keras(path, h5.KerasFile(weights, config, training, held))
-    else:
-        notes = {"config": config, "training": training, "state": list(held)}
-        state = {STATE + name: array for name, array in held.items()}
-        tensors.save_tensors(model.state_dict() | state, path, {"keras": notes})
+    keras_files.save(model, path, sys.modules[__name__])
 
 
 def load_model(path: Any, compile: bool = True) -> Model:
-    """Read a network that save, or Keras, wrote, ready to be trained further.
+    """Read a network that model.save, or Keras, wrote, ready to be trained further.
 
     .safetensors or .h5. ValueError for damaged files, and for what minidl does not have.
     """
-    hdf5, state = _is_h5(path), dict[str, Any]()
-    if hdf5:
-        file = h5.read_keras(path)
-    else:
-        state, metadata = tensors.read(path)
-        notes = metadata.get("keras", {})
-        held = {name: state.pop(STATE + name).numpy() for name in notes.get("state", [])}
-        file = h5.KerasFile({}, notes.get("config"), notes.get("training"), held)
-    if file.config is None:
-        raise ValueError(f"{path}: holds weights, but no network; model.load_weights reads them")
-    try:
-        model: Model = keras_network.built(file.config, KINDS)
-        overwrite(keras_network.pairs(model, file.layers)) if hdf5 else model.load_state_dict(state)
-        if compile and file.training:
-            model.compile(*keras_network.trained(file.training, HOMES))
-            keras_network.restore(model, file.optimizer)
-    except (TypeError, LookupError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: cannot build the network it describes: {error}") from error
-    return model
+    return keras_files.load_model(path, compile, sys.modules[__name__])
 
 
-def _places(model: Model) -> Any:
-    return keras_network.places(model, lambda kind, taken: unique(snake(kind), taken))
-
-
-def save_weights(model: Model, path: Any) -> None:
-    """Write the weights alone: as Keras does where the name ends in .h5 or .weights.h5."""
-    if not _is_h5(path):
-        tensors.save_tensors(model.state_dict(), path)
-    elif os.fspath(path).endswith(".weights.h5"):
-        found = {
-            at: (name, [w.numpy_view().copy() for w in own]) for at, name, own in _places(model)
-        }
-        if model._compiled and (held := keras_network.state(model)):
-            found["optimizer"] = model.optimizer.name, [*held.values()]
-        h5.write_weights(path, found)
-    else:
-        h5.write_keras(path, h5.KerasFile(keras_network.by_layer(model)))
-
-
-def load_weights(model: Model, path: Any) -> None:
-    """Read weights, of minidl or of Keras, into a network of the same layers."""
-    try:
-        if not _is_h5(path):
-            state = tensors.read(path)[0]
-            model.load_state_dict({k: v for k, v in state.items() if not k.startswith(STATE)})
-        elif h5.is_numbered(path):
-            given = h5.read_weights(path)
-            overwrite([(name, own, given.get(at, [])) for at, name, own in _places(model)])
-            if model._compiled and "optimizer" in given:
-                keras_network.restore(model, dict(enumerate(given["optimizer"])))
-        else:
-            overwrite(keras_network.pairs(model, h5.read_keras(path).layers))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-Model.save, Model.save_weights, Model.load_weights = save, save_weights, load_weights
+Model.save, Model.save_weights = save, keras_files.save_weights
+Model.load_weights = keras_files.load_weights

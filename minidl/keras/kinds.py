@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from .. import check
-from .symbols import snake
+from ..io.keras_config import snake
 
 
 class Kind:

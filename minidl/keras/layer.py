@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import check, train
-from ..autograd import no_grad
+from .. import check, nn, train
+from ..io.keras_config import snake, unique
+from ..io.keras_network import fill
 from ..nn import Module, init
 from ..nn import functional as F
 from ..nn.module import evaluating
 from ..tensor import Tensor
-from .symbols import KerasTensor, Node, Shape, flat, mapped, shape_of, snake, unique
+from .symbols import KerasTensor, Node, Shape, flat, mapped, shape_of
 
 ACTIVATIONS: dict[str, Any] = {
     "linear": lambda x: x, "relu": F.relu, "softmax": F.softmax, "log_softmax": F.log_softmax,
@@ -29,7 +30,20 @@ INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
     "zeros": init.zeros_,
     "ones": init.ones_,
 }
+NAMES: dict[str, int] = {}  # of layers so far, and how many
 LENGTHS = 96, 200  # tried where any length will do: what leaves a network may depend on it
+
+
+def _orthogonal(w: Tensor) -> Tensor:
+    """Rows, or columns where these are fewer, of length 1 at right angles (Saxe et al. 2014)."""
+    tall = w.shape[0] >= w.shape[1]
+    drawn = init.normal_(w).numpy_view()
+    q, r = np.linalg.qr(drawn if tall else drawn.T)
+    q *= np.sign(np.diag(r))
+    return w.copy_(q if tall else q.T)
+
+
+INITIALIZERS["orthogonal"] = _orthogonal
 
 
 class Layer(Module):
@@ -44,14 +58,9 @@ class Layer(Module):
     ends_in = ""  # "softmax" or "sigmoid", where call(x, logits=True) leaves it out
     _nodes: list[Node]
 
-    def __new__(cls, *args: Any, **named: Any) -> "Layer":
-        """Know of no call, whatever the __init__ of a subclass does."""
-        layer = super().__new__(cls)
-        vars(layer).update(_nodes=[], name=None, _trainable=True)
-        return layer
-
     def __init__(self, *, name: str | None = None, trainable: bool = True, input_shape: Any = None):
-        self.name, self._trainable = name or unique(snake(type(self).__name__)), bool(trainable)
+        self._nodes, self._trainable = [], bool(trainable)
+        self.name = name or unique(snake(type(self).__name__), NAMES)
         self.given_shape = None if input_shape is None else tuple(input_shape)
 
     def build(self, shape: Any) -> None:
@@ -128,22 +137,21 @@ class Layer(Module):
     def trainable(self, wanted: bool) -> None:
         for module in self.modules():
             vars(module)["_trainable"] = bool(wanted)
+            if isinstance(module, nn.BatchNorm2d):
+                module.frozen = not wanted  # as in Keras, it does inference then
         self.requires_grad_(bool(wanted))
 
-    @property
-    def weights(self) -> list[Tensor]:
-        """All weights, layer by layer: those that gradients change, then running statistics."""
-        return [tensor for _, tensor in self._tensors(True, "all")]
-
-    @property
-    def trainable_weights(self) -> list[Tensor]:
-        """The weights that training changes now."""
-        return [w for w in self.weights if w.requires_grad]
-
-    @property
-    def non_trainable_weights(self) -> list[Tensor]:
-        """The others: frozen ones, and running statistics."""
-        return [w for w in self.weights if not w.requires_grad]
+    weights: Any = property(
+        lambda self: [weight for _, weight in self._tensors(True, "all")],
+        doc="All weights, layer by layer: those that gradients change, then running statistics.",
+    )
+    trainable_weights: Any = property(
+        lambda self: [w for w in self.weights if w.requires_grad],
+        doc="Those that training changes.",
+    )
+    non_trainable_weights: Any = property(
+        lambda self: [w for w in self.weights if not w.requires_grad], doc="Those it leaves alone."
+    )
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of all weights, in Keras's order."""
@@ -151,7 +159,7 @@ class Layer(Module):
 
     def set_weights(self, weights: Any) -> None:
         """Overwrite all weights with arrays, in the order of get_weights."""
-        overwrite([(self.name, self.weights, weights)])
+        fill(self, [(self.name, self.weights, list(weights))])
 
     def count_params(self) -> int:
         """How many numbers the weights are."""
@@ -171,21 +179,6 @@ class Layer(Module):
     input: Any = property(lambda self: self._first().inputs, doc="What its first call was given.")
     input_shape: Any = property(lambda self: shape_of(self.input), doc="The shape of input.")
     output_shape: Any = property(lambda self: shape_of(self.output), doc="The shape of output.")
-
-
-def overwrite(pairs: list[tuple[str, list[Tensor], Any]]) -> None:
-    """Copy arrays into weights, by layers. ValueError, and nothing is changed, where one differs.
-
-    pairs: the name of a layer, its weights, the arrays.
-    """
-    for name, weights, arrays in pairs:
-        wanted, given = [w.shape for w in weights], [np.shape(a) for a in arrays]
-        if wanted != given:
-            raise ValueError(f"{name} has weights of the shapes {wanted}, but these are {given}")
-    with no_grad():
-        for _, weights, arrays in pairs:
-            for own, array in zip(weights, arrays, strict=True):
-                own.copy_(np.asarray(array, np.float32))
 
 
 def layer(activation: str = "linear") -> Callable[..., Any]:

@@ -6,8 +6,9 @@ Each takes name, trainable and input_shape as well.
 import difflib
 from typing import Any
 
+import numpy as np
+
 from .. import nn, ops
-from ..autograd import no_grad
 from ..kernels import shapes
 from ..nn import functional as F
 from ..tensor import Tensor
@@ -132,31 +133,6 @@ def Embedding(shape, input_dim, output_dim, embeddings_initializer="uniform"):
     return _Embedding(input_dim, output_dim)
 
 
-class _BatchNorm(nn.BatchNorm2d):
-    """Keras's: frozen it does inference, and its variance follows the batch's, not the unbiased."""
-
-    fuses_relu, _trainable = True, True
-    running_mean: Tensor
-    running_var: Tensor
-
-    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
-        batch, now = self.training and self._trainable, self.running_var
-        how = self.weight, self.bias, batch, self.momentum, self.eps
-        with no_grad():
-            before = now * 1.0 if batch else now
-        y = F.batch_norm(x, self.running_mean, now, *how, relu=relu)
-        if batch:
-            self._biased(before, x.size // x.shape[-1])
-        return y
-
-    @no_grad()
-    def _biased(self, before: Tensor, rows: int) -> None:
-        share, now = (rows - 1) / rows, self.running_var
-        wanted = now * share + before * ((1 - self.momentum) * (1 - share))
-        now.device.kernels.copy(wanted.data, now.data, False)
-        now.changed()
-
-
 @layer()
 def BatchNormalization(shape, axis=-1, momentum=0.99, epsilon=1e-3, center=True, scale=True):
     """Each channel brought to mean 0 and variance 1, then scaled by gamma and shifted by beta.
@@ -166,7 +142,7 @@ def BatchNormalization(shape, axis=-1, momentum=0.99, epsilon=1e-3, center=True,
     """
     if axis not in (-1, len(shape) - 1):
         raise ValueError(f"axis is {axis}, but the channels are the last one")
-    norm = _BatchNorm(shape[-1], epsilon, 1 - momentum)
+    norm = nn.BatchNorm2d(shape[-1], epsilon, 1 - momentum, unbiased=False)
     norm.weight, norm.bias = norm.weight if scale else None, norm.bias if center else None
     return norm
 
@@ -196,29 +172,45 @@ def Concatenate(shape, axis=-1):
     return lambda x: ops.concat(x, axis)
 
 
-class _EachStep(nn.Module):
-    def __init__(self, layer: Layer):
-        self.layer = layer
-
-    def forward(self, x: Tensor, **options: Any) -> Tensor:
-        n, t = x.shape[:2]
-        y = self.layer(ops.reshape(x, shape=(n * t, *x.shape[2:])), **options)
-        return ops.reshape(y, shape=(n, t, *y.shape[1:]))
-
-
 @layer()
 def TimeDistributed(shape, layer):
     """A layer applied to every step of a sequence: (N, T, ...) -> (N, T, ...)."""
-    if len(shape) < 3:
-        raise ValueError(f"input (N, T, ...) is needed, not {shape}")
     layer.grow((None, *shape[2:]))
-    return _EachStep(layer)
+    return nn.TimeDistributed(layer)
+
+
+@layer()
+def GRU(
+    shape, units, use_bias=True, return_sequences=False,
+    kernel_initializer=G, recurrent_initializer="orthogonal", bias_initializer=Z,
+):  # fmt: skip
+    """Gated recurrent units: (N, T, C) -> the last state (N, units), or all (N, T, units)."""
+    return _GRU(shape[-1], units, use_bias, return_sequences)
+
+
+class _GRU(nn.Module):
+    """Keras's weights: both biases in one, and the gates in the order update, reset, new."""
+
+    def __init__(self, inputs: int, units: int, bias: bool, sequences: bool):
+        self.sequences, wide = sequences, 3 * units
+        self.kernel = nn.Parameter(np.empty((inputs, wide), np.float32))
+        self.recurrent = nn.Parameter(np.empty((units, wide), np.float32))
+        self.bias = nn.Parameter(np.empty((2, wide), np.float32)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, recurrent, bias = (
+            None if w is None else ops.concat([w.chunk(3, 1)[gate] for gate in (1, 0, 2)], 1)
+            for w in (self.kernel, self.recurrent, self.bias)
+        )
+        own, old = (None, None) if bias is None else (bias[0], bias[1])
+        states = ops.gru(F.linear(x, kernel, own), None, recurrent, old)
+        return states if self.sequences else states[:, -1]
 
 
 __all__ = [
     "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D",
     "Dense", "DepthwiseConv2D", "Dropout", "Embedding", "Flatten", "GlobalAveragePooling2D",
-    "Input", "InputLayer", "Layer", "MaxPooling2D", "ReLU", "Reshape",
+    "GRU",     "Input", "InputLayer", "Layer", "MaxPooling2D", "ReLU", "Reshape",
     "SeparableConv2D", "Softmax", "TimeDistributed",
 ]  # fmt: skip
 _ELSEWHERE = {

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..io.keras_config import snake
 from ..nn import functional as F
 from ..tensor import Tensor
 from .kinds import Kind, chosen, kind
-from .symbols import snake
 
 EPSILON = 1e-7  # what Keras keeps probabilities away from 0 and 1
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from ..io.keras_config import snake
 from ..metrics import accuracy, top_k_accuracy
 from .kinds import Kind, chosen, kind
-from .symbols import snake
 
 Arrays = np.ndarray
 

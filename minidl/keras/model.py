@@ -4,11 +4,12 @@ from collections import Counter
 from typing import Any
 
 from .. import nn
+from ..io.keras_config import unique
 from ..nn import functional as F
 from ..nn.summary import _bytes
 from ..tensor import Tensor
-from .layer import Input, InputLayer, Layer, Made
-from .symbols import KerasTensor, Node, flat, graph, mapped, unique
+from .layer import NAMES, Input, InputLayer, Layer, Made
+from .symbols import KerasTensor, Node, flat, graph, mapped
 from .training import Trained
 
 
@@ -22,8 +23,7 @@ class Model(Trained, Layer):
     def __init__(
         self, inputs: Any = None, outputs: Any = None, name: str | None = None, **options: Any
     ):
-        kind = "functional" if type(self) is Model else None
-        super().__init__(name=name or (kind and unique(kind)), **options)
+        super().__init__(name=name or unique("functional", NAMES), **options)
         for what, nest in (("inputs", inputs), ("outputs", outputs)):
             wrong = [part for part in flat(nest) if not isinstance(part, KerasTensor)]
             if wrong or not list(flat(nest)):
@@ -61,13 +61,8 @@ class Model(Trained, Layer):
 
     def hold(self, layer: Layer) -> None:
         """Keep a layer by its name."""
-        known = vars(self.layers).get(layer.name)
-        if known is layer:
-            return
-        if known is not None or hasattr(self.layers, layer.name):
-            raise ValueError(
-                f"{self.name}: the name {layer.name!r} is taken; each layer has its own"
-            )
+        if getattr(self.layers, layer.name, layer) is not layer:
+            raise ValueError(f"{self.name}: two layers are called {layer.name!r}")
         setattr(self.layers, layer.name, layer)
 
     def call(self, x: Any, logits: bool = False) -> Any:
@@ -133,11 +128,9 @@ class Model(Trained, Layer):
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
         rule = "-" * (sum(widths) + 4)
         lines = [f'Model: "{self.name}"', lines[0], rule, *lines[1:], rule]
-        for title, weights in (
-            ("Total", self.weights), ("Trainable", self.trainable_weights),
-            ("Non-trainable", self.non_trainable_weights),
-        ):  # fmt: skip
-            n = sum(w.size for w in weights)
+        for what in ("weights", "trainable_weights", "non_trainable_weights"):
+            title = what[:-8].strip("_").replace("_", "-").capitalize() or "Total"
+            n = sum(w.size for w in getattr(self, what))
             lines.append(f"{title} params: {n:,} ({_bytes(4 * n)})")
         print_fn("\n".join(lines))
 

@@ -1,12 +1,9 @@
 """Networks before there are data: symbolic tensors, and the calls of layers that made them."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 Shape = tuple[int | None, ...]
-
-_names: dict[str, int] = {}
 
 
 class KerasTensor:
@@ -65,24 +62,6 @@ def mapped(nest: Any, function: Any) -> Any:
 def shape_of(nest: Any) -> Any:
     """The shapes of what a layer is given, each with any length of the batch."""
     return mapped(nest, lambda x: (None, *x.shape[1:]))
-
-
-def snake(name: str) -> str:
-    """Conv2D as conv2d, GlobalAveragePooling2D as global_average_pooling2d ..."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def unique(name: str, taken: dict[str, int] = _names) -> str:
-    """A name that is not taken yet, as Keras makes it: conv2d, conv2d_1, conv2d_2 ..."""
-    number = taken.get(name, 0)
-    taken[name] = number + 1
-    return f"{name}_{number}" if number else name
-
-
-def forget_names() -> None:
-    """Let the next names count from the beginning."""
-    _names.clear()
 
 
 def graph(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> list[Node]:

@@ -203,9 +203,9 @@ class Run(train.Callback):
 
     def __init__(self, model: Any, told: list, batches: Batches, first: int, params: dict):
         self.model, self.batches, self.first = model, batches, first
-        self.record, self.plain, self.history = train.History(), train.History(), calls.History()
-        self.history.batch_loss = self.plain.batch_loss = self.record.batch_loss
-        self.keras = [c for c in told if isinstance(c, calls.Callback)] + [self.history]
+        self.record, self.history = train.History(), calls.History()
+        self.history.batch_loss = self.record.batch_loss
+        self.keras = [c for c in told if isinstance(c, calls.Callback)]
         self.others = [c for c in told if isinstance(c, train.Callback)]
         model.stop_training = False
         self.tell("set_model", model)
@@ -233,15 +233,15 @@ class Run(train.Callback):
         now = {name: v[-1] for name, v in history.items() if name not in ("lr", "seconds")}
         logs = {name: now[name] for name in sorted(now, key=lambda n: (n.startswith("val_"), n))}
         self.tell("on_epoch_end", self.first + history.epochs - 1, logs)
-        self.plain.add(logs)
-        stops = [callback.on_epoch_end(self.model, self.plain) for callback in self.others]
+        self.history.add(logs)
+        stops = [callback.on_epoch_end(self.model, self.history) for callback in self.others]
         return any(stops) or self.model.stop_training
 
     def on_train_end(self, model: Module, history: train.History) -> None:
         """After the last epoch."""
         self.tell("on_train_end", {})
         for other in self.others:
-            other.on_train_end(self.model, self.plain)
+            other.on_train_end(self.model, self.history)
 
 
 def _result(row: dict[str, float], return_dict: bool) -> Any:

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from .symbols import forget_names
+from .layer import NAMES
 
 __all__ = ["clear_session", "set_random_seed", "to_categorical"]
 
-clear_session = forget_names
+clear_session = NAMES.clear  # the next names count from the beginning
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
@@ -19,27 +19,18 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
     out of range.
     """
     labels = np.asarray(x)
-    if labels.dtype.kind == "f" and labels.size and not (labels == np.floor(labels)).all():
+    labels = labels[..., 0] if labels.ndim > 1 and labels.shape[-1] == 1 else labels
+    whole = labels.dtype.kind in "iufb" and not (labels % 1).any()
+    if not whole or labels.ndim > 2:
         raise TypeError(
-            f"to_categorical: class numbers are needed, got {labels.dtype} {labels.shape} with "
-            "fractions; it is for labels, not for images"
+            f"to_categorical: whole numbers of classes (N,) are needed, got {labels.dtype} "
+            f"{np.shape(x)}; it is for labels, not for images or sound"
         )
-    if labels.dtype.kind not in "iufb":
-        raise TypeError(f"to_categorical: class numbers are needed, got {labels.dtype}")
     labels = labels.astype(np.int64)
-    if labels.ndim > 1 and labels.shape[-1] == 1:
-        labels = labels[..., 0]
-    if labels.ndim > 2:
-        raise TypeError(
-            f"to_categorical: labels (N,) are needed, got {labels.shape}; it is for labels, not "
-            "for images"
-        )
     classes = num_classes or (int(labels.max()) + 1 if labels.size else 0)
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(
-            f"to_categorical: labels from {labels.min()} to {labels.max()}, but num_classes is "
-            f"{classes}"
-        )
+        span = f"labels from {labels.min()} to {labels.max()}"
+        raise ValueError(f"to_categorical: {span}, but num_classes is {classes}")
     return np.eye(classes, dtype=np.float32)[labels]
 
 
