@@ -37,8 +37,7 @@ LAYERS = (
 PACKAGES = {
     "data": {"tqdm", "PIL"},  # who reads photographs has it
     "train": {"tqdm"},
-    "keras": {"tqdm"},
-    "io": {"safetensors"},
+    "io": {"safetensors", "h5py"},
     "plot": {"matplotlib"},
     "cli": {"tqdm", "cuda"},  # the doctor asks NVIDIA's finder of libraries
 }
@@ -274,6 +273,12 @@ def test_files_and_functions_are_short(path):
 def test_the_engine_is_read_in_an_afternoon():
     engine = ("minidl.autograd", "minidl.tensor", "minidl.op")
     assert sum(len(code_lines(MODULES[name])) for name in engine) <= 500
+
+
+def test_the_front_of_keras_is_thin():
+    # Keras's files are read and written by minidl.io
+    names = [name for name in MODULES if layer(name) == "keras"]
+    assert sum(len(code_lines(MODULES[name])) for name in names) <= 1200
 
 
 TRAINING = """

@@ -7,23 +7,24 @@ import json
 import os
 from typing import Any
 
-from . import h5, keras_network, tensors
+from . import h5, keras_network, npz, tensors
 
-SUFFIXES = ".safetensors", ".h5", ".hdf5"
+FORMATS = {".safetensors": tensors, ".npz": npz, ".h5": None, ".hdf5": None}  # None: Keras's own
 fill = keras_network.fill
 STATE = "optimizer/"  # what the names of an optimizer's tensors begin with
 
 
-def _is_h5(path: Any) -> bool:
+def _format(path: Any) -> Any:
+    """The file that reads and writes files of that name; None for Keras's own."""
     suffix = os.path.splitext(os.fspath(path))[1]
-    if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: minidl.keras reads and writes {', '.join(SUFFIXES)}")
-    return suffix != SUFFIXES[0]
+    if suffix not in FORMATS:
+        raise ValueError(f"{path}: minidl.keras reads and writes {', '.join(FORMATS)}")
+    return FORMATS[suffix]
 
 
 def save(model: Any, path: Any, front: Any) -> None:
     """Write architecture, weights, compile's arguments and the optimizer's state."""
-    hdf5, plan = _is_h5(path), model._compiled
+    form, plan = _format(path), model._compiled
     config, training, held = keras_network.described(model, front.KINDS), None, {}
     if plan is not None:
         training = keras_network.training(plan.optimizer, plan.loss, plan.metrics, front.HOMES)
@@ -32,13 +33,13 @@ def save(model: Any, path: Any, front: Any) -> None:
         json.dumps([config, training])
     except TypeError as error:
         raise ValueError(f"{path}: {error}; {keras_network.NO_FUNCTIONS}") from error
-    if hdf5:
+    if form is None:
         weights = keras_network.by_layer(model)
         h5.write_keras(path, h5.KerasFile(weights, config, training, held))
     else:
         notes = {"config": config, "training": training, "state": list(held)}
         state = {STATE + name: array for name, array in held.items()}
-        tensors.save_tensors(model.state_dict() | state, path, {"keras": notes})
+        form.save_tensors(model.state_dict() | state, path, {"keras": notes})
 
 
 def load_model(path: Any, compile: bool, front: Any) -> Any:
@@ -46,19 +47,19 @@ def load_model(path: Any, compile: bool, front: Any) -> Any:
 
     .safetensors or .h5. ValueError for damaged files, and for what minidl does not have.
     """
-    hdf5, state = _is_h5(path), dict[str, Any]()
-    if hdf5:
+    form, state = _format(path), dict[str, Any]()
+    if form is None:
         file = h5.read_keras(path)
     else:
-        state, metadata = tensors.read(path)
-        notes = metadata.get("keras", {})
+        state, metadata = form.content(path)
+        notes = (metadata or {}).get("keras", {})
         held = {name: state.pop(STATE + name).numpy() for name in notes.get("state", [])}
         file = h5.KerasFile({}, notes.get("config"), notes.get("training"), held)
     if file.config is None:
         raise ValueError(f"{path}: holds weights, but no network; model.load_weights reads them")
     try:
         model = keras_network.built(file.config, front.KINDS)
-        if hdf5:
+        if form is None:
             fill(model, keras_network.pairs(model, file.layers))
         else:
             model.load_state_dict(state)
@@ -72,8 +73,8 @@ def load_model(path: Any, compile: bool, front: Any) -> Any:
 
 def save_weights(model: Any, path: Any) -> None:
     """Write the weights alone: as Keras does where the name ends in .h5 or .weights.h5."""
-    if not _is_h5(path):
-        tensors.save_tensors(model.state_dict(), path)
+    if form := _format(path):
+        form.save_tensors(model.state_dict(), path)
     elif os.fspath(path).endswith(".weights.h5"):
         found = {
             at: (name, [w.numpy_view().copy() for w in own])
@@ -89,8 +90,8 @@ def save_weights(model: Any, path: Any) -> None:
 def load_weights(model: Any, path: Any) -> None:
     """Read weights, of minidl or of Keras, into a network of the same layers."""
     try:
-        if not _is_h5(path):
-            state = tensors.read(path)[0]
+        if form := _format(path):
+            state = form.content(path)[0]
             model.load_state_dict({k: v for k, v in state.items() if not k.startswith(STATE)})
         elif h5.is_numbered(path):
             given = h5.read_weights(path)

@@ -3,18 +3,10 @@
 from typing import Any
 
 from .. import callbacks, check, optim
-from ..callbacks import CSVLogger
 from ..train import Callback as Plain
 from ..train import History as Record
 
-__all__ = [
-    "CSVLogger", "Callback", "EarlyStopping", "History",
-    "ModelCheckpoint", "ReduceLROnPlateau",
-]  # fmt: skip
-
-EVENTS = [
-    f"on_{what}_{when}" for what in ("train", "epoch", "train_batch") for when in ("begin", "end")
-]
+CSVLogger = callbacks.CSVLogger
 
 
 class Callback:
@@ -37,7 +29,7 @@ class Callback:
 
     def __getattr__(self, name: str) -> Any:
         """What a subclass does not define does nothing."""
-        if name not in EVENTS:
+        if not name.startswith("on_"):
             raise AttributeError(f"{type(self).__name__} has no {name!r}", name=name)
         return lambda *given: None
 

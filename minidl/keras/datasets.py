@@ -4,23 +4,40 @@ The files are those of minidl.data: $MINIDL_DATA, or what `minidl data fetch` br
 part of MNIST, comes with minidl. Grey images are (N, 28, 28), CIFAR-10's labels (N, 1).
 """
 
-import numpy as np
+from typing import Any
 
 from .. import data
 
-Arrays = tuple[np.ndarray, np.ndarray]
+
+class Pair(tuple):
+    """Images and labels, which programs take apart: (x, y)."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"this is a pair (x, y), which has no {name!r}; load_data() gives both pairs in one "
+            "call: (x_train, y_train), (x_test, y_test) = mnist.load_data()"
+        )
 
 
 class _Set:
     def __init__(self, name: str):
         self.name = name
 
-    def load_data(self) -> tuple[Arrays, Arrays]:
+    def load_data(self) -> tuple[Pair, Pair]:
         """All images and labels, for training and for testing."""
-        found = [getattr(data, self.name)(split) for split in ("train", "test")]
+        return self._pair("train"), self._pair("test")
+
+    def _pair(self, split: str) -> Pair:
+        found = getattr(data, self.name)(split)
         if self.name == "cifar10":
-            return tuple((s.images, s.labels[:, None]) for s in found)  # type: ignore[return-value]
-        return tuple((s.images[..., 0], s.labels) for s in found)  # type: ignore[return-value]
+            return Pair((found.images, found.labels[:, None]))
+        return Pair((found.images[..., 0], found.labels))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"datasets.{self.name} has no {name!r}; write "
+            f"(x_train, y_train), (x_test, y_test) = datasets.{self.name}.load_data()"
+        )
 
 
 cifar10, digits, fashion_mnist, mnist = map(_Set, ("cifar10", "digits", "fashion_mnist", "mnist"))

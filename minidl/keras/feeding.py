@@ -7,6 +7,7 @@ import numpy as np
 
 from ..data import DataLoader, Scale
 from ..tensor import Tensor
+from .symbols import mapped
 
 
 class Batches:
@@ -42,8 +43,10 @@ class Batches:
         self.example: Any = self._x(list(first) if isinstance(first, tuple | list) else [first])
 
     @classmethod
-    def held_out(cls, data: Any, batch_size: int | None) -> "Batches":
+    def held_out(cls, data: Any, batch_size: int | None) -> "Batches | None":
         """Of validation_data: (x, y), (x, y, weights), or batches."""
+        if data is None:
+            return None
         if isinstance(data, tuple | list) and len(data) in (2, 3):
             return cls("validation_data", *data, batch_size=batch_size)
         return cls("validation_data", data)
@@ -110,9 +113,7 @@ def split(fraction: float, *arrays: Any) -> tuple[list, list]:
         )
     at = int(len(first) * (1 - fraction))
 
-    def cut(a: Any, part: slice) -> Any:
-        if isinstance(a, list | tuple) and hasattr(a[0], "shape"):
-            return [b[part] for b in a]
-        return None if a is None else a[part]
+    def cut(part: slice) -> list[Any]:
+        return [mapped(a, lambda leaf: None if leaf is None else leaf[part]) for a in arrays]
 
-    return [cut(a, slice(at)) for a in arrays], [cut(a, slice(at, None)) for a in arrays]
+    return cut(slice(at)), cut(slice(at, None))

@@ -12,6 +12,7 @@ from ..io.keras_network import fill
 from ..nn import Module, init
 from ..nn import functional as F
 from ..nn.module import evaluating
+from ..nn.recurrent import orthogonal_
 from ..tensor import Tensor
 from .symbols import KerasTensor, Node, Shape, flat, mapped, shape_of
 
@@ -21,29 +22,16 @@ ACTIVATIONS: dict[str, Any] = {
     "softplus": F.softplus, "swish": F.silu, "tanh": F.tanh,
 }  # fmt: skip
 INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "glorot_uniform": init.xavier_uniform_,
+    "glorot_uniform": init.xavier_uniform_, "orthogonal": orthogonal_,
     "he_uniform": lambda w: init.kaiming_uniform_(w, nonlinearity="relu"),
     "he_normal": lambda w: init.kaiming_normal_(w, nonlinearity="relu"),  # not cut at 2 deviations
     "random_normal": lambda w: init.normal_(w, 0.0, 0.05),
     "random_uniform": lambda w: init.uniform_(w, -0.05, 0.05),
     "uniform": lambda w: init.uniform_(w, -0.05, 0.05),
-    "zeros": init.zeros_,
-    "ones": init.ones_,
-}
+    "zeros": init.zeros_, "ones": init.ones_,
+}  # fmt: skip
 NAMES: dict[str, int] = {}  # of layers so far, and how many
 LENGTHS = 96, 200  # tried where any length will do: what leaves a network may depend on it
-
-
-def _orthogonal(w: Tensor) -> Tensor:
-    """Rows, or columns where these are fewer, of length 1 at right angles (Saxe et al. 2014)."""
-    tall = w.shape[0] >= w.shape[1]
-    drawn = init.normal_(w).numpy_view()
-    q, r = np.linalg.qr(drawn if tall else drawn.T)
-    q *= np.sign(np.diag(r))
-    return w.copy_(q if tall else q.T)
-
-
-INITIALIZERS["orthogonal"] = _orthogonal
 
 
 class Layer(Module):
@@ -233,16 +221,15 @@ class Made(Layer):
     def build(self, shape: Any) -> None:
         """The module, with Keras's initial values."""
         self.inner = self.make(shape, **self.given)
-        self.can_fuse = "fuses_relu" in vars(type(self.inner))
-        self.fuses = self.linear and self.can_fuse
+        self.fuses = "fuses_relu" in vars(type(self.inner))
         names = [name for name in self.given if name.endswith("_initializer")]
         for path, weight in self.inner.named_parameters() if names else ():
             head = "bias" if path.endswith("bias") else path.split(".")[0]
             INITIALIZERS[self.given.get(f"{head}_initializer", self.given[names[0]])](weight)
 
-    def call(self, x: Any, relu: bool = False, logits: bool = False) -> Any:
-        """x through the module, and the activation. relu: one that stands behind this layer."""
-        if self.can_fuse and (relu or self.activation is F.relu):
+    def call(self, x: Any, logits: bool = False) -> Any:
+        """x through the module and, but for logits, the activation."""
+        if self.fuses and self.activation is F.relu:
             return self.inner(x, relu=True)
         return self.inner(x) if logits else self.activation(self.inner(x))
 

@@ -3,13 +3,13 @@
 Each takes name, trainable and input_shape as well.
 """
 
-import difflib
 from typing import Any
 
 import numpy as np
 
 from .. import nn, ops
 from ..kernels import shapes
+from ..later import unknown
 from ..nn import functional as F
 from ..tensor import Tensor
 from .layer import Input, InputLayer, Layer, layer
@@ -220,8 +220,4 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    folded = {known.lower(): known for known in __all__}
-    near = difflib.get_close_matches(name.lower(), folded, 1, 0.7)
-    guess = _ELSEWHERE.get(name) or (folded[near[0]] if near else "")
-    hint = f"; did you mean layers.{guess}?" if guess else f"; it has {', '.join(__all__)}"
-    raise AttributeError(f"{__name__} has no {name!r}{hint}", name=name)
+    return unknown(__name__, name, __all__, _ELSEWHERE)

@@ -6,13 +6,12 @@ the loss of the logits, which is exact for numbers of any size.
 
 from typing import Any
 
-import numpy as np
-
 from .. import ops
 from ..io.keras_config import snake
 from ..nn import functional as F
 from ..tensor import Tensor
 from .kinds import Kind, chosen, kind
+from .layer import as_tensor
 
 EPSILON = 1e-7  # what Keras keeps probabilities away from 0 and 1
 
@@ -39,24 +38,17 @@ class Loss(Kind):
         self, y_true: Any, y_pred: Any, sample_weight: Any = None, logits: bool = False
     ) -> Tensor:
         """The mean over the samples. logits: y_pred is what goes into the last activation."""
-        y_true, y_pred = _tensor(y_true), _tensor(y_pred)
+        y_true, y_pred = as_tensor(y_true), as_tensor(y_pred)
         if self.wants and not (logits or self.from_logits):
             y_pred = _logits(y_pred, self.wants)
         each = self.call(y_true, y_pred)
         if sample_weight is None:
             return ops.mean(each) if each.ndim else each
-        weight = _tensor(sample_weight)
+        weight = as_tensor(sample_weight)
         if weight.size != each.size and weight.shape != each.shape[:1]:
             raise ValueError(f"{self.name}: weights {weight.shape} for losses {each.shape}")
         rest = (1,) * (each.ndim - 1) if weight.size != each.size else each.shape[1:]
         return ops.mean(each * ops.reshape(weight, shape=(*each.shape[:1], *rest)))
-
-
-def _tensor(a: Any) -> Tensor:
-    if isinstance(a, Tensor):
-        return a
-    a = np.asarray(a)
-    return Tensor(a.astype(np.float32 if a.dtype.kind in "fb" else np.int64))
 
 
 def _logits(p: Tensor, ending: str) -> Tensor:
@@ -88,22 +80,14 @@ def _rows(each: Tensor) -> Tensor:
     return ops.mean(each, axis=-1) if each.ndim > 1 else each
 
 
-def mean_squared_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
-    """(y_true - y_pred)**2: (N, ..., D) -> (N, ...)."""
-    target = _alike("mean_squared_error", y_true, y_pred)
-    return _rows(F.mse_loss(y_pred, target, reduction="none"))
+def _regression(name: str, function: Any, **defaults: Any) -> Any:
+    """A loss of differences: (N, ..., D) -> (N, ...)."""
 
+    def loss(y_true: Tensor, y_pred: Tensor, **options: Any) -> Tensor:
+        target = _alike(snake(name), y_true, y_pred)
+        return _rows(function(y_pred, target, reduction="none", **options))
 
-def mean_absolute_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
-    """|y_true - y_pred|: (N, ..., D) -> (N, ...)."""
-    target = _alike("mean_absolute_error", y_true, y_pred)
-    return _rows(F.l1_loss(y_pred, target, reduction="none"))
-
-
-def huber(y_true: Tensor, y_pred: Tensor, delta: float = 1.0) -> Tensor:
-    """Squares of differences up to delta, straight lines beyond: (N, ..., D) -> (N, ...)."""
-    target = _alike("huber", y_true, y_pred)
-    return _rows(F.huber_loss(y_pred, target, reduction="none", delta=delta))
+    return kind(Loss, name, loss, **defaults)
 
 
 def _sparse(y_true: Tensor, logits: Tensor) -> Tensor:
@@ -138,9 +122,9 @@ def _binary(y_true: Tensor, logits: Tensor) -> Tensor:
     return _rows(F.binary_cross_entropy_with_logits(logits, target, reduction="none"))
 
 
-MeanSquaredError = kind(Loss, "MeanSquaredError", mean_squared_error)
-MeanAbsoluteError = kind(Loss, "MeanAbsoluteError", mean_absolute_error)
-Huber = kind(Loss, "Huber", huber, delta=1.0)
+MeanSquaredError = _regression("MeanSquaredError", F.mse_loss)
+MeanAbsoluteError = _regression("MeanAbsoluteError", F.l1_loss)
+Huber = _regression("Huber", F.huber_loss, delta=1.0)
 SparseCategoricalCrossentropy = kind(
     Loss, "SparseCategoricalCrossentropy", _sparse, from_logits=False
 )

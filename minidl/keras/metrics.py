@@ -51,14 +51,9 @@ def _top(y_true: Arrays, y_pred: Arrays, k: int = 5) -> Any:
     return top_k_accuracy(k)(*_rows(y_true, y_pred))
 
 
-def mean_squared_error(y_true: Arrays, y_pred: Arrays) -> Any:
+def _squared(y_true: Arrays, y_pred: Arrays) -> Any:
     """(y_true - y_pred)**2."""
     return np.square(y_true - y_pred)
-
-
-def mean_absolute_error(y_true: Arrays, y_pred: Arrays) -> Any:
-    """|y_true - y_pred|."""
-    return np.abs(y_true - y_pred)
 
 
 Accuracy = kind(Metric, "Accuracy", _fitting)
@@ -67,8 +62,10 @@ CategoricalAccuracy = kind(Metric, "CategoricalAccuracy", categorical_accuracy)
 SparseCategoricalAccuracy = kind(Metric, "SparseCategoricalAccuracy", categorical_accuracy)
 TopKCategoricalAccuracy = kind(Metric, "TopKCategoricalAccuracy", _top, k=5)
 SparseTopKCategoricalAccuracy = kind(Metric, "SparseTopKCategoricalAccuracy", _top, k=5)
-MeanSquaredError = kind(Metric, "MeanSquaredError", mean_squared_error)
-MeanAbsoluteError = kind(Metric, "MeanAbsoluteError", mean_absolute_error)
+MeanSquaredError = kind(Metric, "MeanSquaredError", _squared)
+MeanAbsoluteError = kind(
+    Metric, "MeanAbsoluteError", lambda y_true, y_pred: np.abs(y_true - y_pred)
+)
 KINDS: dict[str, Any] = {snake(k.__name__): k for k in Metric.__subclasses__()}
 KINDS |= {"acc": Accuracy, "mse": MeanSquaredError, "mae": MeanAbsoluteError}
 

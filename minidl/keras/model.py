@@ -5,11 +5,10 @@ from typing import Any
 
 from .. import nn
 from ..io.keras_config import unique
-from ..nn import functional as F
 from ..nn.summary import _bytes
 from ..tensor import Tensor
-from .layer import NAMES, Input, InputLayer, Layer, Made
-from .symbols import KerasTensor, Node, flat, graph, mapped
+from .layer import NAMES, Input, InputLayer, Layer
+from .symbols import KerasTensor, flat, graph, mapped
 from .training import Trained
 
 
@@ -45,18 +44,6 @@ class Model(Trained, Layer):
         self.calls = [node for node in nodes if id(node.output) not in ends]
         self.uses = Counter(id(x) for node in self.calls for x in node.parents())
         self.uses += Counter(id(x) for x in self.outputs)
-        # what a ReLU alone takes: the layer before does it as well, where it can
-        relu = {
-            id(node.inputs): node for node in self.calls
-            if _is_relu(node) and self.uses[id(node.inputs)] == 1
-            and node.inputs.node.layer.fuses and not node.inputs.node.options
-        }  # fmt: skip
-        done = {id(node) for node in relu.values()}
-        self.steps = [
-            (node, id(relu.get(id(node.output), node).output), {"relu": True})
-            if id(node.output) in relu else (node, id(node.output), node.options)
-            for node in self.calls if id(node) not in done
-        ]  # fmt: skip
         self.built = True
 
     def hold(self, layer: Layer) -> None:
@@ -68,10 +55,11 @@ class Model(Trained, Layer):
     def call(self, x: Any, logits: bool = False) -> Any:
         """What the layers make of x. logits: without the softmax or sigmoid at the end."""
         values, left = self._given(list(flat(x))), self.uses.copy()
-        end = id(self.outputs[0]) if logits else None
-        for node, place, options in self.steps:
-            options = {**options, "logits": True} if place == end else options
-            values[place] = node.layer(mapped(node.inputs, lambda t: values[id(t)]), **options)
+        for node in self.calls:
+            end = logits and node.output is self.outputs[0]
+            options = {**node.options, "logits": True} if end else node.options
+            inputs = mapped(node.inputs, lambda t: values[id(t)])
+            values[id(node.output)] = node.layer(inputs, **options)
             left.subtract(id(t) for t in node.parents())
             for done in (p for p in list(values) if not left[p]):
                 del values[done]  # what nobody needs any more must not fill the memory
@@ -87,6 +75,8 @@ class Model(Trained, Layer):
             if len(value.shape) != len(shape) or not all(same):
                 grey = len(shape) == 4 and shape[3] == 1 and value.shape[1:] == shape[1:3]
                 hint = "; grey images need a channel: x[..., None]" * grey
+                if shape[3:] == (3,) and value.shape[3:] == (1,):
+                    hint = "; grey images take x.repeat(3, axis=3), VGG16 at least 32 x 32: np.pad"
                 raise ValueError(f"{self.name}: takes {shape}, but x is {value.shape}{hint}")
             whole = value.dtype.kind in "iu" and place.dtype.startswith("float")
             values[id(place)] = value.astype("float32") if whole else value
@@ -133,14 +123,6 @@ class Model(Trained, Layer):
             n = sum(w.size for w in getattr(self, what))
             lines.append(f"{title} params: {n:,} ({_bytes(4 * n)})")
         print_fn("\n".join(lines))
-
-
-def _is_relu(node: Node) -> bool:
-    layer = node.layer
-    if not isinstance(layer, Made) or not isinstance(node.inputs, KerasTensor):
-        return False
-    bare = type(layer.inner) is nn.Sequential and not len(layer.inner)
-    return (layer.activation is F.relu and bare) or type(layer.inner) is nn.ReLU
 
 
 class Sequential(Model):

@@ -6,24 +6,12 @@ from typing import Any
 from .. import optim
 from .kinds import Kind, chosen, kind
 
-EPSILON = 1e-7
-
 
 class Optimizer(Kind):
-    """How to change weights. Its learning_rate can be read and set at any time.
-
-    Keywords are those of Keras, of which each kind has some; global_clipnorm scales all gradients
-    together where their norm is larger.
-    """
+    """How to change weights, with Keras's keywords. Its learning_rate can be read and set."""
 
     inner: optim.Optimizer | None = None
     _of: tuple[int, ...] = ()
-
-    def __init__(self, *args: Any, global_clipnorm: float | None = None, **options: Any):
-        super().__init__(*args, **options)
-        self.global_clipnorm, rate = global_clipnorm, self.options["learning_rate"]
-        if not isinstance(rate, int | float) or not rate >= 0:
-            raise ValueError(f"{type(self).__name__}: learning_rate is {rate!r}, no number from 0")
 
     def of(self, parameters: Any) -> optim.Optimizer:
         """The optimizer of these parameters: always the same for the same ones."""
@@ -48,8 +36,7 @@ class Optimizer(Kind):
 
     def get_config(self) -> dict[str, Any]:
         """What builds the same one again."""
-        more = {"learning_rate": self.learning_rate, "global_clipnorm": self.global_clipnorm}
-        return super().get_config() | more
+        return super().get_config() | {"learning_rate": self.learning_rate}
 
 
 class _Adam(optim.Adam):
@@ -68,49 +55,41 @@ class _Adam(optim.Adam):
         return {"lr": (rate,), "betas": (first, 1 - first, none, second, 1 - second, none)}
 
 
-def _sgd(params: Any, learning_rate: float, **options: Any) -> optim.Optimizer:
-    """Steps along the gradient, with a momentum or without, nesterov or not."""
-    return optim.SGD(params, learning_rate, **options)
+def _form(form: Any, **names: str) -> Any:
+    """A function that makes an optimizer of minidl.optim of Keras's options, which names rename."""
+
+    def make(params: Any, **options: Any) -> optim.Optimizer:
+        if "beta_1" in options:
+            options["betas"] = options.pop("beta_1"), options.pop("beta_2")
+        names.setdefault("learning_rate", "lr")
+        return form(params, **{names.get(key, key): value for key, value in options.items()})
+
+    make.__doc__ = form.__doc__
+    return make
 
 
-def _adam(params: Any, learning_rate: float, beta_1: float, beta_2: float, epsilon: float) -> Any:
-    """Adam in Keras's form, with its epsilon (Kingma and Ba 2015, the end of section 2)."""
-    return _Adam(params, learning_rate, (beta_1, beta_2), epsilon)
-
-
-def _adamw(
-    params: Any, learning_rate: float, weight_decay: float, beta_1: float, beta_2: float,
-    epsilon: float,
-) -> optim.Optimizer:  # fmt: skip
-    """Adam with decoupled weight_decay; epsilon as in optim.AdamW, after the corrections."""
-    return optim.AdamW(params, learning_rate, (beta_1, beta_2), epsilon, weight_decay)
-
-
-def _rmsprop(
-    params: Any, learning_rate: float, rho: float, epsilon: float, **options: Any
-) -> optim.Optimizer:
-    """Steps over a running root mean square; epsilon is added to the root, not under it."""
-    return optim.RMSprop(params, learning_rate, rho, epsilon, **options)
-
-
-def _adagrad(
-    params: Any, learning_rate: float, initial_accumulator_value: float, epsilon: float
-) -> optim.Optimizer:
-    """Steps over the root of all squares so far; epsilon is under the root, as if they began so."""
+def _adagrad(params: Any, initial_accumulator_value: float, epsilon: float, **options: Any) -> Any:
+    """optim.Adagrad with epsilon under the root, as if the sum of squares began there."""
     first = initial_accumulator_value + epsilon
-    return optim.Adagrad(params, learning_rate, initial_accumulator_value=first, eps=0.0)
+    return optim.Adagrad(params, initial_accumulator_value=first, eps=0.0, **options)
 
 
+EPSILON = 1e-7
 _BETAS = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": EPSILON}
-SGD = kind(Optimizer, "SGD", _sgd, learning_rate=0.01, momentum=0.0, nesterov=False)
-Adam = kind(Optimizer, "Adam", _adam, learning_rate=1e-3, **_BETAS)
-AdamW = kind(Optimizer, "AdamW", _adamw, learning_rate=1e-3, weight_decay=0.004, **_BETAS)
-RMSprop = kind(
-    Optimizer, "RMSprop", _rmsprop,
+SGD = kind(
+    Optimizer, "SGD", _form(optim.SGD), learning_rate=0.01, momentum=0.0, nesterov=False
+)  # fmt: skip
+Adam = kind(Optimizer, "Adam", _form(_Adam, epsilon="eps"), learning_rate=1e-3, **_BETAS)
+AdamW = kind(  # epsilon as in optim.AdamW, after the corrections
+    Optimizer, "AdamW", _form(optim.AdamW, epsilon="eps"),
+    learning_rate=1e-3, weight_decay=0.004, **_BETAS,
+)  # fmt: skip
+RMSprop = kind(  # epsilon is added to the root, not under it
+    Optimizer, "RMSprop", _form(optim.RMSprop, rho="alpha", epsilon="eps"),
     learning_rate=1e-3, rho=0.9, momentum=0.0, epsilon=EPSILON, centered=False,
 )  # fmt: skip
 Adagrad = kind(
-    Optimizer, "Adagrad", _adagrad,
+    Optimizer, "Adagrad", _form(_adagrad),
     learning_rate=1e-3, initial_accumulator_value=0.1, epsilon=EPSILON,
 )  # fmt: skip
 KINDS: dict[str, Any] = {k.__name__.lower(): k for k in Optimizer.__subclasses__()}

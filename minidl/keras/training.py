@@ -1,5 +1,6 @@
 """compile, fit, evaluate, predict and single steps, on top of minidl.train."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,8 +40,7 @@ class Compiled:
     def learner(self, model: Any) -> Learner:
         """The network to train; ValueError where its end and the loss do not fit."""
         if len(model.outputs) > 1:
-            n = len(model.outputs)
-            raise ValueError(f"{model.name}: one output can be trained, but there are {n}")
+            raise ValueError(f"{model.name}: only a network of one output can be trained")
         wants, ending, last = self.loss.wants, model.ends_in, model.last_layer()
         name = f"{type(self.loss).__name__}()"
         if wants and self.loss.from_logits and ending == wants:
@@ -48,8 +48,7 @@ class Compiled:
                 f"{model.name}: double {wants}: {last.name} ends in {wants}, and from_logits=True "
                 f"does it once more; write loss={name}, or leave out the activation"
             )
-        linear = last.fuses and last.linear
-        if wants and not self.loss.from_logits and not ending and linear:
+        if wants and not self.loss.from_logits and not ending and last.fuses and last.linear:
             raise ValueError(
                 f"{model.name}: {name} wants probabilities, but {last.name} ends in logits; give "
                 f"it activation={wants!r}, or the loss from_logits=True"
@@ -76,7 +75,7 @@ class Compiled:
         """A training step of one batch, captured: the loss and the output."""
         optimizer = self.optimizer.of(learner.parameters())
         if self._step[0] is not optimizer:
-            how = None, self.optimizer.global_clipnorm, train.History(), not self.eager
+            how = None, None, train.History(), not self.eager
             step = train._training(learner, optimizer, self.told(learner)["loss"], *how)
             self._step = optimizer, step
         return self._step[1]
@@ -119,7 +118,6 @@ class Trained:
         verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
         validation_data: Any = None, shuffle: bool = True,
         class_weight: dict[int, float] | None = None, sample_weight: Any = None,
-        initial_epoch: int = 0,
     ) -> calls.History:  # fmt: skip
         """Train on arrays x, y, or on batches (x, y), and return what was measured by epoch."""
         plan, verbose = self._plan("fit"), 1 if verbose == "auto" else int(verbose)
@@ -127,19 +125,16 @@ class Trained:
             (x, y, sample_weight), validation_data = split(validation_split, x, y, sample_weight)
         options: Any = dict(batch_size=batch_size, shuffle=shuffle, class_weight=class_weight)
         batches = Batches("fit", x, y, sample_weight, **options)
-        held_out = (
-            None if validation_data is None else Batches.held_out(validation_data, batch_size)
-        )
-        learner = self._ready(batches)
-        optimizer = plan.optimizer.of(learner.parameters())
+        if getattr(x, "dtype", None) == np.uint8 and len(x.shape) == 4:
+            warnings.warn("fit: x has bytes from 0 to 255: learn from x / 255", stacklevel=2)
+        held_out, learner = Batches.held_out(validation_data, batch_size), self._ready(batches)
         params = {"verbose": verbose, "epochs": epochs, "steps": len(batches)}
-        run = Run(self, calls.checked(callbacks), batches, initial_epoch, params)
+        run = Run(self, calls.checked(callbacks), batches, params)
         try:
             train.fit(
-                learner, run, epochs=max(epochs - initial_epoch, 0), optimizer=optimizer,
-                validation=held_out, clip_grad_norm=plan.optimizer.global_clipnorm, callbacks=[run],
-                history=run.record, progress=verbose > 0, capture=not plan.eager,
-                **plan.told(learner),
+                learner, run, epochs=epochs, optimizer=plan.optimizer.of(learner.parameters()),
+                validation=held_out, callbacks=[run], history=run.record, progress=verbose > 0,
+                capture=not plan.eager, **plan.told(learner),
             )  # fmt: skip
         finally:
             learner.eval()
@@ -147,9 +142,10 @@ class Trained:
 
     def evaluate(
         self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto",
-        sample_weight: Any = None, return_dict: bool = False,
+        sample_weight: Any = None, return_dict: bool = False, **unknown: Any,
     ) -> Any:  # fmt: skip
         """The loss, or with metrics [loss, metrics ...], over a whole set, best a held-out one."""
+        _once("evaluate", unknown)
         batches = Batches("evaluate", x, y, sample_weight, batch_size=batch_size)
         learner = self._ready(batches)
         row = train.evaluate(learner, batches, **self._plan("evaluate").told(learner))
@@ -169,9 +165,10 @@ class Trained:
 
     def train_on_batch(
         self, x: Any, y: Any, sample_weight: Any = None,
-        class_weight: dict[int, float] | None = None, return_dict: bool = False,
+        class_weight: dict[int, float] | None = None, return_dict: bool = False, **unknown: Any,
     ) -> Any:  # fmt: skip
         """One step on one batch; its loss, or with metrics [loss, metrics ...]."""
+        _once("train_on_batch", unknown)
         options: Any = dict(batch_size=len(y), class_weight=class_weight)
         batches = Batches("train_on_batch", x, y, sample_weight, **options)
         plan, learner = self._plan("train_on_batch"), self._ready(batches)
@@ -198,11 +195,17 @@ class Trained:
         return self
 
 
+def _once(who: str, unknown: dict[str, Any]) -> None:
+    if unknown:
+        names = ", ".join(unknown)
+        raise TypeError(f"{who} has no {names}: it goes over x and y once; fit has epochs")
+
+
 class Run(train.Callback):
     """One fit: minidl.train iterates over it, and tells it of every epoch; it tells the others."""
 
-    def __init__(self, model: Any, told: list, batches: Batches, first: int, params: dict):
-        self.model, self.batches, self.first = model, batches, first
+    def __init__(self, model: Any, told: list, batches: Batches, params: dict):
+        self.model, self.batches = model, batches
         self.record, self.history = train.History(), calls.History()
         self.history.batch_loss = self.record.batch_loss
         self.keras = [c for c in told if isinstance(c, calls.Callback)]
@@ -222,7 +225,7 @@ class Run(train.Callback):
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of one epoch."""
-        self.tell("on_epoch_begin", self.first + self.record.epochs, {})
+        self.tell("on_epoch_begin", self.record.epochs, {})
         for i, batch in enumerate(self.batches):
             self.tell("on_train_batch_begin", i, {})
             yield batch
@@ -232,7 +235,7 @@ class Run(train.Callback):
         """Tell everybody; True if somebody wants to stop."""
         now = {name: v[-1] for name, v in history.items() if name not in ("lr", "seconds")}
         logs = {name: now[name] for name in sorted(now, key=lambda n: (n.startswith("val_"), n))}
-        self.tell("on_epoch_end", self.first + history.epochs - 1, logs)
+        self.tell("on_epoch_end", history.epochs - 1, logs)
         self.history.add(logs)
         stops = [callback.on_epoch_end(self.model, self.history) for callback in self.others]
         return any(stops) or self.model.stop_training
