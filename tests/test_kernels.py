@@ -1,5 +1,6 @@
 """Every kernel of every backend against its definition: the properties of kernels/testing.py."""
 
+import collections
 import contextlib
 import functools
 import importlib
@@ -48,6 +49,24 @@ def compiled_at_any_size(name):
     return mock.patch.dict(few, dict.fromkeys(few, 0))
 
 
+@contextlib.contextmanager
+def code_found_in_every_call_but_the_first(name):
+    """On the CPU: what Numba looks for on disk a second time, it looks for in every call."""
+    if name != "cpu":
+        yield
+        return
+    cache = importlib.import_module("minidl.kernels.cpu._numba").KernelCache
+    load, asked = cache.load_overload, collections.Counter()
+
+    def counted(self, sig, context):
+        asked[self.function.__qualname__, sig] += 1
+        return load(self, sig, context)
+
+    with mock.patch.object(cache, "load_overload", counted):
+        yield
+    assert [what for what, times in asked.items() if times > 1] == []
+
+
 @functools.cache
 def backend(name):
     if name == "reference":
@@ -75,7 +94,7 @@ def backend(name):
 )
 def test_kernels_agree_with_the_definition(name, device, dtype):
     profile = settings.get_profile("emulator") if device == "cuda" else settings()
-    with compiled_at_any_size(device):
+    with compiled_at_any_size(device), code_found_in_every_call_but_the_first(device):
         verify(CASES[name], backend(device), dtype, max_examples=profile.max_examples)
 
 

@@ -200,6 +200,6 @@ def _with_specials(case: Case, values: Values, dy: Array | None, variant: int) -
         a = values.get(name)
         if isinstance(a, np.ndarray) and a.dtype.kind == "f" and rng.integers(0, 3):
             a = values[name] = a.copy()
-            for i in rng.integers(0, max(a.size, 1), 1 + a.size // 16)[: a.size]:
-                a.flat[i] = rng.choice(odd)
+            some = rng.integers(0, max(a.size, 1), 1 + a.size // 16)[: a.size]
+            a.flat[some] = rng.choice(odd, some.size)
     return values, None if dy is None else values["dy"]

@@ -25,24 +25,27 @@ FEW = {"maths": 1 << 10, "passes": 1 << 11, "one pass": PARALLEL, "Python": 0}
 
 
 def _loop(scalar: Callable[..., Any], arrays: int) -> Callable[..., None]:
-    """f(start, stop, y, *inputs, *numbers) to loop over so many arrays, compiled."""
+    """f(start, stop, y, *inputs, numbers) to loop over so many arrays, compiled.
+
+    The numbers are one tuple: Numba would look for the code of f(*numbers) anew in every call.
+    """
     # the same code, in which `math` means functions that become vectors
     code, found = scalar.__code__, {**scalar.__globals__, "math": maths}
     inner = callable_within(FunctionType(code, found, scalar.__name__))
 
-    def of_one(start, stop, y, a, *numbers):
+    def of_one(start, stop, y, a, numbers):
         widest()
         a, y = a[start:stop], y[start:stop]
         for i in range(y.size):
             y[i] = inner(a[i], *numbers)
 
-    def of_two(start, stop, y, a, b, *numbers):
+    def of_two(start, stop, y, a, b, numbers):
         widest()
         a, b, y = a[start:stop], b[start:stop], y[start:stop]
         for i in range(y.size):
             y[i] = inner(a[i], b[i], *numbers)
 
-    def of_three(start, stop, y, a, b, c, *numbers):
+    def of_three(start, stop, y, a, b, c, numbers):
         widest()
         a, b, c, y = a[start:stop], b[start:stop], c[start:stop], y[start:stop]
         for i in range(y.size):
@@ -83,15 +86,15 @@ def _each(
             if x.shape != shape or x.dtype.char not in "f?":  # ?: conditions
                 return definition(*args)
             plain = plain and x.flags.carray
-        arrays, static = [args[i] for i in inputs], [np.float32(args[i]) for i in numbers]
+        arrays, static = [args[i] for i in inputs], tuple(np.float32(args[i]) for i in numbers)
         if plain:
-            run(size, size, y.ravel(), *[x.ravel() for x in arrays], *static)
+            run(size, size, y.ravel(), *[x.ravel() for x in arrays], static)
             return y
         axes = memory_order(y)
         out = outward(y, axes)
         value = target(out, add)
         flat = [canonical(outward(x, axes)).ravel() for x in arrays]
-        run(size, size, value.reshape(-1), *flat, *static)
+        run(size, size, value.reshape(-1), *flat, static)
         settle(value, out, add)
         return y
 

@@ -14,7 +14,6 @@ and to close it exclude each other:
 """
 
 import atexit
-import inspect
 import os
 import platform
 import queue
@@ -45,16 +44,12 @@ _WORD, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
 def shared(kernel: Any) -> Callable[..., None]:
     """run(parts, n, *args): kernel(start, stop, *args) on `parts` parts of range(n)."""
     codes: dict[tuple, int] = {}
-    python = kernel.py_func.__code__
-    named = python.co_argcount - 2 if python.co_flags & inspect.CO_VARARGS else None
 
     def run(parts: int, n: int, *args: Any) -> None:
-        if named is not None:  # Numba takes the others as one
-            args = *args[:named], args[named:]
         key = tuple(map(_kind, args))
         code = codes.get(key)
         if code is None:
-            code = codes[key] = _code(kernel, args, named)
+            code = codes[key] = _code(kernel, args)
         words = _words()
         while _asleep:
             try:
@@ -73,24 +68,12 @@ def _kind(x: Any) -> Any:
     return tuple(map(_kind, x)) if isinstance(x, tuple) else type(x)
 
 
-def _code(kernel: Any, args: tuple, named: int | None) -> int:
-    """Address of a kernel's code for arguments of these types; from `named` on it takes *rest."""
+def _code(kernel: Any, args: tuple) -> int:
+    """Address of a kernel's code for arguments of these types."""
     kinds = types.int64, types.int64, *map(numba.typeof, args)
-    if named is not None:
-        kinds = *kinds[:-1], types.StarArgTuple(tuple(kinds[-1]))
     kernel.compile(kinds)
-    code = next(c for known, c in kernel.overloads.items() if _same(known, kinds))
+    code = kernel.overloads[kinds]
     return code.library.get_pointer_to_function(code.fndesc.llvm_func_name)
-
-
-def _same(a: tuple, b: tuple) -> bool:
-    """Whether types are alike, a tuple and the rest of a function's arguments included."""
-    return len(a) == len(b) and all(
-        x == y or (isinstance(x, types.BaseTuple) and tuple(x) == tuple(y)) for x, y in zip(a, b)
-    )
-
-
-# --- threads
 
 
 def _words() -> int:
