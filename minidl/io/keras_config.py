@@ -13,7 +13,7 @@ _UNUSED = {
     "dtype", "seed", "batch_input_shape", "build_input_shape", "build_config", "renorm_momentum",
     "implementation", "ragged", "sparse", "optional",
 }  # fmt: skip
-_NEUTRAL = None, False, 0, "channels_last", (), {}
+_NEUTRAL: tuple[Any, ...] = None, False, 0, "channels_last", (), {}
 _DEFAULTS = {
     "axis": -1, "reduction": "sum_over_batch_size", "ema_momentum": 0.99,
     "activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True,  # of a GRU
