@@ -56,8 +56,8 @@ __all__ = [
 ]  # fmt: skip
 
 _LATER = (
-    "callbacks", "cuda", "data", "io", "kernels", "metrics", "models", "nn", "optim", "plot",
-    "prune", "sparse", "train", "tune",
+    "callbacks", "cuda", "data", "io", "keras", "kernels", "metrics", "models", "nn", "optim",
+    "plot", "prune", "sparse", "train", "tune",
 )  # fmt: skip
 _ELSEWHERE = {
     "load": "io", "save": "io", "set_num_threads": "threads", "get_num_threads": "threads",

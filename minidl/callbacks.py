@@ -15,6 +15,7 @@ import io as text
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,20 @@ from .train import Callback, History
 __all__ = ["CSVLogger", "Callback", "EarlyStopping", "JSONLLogger", "ModelCheckpoint"]
 
 
+def sense(monitor: str, mode: str) -> str:
+    """Whether less ("min") or more ("max") of a quantity is better; "auto": of accuracies more."""
+    check.known("mode", mode, ("auto", "min", "max"))
+    return mode if mode != "auto" else "max" if "acc" in monitor else "min"
+
+
 class Monitor(Callback):
-    """Watches one quantity of the history, of which less is better, or with mode "max" more."""
+    """Watches one quantity of the history, of which less is better, or with mode "max" more.
+
+    mode "auto": more of accuracies, less of all else.
+    """
 
     def __init__(self, monitor: str = "val_loss", mode: str = "min", min_delta: float = 0.0):
-        check.known("mode", mode, ("min", "max"))
+        mode = sense(monitor, mode)
         if not min_delta >= 0:
             raise ValueError(f"{type(self).__name__}: min_delta is {min_delta}, must be at least 0")
         self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
@@ -53,7 +63,8 @@ class EarlyStopping(Monitor):
     """Ends the training when for `patience` epochs in a row nothing became better.
 
     restore_best_weights: the model gets those of the best epoch when fit ends, stopped or not. In a
-    checkpoint (it has a state_dict) they are kept for a run that goes on later.
+    checkpoint (it has a state_dict) they are kept for a run that goes on later. verbose: say so on
+    stderr when it stops.
     """
 
     def __init__(
@@ -63,11 +74,13 @@ class EarlyStopping(Monitor):
         patience: int = 3,
         mode: str = "min",
         restore_best_weights: bool = False,
+        verbose: bool = False,
     ):
         super().__init__(monitor, mode, min_delta)
         if patience < 1:
             raise ValueError(f"EarlyStopping: patience is {patience}, but must be at least 1")
         self.patience, self.restore_best_weights = patience, restore_best_weights
+        self.verbose = verbose
         self.weights: Mapping[str, Any] = {}
 
     def on_epoch_end(self, model: Module, history: History) -> bool:
@@ -75,6 +88,9 @@ class EarlyStopping(Monitor):
         ago = self.since_best(history)
         if self.restore_best_weights and not ago:
             self.weights = model.state_dict()
+        if self.verbose and ago >= self.patience:
+            best = f"the best {self.monitor} was in epoch {history.epochs - ago}"
+            print(f"stopped after epoch {history.epochs}: {best}", file=sys.stderr)
         return ago >= self.patience
 
     def on_train_end(self, model: Module, history: History) -> None:

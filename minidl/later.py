@@ -1,9 +1,10 @@
 """Names that a module takes from files beside it when they are first asked for (PEP 562)."""
 
+import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 
 def later(name: str, **files: str) -> tuple[Callable[[str], Any], list[str]]:
@@ -24,3 +25,13 @@ def later(name: str, **files: str) -> tuple[Callable[[str], Any], list[str]]:
         return found
 
     return load, sorted(home)
+
+
+def unknown(name: str, word: str, known: Sequence[str], elsewhere: Mapping[str, str]) -> NoReturn:
+    """AttributeError: module `name` has no `word`, but its like, or what others call so."""
+    folded = {own.lower(): own for own in known}
+    near = difflib.get_close_matches(word.lower(), folded, 1, 0.7)
+    guess = elsewhere.get(word) or (folded[near[0]] if near else "")
+    short = name.rpartition(".")[2]
+    hint = f"; did you mean {short}.{guess}?" if guess else f"; it has {', '.join(sorted(known))}"
+    raise AttributeError(f"{name} has no {word!r}{hint}", name=word)

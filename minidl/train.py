@@ -34,8 +34,8 @@ from .nn import functional as F
 from .nn.module import evaluating
 from .tensor import Tensor
 
-Loss = Callable[[Tensor, Any], Tensor]
-Step = Callable[[Any, Any], tuple[float, Tensor]]  # of x and y, the loss and the model's output
+Loss = Callable[..., Tensor]  # of the model's output, y and the weights, where there are such
+Step = Callable[..., tuple[float, Tensor]]  # of a batch, the loss and the model's output
 
 
 LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy}
@@ -105,7 +105,8 @@ def fit(
 ) -> History:
     """Train a model on batches (x, y) for so many epochs, and return what was measured.
 
-    Batches are moved to the device that the model's parameters are on.
+    Batches are moved to the device that the model's parameters are on. A third part of a batch,
+    weights of the samples, goes to the loss: loss(output, y, weights).
 
     optimizer: one of minidl.optim, or a name, with lr. loss(output, y) is a mean over the batch;
     metrics(output, y) get arrays. schedule: stepped after every "batch" or "epoch", as
@@ -155,9 +156,9 @@ def evaluate(
     """
     measured = _chosen("loss", loss, LOSSES)
 
-    def look(x: Any, y: Any) -> tuple[float, Tensor]:
+    def look(x: Any, *y: Any) -> tuple[float, Tensor]:
         output = model(x)
-        return measured(output, y).item(), output
+        return measured(output, *y).item(), output
 
     with evaluating(model):
         return _means(model, data, look, metrics, "evaluate")
@@ -223,9 +224,9 @@ def _training(
                 "nan, inf and wrong labels in the data"
             )
 
-    def step(first: bool, last: bool, x: Any, y: Any) -> Tensor:
+    def step(first: bool, last: bool, x: Any, *y: Any) -> Tensor:
         output = model(x)
-        value = measured(output, y)
+        value = measured(output, *y)
         every_step(finite, value)
         if first:
             optimizer.zero_grad()
@@ -238,9 +239,9 @@ def _training(
 
     run = captured(step, tell=_tell_eager) if capture else step
 
-    def learn(x: Any, y: Any) -> tuple[float, Tensor]:
+    def learn(x: Any, *y: Any) -> tuple[float, Tensor]:
         part = next(turn)
-        output = run(part == 0, part == many - 1, x, y)
+        output = run(part == 0, part == many - 1, x, *y)
         if schedule is not None and part == many - 1:
             schedule.step()
         history.batch_loss.append(seen[0])
@@ -298,12 +299,12 @@ def _means(
     chosen = {m.__name__: m for m in (_chosen("metric", m, METRICS) for m in metrics)}
     samples, sums, where = 0, dict[str, float](), _device_of(model)
     for batch in data:
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             kind = type(batch).__name__
             raise TypeError(f"{who}: batches are (x, y), got a {kind}; a DataLoader makes them")
-        x, y = batch
+        y = batch[1]
         with np.errstate(all="ignore"):  # the loss tells, better than NumPy's warnings
-            loss, output = step(_moved(x, where), _moved(y, where))
+            loss, output = step(*(_moved(part, where) for part in batch))
         target = y.numpy_view() if isinstance(y, Tensor) else np.asarray(y)
         found = {name: metric(output.numpy_view(), target) for name, metric in chosen.items()}
         samples += len(y)

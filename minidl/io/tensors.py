@@ -16,7 +16,7 @@ from ..tensor import Tensor
 
 # One entry of the file's own metadata, for safetensors writes several in any order.
 ENTRY = "minidl"
-KINDS = (".safetensors", ".npz")  # of files of tensors, by the ends of their names
+KINDS = (".safetensors", ".npz", ".h5")  # of files of tensors, by the ends of their names
 
 
 def save_tensors(

@@ -6,11 +6,14 @@ from typing import Any
 
 from .. import check, models
 from ..nn import Module
-from . import npz, tensors
+from . import h5, npz, tensors
+from .keras import from_keras
 from .pytorch import from_torch
 
-FORMATS: dict[str, Any] = {".safetensors": tensors, ".npz": npz}
-SOURCES = ("minidl", "torch")
+FORMATS: dict[str, Any] = {".safetensors": tensors, ".npz": npz, ".h5": h5, ".hdf5": h5}
+SOURCES: dict[str, Any] = {
+    "minidl": lambda state, model: state, "torch": from_torch, "keras": from_keras
+}  # fmt: skip
 
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")  # as PyTorch writes them
 _PICKLED = (
@@ -21,7 +24,7 @@ _PICKLED = (
 
 
 def save(model: Module, path: str | os.PathLike) -> None:
-    """Write a network to a .safetensors or, where its name ends so, a .npz file.
+    """Write a network to a .safetensors or, where its name ends so, a .npz or .h5 file.
 
     Whole or not at all. A network of minidl.models carries `config`, which is written too: load
     then needs no model.
@@ -37,9 +40,10 @@ def load(
     """Read a network that save wrote: into `model`, or into one that is built as the file says.
 
     path may be a folder that holds model.safetensors. source: whose layouts the weights are in,
-    "minidl" or "torch", for files that do not say: a .safetensors file of another program is taken
-    for PyTorch's (see from_torch), a .npz file for one in minidl's own. ValueError for a damaged
-    file, and for the weights of another network; `model` is unchanged then.
+    "minidl", "torch" or "keras", for files that do not say: a .safetensors file of another program
+    is taken for PyTorch's (see from_torch), a .h5 file for Keras's (see from_keras), a .npz file
+    for one in minidl's own. ValueError for a damaged file, and for the weights of another network;
+    `model` is unchanged then.
     """
     path = Path(path)
     path = path / "model.safetensors" if path.is_dir() else path
@@ -47,10 +51,11 @@ def load(
     state, metadata = form.content(path)
     model = _build(path, metadata or {}) if model is None else model
     if source is None:
-        source = "torch" if metadata is None and form is tensors else "minidl"
+        theirs = {tensors: "torch", h5: "keras"}.get(form, "minidl")
+        source = theirs if metadata is None else "minidl"
     check.known("source", source, SOURCES)
     try:
-        model.load_state_dict(from_torch(state, model) if source == "torch" else state)
+        model.load_state_dict(SOURCES[source](state, model))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return model

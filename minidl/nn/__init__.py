@@ -1,9 +1,8 @@
 """Layers, under PyTorch's names. Images are (N, H, W, C), weights (in, out)."""
 
-import difflib
 from typing import Any
 
-from ..later import later
+from ..later import later, unknown
 from . import functional, init
 from .layers import (
     Conv2d,
@@ -63,8 +62,4 @@ _ELSEWHERE = {
 def __getattr__(name: str) -> Any:
     if name in _later:
         return _load(name)
-    folded = {known.lower(): known for known in __all__}
-    near = difflib.get_close_matches(name.lower(), folded, 1, 0.7)
-    guess = _ELSEWHERE.get(name) or (folded[near[0]] if near else "")
-    hint = f"; did you mean nn.{guess}?" if guess else f"; it has {', '.join(sorted(__all__))}"
-    raise AttributeError(f"minidl.nn has no {name!r}{hint}", name=name)
+    return unknown(__name__, name, __all__, _ELSEWHERE)

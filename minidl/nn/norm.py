@@ -1,10 +1,11 @@
 """Layers that normalise. Loaded when the first of them is asked for."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from .. import check
+from ..autograd import no_grad
 from ..tensor import Tensor
 from . import functional as F
 from . import init
@@ -17,6 +18,8 @@ class BatchNorm2d(Module):
 
     x (N, H, W, C), or any (..., C). In training with the batch's own statistics, towards which
     the running ones move by momentum; in evaluation with the running ones. Ioffe and Szegedy 2015.
+    unbiased: the running variance follows, as in PyTorch, that of all there is, estimated from the
+    batch; otherwise, as in Keras, the batch's own.
     """
 
     fuses_relu = True
@@ -28,12 +31,14 @@ class BatchNorm2d(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        unbiased: bool = True,
     ):
         name = type(self).__name__
         _count(name, num_features=num_features)
         if momentum is None or not 0 <= momentum <= 1:
             raise ValueError(f"{name}: momentum is {momentum}, but must lie in [0, 1]")
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.unbiased = unbiased
         self.weight = init.ones_(_new(num_features)) if affine else None
         self.bias = init.zeros_(_new(num_features)) if affine else None
         tracked = track_running_stats
@@ -48,9 +53,23 @@ class BatchNorm2d(Module):
         """x (..., C) -> (..., C); relu: as in Linear."""
         mean, var = self.running_mean, self.running_var
         batch = self.training or mean is None
-        return F.batch_norm(
+        biased = batch and var is not None and not self.unbiased
+        with no_grad():
+            before = var * 1.0 if biased else None  # type: ignore[operator]
+        y = F.batch_norm(
             x, mean, var, self.weight, self.bias, batch, self.momentum, self.eps, relu=relu
         )
+        if before is not None:
+            self._bias_variance(before, x.size // x.shape[-1])
+        return y
+
+    @no_grad()
+    def _bias_variance(self, before: Tensor, rows: int) -> None:
+        """Make the last step of the running variance what it is with the batch's own."""
+        now, share = cast(Tensor, self.running_var), (rows - 1) / rows
+        wanted = now * share + before * ((1 - cast(float, self.momentum)) * (1 - share))
+        now.device.kernels.copy(wanted.data, now.data, False)
+        now.changed()
 
     def flops(self, x: Tensor, y: Tensor) -> int:
         """One scale and one shift each, into which all else can be folded."""

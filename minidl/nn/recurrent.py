@@ -4,7 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from .. import check, ops
+from ..autograd import no_grad
 from ..tensor import Tensor
 from . import functional as F
 from . import init
@@ -98,3 +101,16 @@ class GRU(Module):
             if getattr(self, name) != default:
                 text += f", {name}={getattr(self, name)}"
         return text
+
+
+@no_grad()
+def orthogonal_(tensor: Tensor) -> Tensor:
+    """Rows, or columns where these are fewer, of length 1 at right angles (Saxe et al. 2014).
+
+    As Keras begins the weights between states, so that these neither grow nor fade at first.
+    """
+    tall = tensor.shape[0] >= tensor.shape[1]
+    drawn = init.normal_(tensor).numpy_view()
+    q, r = np.linalg.qr(drawn if tall else drawn.T)
+    q *= np.sign(np.diag(r))
+    return tensor.copy_(q if tall else q.T)
