@@ -1,4 +1,4 @@
-"""The fourth document's network on MNIST, put right: 784-128-10, SGD, batches of 64, 10 epochs.
+"""The fifth document's network on MNIST, put right: 784-128-10, SGD, batches of 64, 10 epochs.
 
     python examples/documents/s4_mnist.py            # MNIST, after `minidl data fetch mnist`
     python examples/documents/s4_mnist.py --quick    # the 10,000 digits that come with minidl
