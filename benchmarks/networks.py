@@ -1,7 +1,7 @@
 """The networks that benchmarks train, in minidl, and as plain data for other frameworks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import minidl
 from minidl import Tensor, models, nn, optim
 from minidl.kernels import shapes
-from minidl.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -56,66 +55,6 @@ RECIPES = {
 }
 
 
-class Residual(nn.Module):
-    """relu(body(x) + shortcut(x)). He et al. 2016, figure 2."""
-
-    def __init__(self, body: nn.Module, shortcut: nn.Module):
-        self.body, self.shortcut = body, shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, H, W, C) -> (N, OH, OW, F)."""
-        return F.relu(self.body(x) + self.shortcut(x))
-
-
-def vgg16(batch_norm: bool = False) -> nn.Sequential:
-    """VGG16 for images 32 x 32 x 3, with dense layers of 512. Simonyan and Zisserman 2015, D."""
-    layers: list[nn.Module] = []
-    before = 3
-    for after, times in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-        for _ in range(times):
-            layers.append(nn.Conv2d(before, after, 3, padding=1, bias=not batch_norm))
-            layers += [nn.BatchNorm2d(after)] * batch_norm + [nn.ReLU()]
-            before = after
-        layers.append(nn.MaxPool2d(2))
-    dense = nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
-    return nn.Sequential(*layers, nn.Flatten(), *dense)
-
-
-def _normed(before: int, after: int, size: int, stride: int = 1) -> list[nn.Module]:
-    """Convolution and batch norm; the image stays as large, but for the stride."""
-    conv = nn.Conv2d(before, after, size, stride, size // 2, bias=False)
-    return [conv, nn.BatchNorm2d(after)]
-
-
-def mobilenet(width: float = 0.5) -> nn.Sequential:
-    """MobileNet for images 32 x 32 x 3: the first stride is 1. Howard et al. 2017, table 1."""
-    blocks = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)]
-    blocks += [(512, 1)] * 5 + [(1024, 2), (1024, 1)]
-    before = int(32 * width)
-    layers = [*_normed(3, before, 3), nn.ReLU()]
-    for channels, stride in blocks:
-        after = int(channels * width)
-        layers.append(nn.DepthwiseConv2d(before, 3, stride, padding=1, bias=False))
-        layers += [nn.BatchNorm2d(before), nn.ReLU()]
-        layers += [*_normed(before, after, 1), nn.ReLU()]
-        before = after
-    return nn.Sequential(*layers, nn.GlobalAvgPool2d(), nn.Linear(before, 10))
-
-
-def resnet20() -> nn.Sequential:
-    """ResNet-20 for images 32 x 32 x 3. He et al. 2016, section 4.2, shortcuts of option B."""
-    before = 16
-    layers = [*_normed(3, before, 3), nn.ReLU()]
-    for after in (16, 32, 64):
-        for block in range(3):
-            stride = 2 if block == 0 and after > 16 else 1
-            body = [*_normed(before, after, 3, stride), nn.ReLU(), *_normed(after, after, 3)]
-            shortcut = _normed(before, after, 1, stride) if stride > 1 else []
-            layers.append(Residual(nn.Sequential(*body), nn.Sequential(*shortcut)))
-            before = after
-    return nn.Sequential(*layers, nn.GlobalAvgPool2d(), nn.Linear(before, 10))
-
-
 @dataclass(frozen=True)
 class Case:
     """A network, the size of its batches, and its optimizer."""
@@ -147,6 +86,23 @@ class Case:
         return optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
 
 
+def vgg16(batch_norm: bool = False) -> nn.Sequential:
+    """VGG16 for images 32 x 32 x 3, with dense layers of 512."""
+    small = dict(input_shape=SMALL, classes=10, hidden=512, dropout=0.0)
+    return models.VGG16(**small, batch_norm=batch_norm)
+
+
+def mobilenet() -> nn.Sequential:
+    """Half of MobileNet's channels, for images 32 x 32 x 3, with what every framework fuses."""
+    small = dict(input_shape=SMALL, classes=10, alpha=0.5, stride=1, dropout=0.0)
+    return models.MobileNet(**small, activation="relu", padding=1)
+
+
+def resnet20() -> nn.Sequential:
+    """ResNet-20 with convolutions for shortcuts."""
+    return models.ResNet20(projection=True)
+
+
 SMALL, GREY = (32, 32, 3), (28, 28, 1)
 CASES = {
     "A64": Case(models.mnist_mlp, 64, GREY, "sgd", 0.01),
@@ -164,13 +120,19 @@ CASES = {
 Layer = dict[str, Any]
 
 
+def flat(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a network one after the other, also of a Sequential inside one."""
+    for module in model if isinstance(model, nn.Sequential) else [model]:
+        yield from flat(module) if isinstance(module, nn.Sequential) else [module]
+
+
 def describe(model: nn.Module, image: tuple[int, ...]) -> list[Layer]:
     """A network as plain data: each layer's kind, weights and numbers, and the `shape` it returns.
 
     image: the shape of what goes in, without the batch.
     """
     layers: list[Layer] = []
-    for module in model if isinstance(model, nn.Sequential) else [model]:
+    for module in flat(model):
         layers.append({"kind": type(module).__name__} | _told(module, tuple(image)))
         image = layers[-1]["shape"]
     return layers
@@ -206,9 +168,12 @@ def _told(module: nn.Module, of: tuple[int, ...]) -> Layer:
             return {"shape": of}
         case nn.GlobalAvgPool2d():
             return {"shape": of[-1:]}
-        case Residual():
-            body, shortcut = describe(module.body, of), describe(module.shortcut, of)
-            return {"body": body, "shortcut": shortcut, "shape": body[-1]["shape"]}
+        case models.BasicBlock():
+            parts = module.conv1, module.bn1, nn.ReLU(), module.conv2, module.bn2
+            body = describe(nn.Sequential(*parts), of)
+            shortcut = describe(module.downsample or nn.Sequential(), of)
+            told = {"kind": "Residual", "body": body, "shortcut": shortcut}
+            return told | {"shape": body[-1]["shape"]}
     raise TypeError(f"no description of {module}")
 
 

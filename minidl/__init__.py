@@ -54,6 +54,7 @@ _LATER = (
 _ELSEWHERE = {
     "load": "io", "save": "io", "set_num_threads": "threads", "get_num_threads": "threads",
     "set_conv": "convolution", "get_conv": "convolution",
+    "from_nchw": "layout", "to_nchw": "layout",
 }  # fmt: skip
 
 

@@ -18,8 +18,11 @@ def _classes(target: np.ndarray) -> np.ndarray:
 def accuracy(output: np.ndarray, target: np.ndarray) -> float:
     """The fraction of rows of output (N, C) whose largest entry stands at target (N,).
 
-    Where target is probabilities (N, C), as MixUp makes them, at its largest.
+    Where target is probabilities (N, C), as MixUp makes them, at its largest. One logit (N, 1) says
+    yes above 0, and target (N,) or (N, 1) above 1/2.
     """
+    if output.shape[1:] == (1,):
+        return float(((output > 0) == (np.asarray(target).reshape(output.shape) > 0.5)).mean())
     return float((output.argmax(1) == _classes(target)).mean())
 
 

@@ -162,6 +162,7 @@ def evaluate(
 def predict(model: Module, data: Any, *, batch_size: int = 256) -> np.ndarray:
     """The probability of each class (N, C): the softmax of the model's output, an array.
 
+    Of one logit (N, 1), its sigmoid: the probability of yes.
     data: samples in one array or Tensor, as the model takes them (scaled as in training), or
     batches x or (x, y). In evaluation mode, without gradients; each layer's mode is restored.
     """
@@ -172,7 +173,8 @@ def predict(model: Module, data: Any, *, batch_size: int = 256) -> np.ndarray:
     with evaluating(model):
         for batch in batches:
             x = batch[0] if isinstance(batch, tuple | list) else batch
-            rows.append(F.exp(F.log_softmax(model(_moved(x, where)))).numpy())
+            y = model(_moved(x, where))
+            rows.append((F.sigmoid(y) if y.shape[1] == 1 else F.exp(F.log_softmax(y))).numpy())
     if not rows:
         raise ValueError("predict: the data set is empty")
     return np.concatenate(rows)

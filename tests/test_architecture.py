@@ -24,7 +24,7 @@ LAYERS = (
     {"autograd"},
     {"tensor"},
     {"op", "check", "random", "cuda", "threads"},
-    {"ops", "convolution"},
+    {"ops", "convolution", "layout"},
     {"nn", "optim", "metrics"},
     {"models", "data", "capture"},
     {"train", "io", "plot"},

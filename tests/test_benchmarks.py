@@ -10,9 +10,9 @@ import pytest
 
 import minidl
 from benchmarks import bounds, data, overhead, report, train_step, turns
-from benchmarks.networks import CASES, Residual, describe, operations, step_operations
+from benchmarks.networks import CASES, describe, flat, operations, step_operations
 from benchmarks.workers import task
-from minidl import nn
+from minidl import models, nn
 from minidl.kernels import reference
 from minidl.kernels.roles import roles
 
@@ -43,22 +43,22 @@ def test_the_networks(name, parameters, gflop):
 def test_operations_of_layers():
     model = nn.Sequential(
         nn.Conv2d(3, 4, (2, 1), stride=2, padding=((0, 2), (0, 0)), dilation=(2, 1)),
-        Residual(nn.Sequential(nn.Conv2d(4, 4, 1)), nn.Sequential()),
+        models.BasicBlock(4, 4),
         nn.Flatten(),
         nn.Linear(48, 2),
     )
     first, block, flatten, _ = layers = describe(model, (5, 8, 3))
     assert first["shape"] == block["shape"] == flatten["of"] == (3, 4, 4)
-    expected = [2 * 48 * 2 * 3, 2 * 48 * 4, 2 * 48 * 2]
+    expected = [2 * 48 * 2 * 3, 2 * 48 * 36, 2 * 48 * 36, 2 * 48 * 2]
     assert operations(layers) == sum(expected)
     assert step_operations(layers) == 3 * sum(expected) - expected[0]
 
 
-@pytest.mark.parametrize("name", ["E32", "F128"])
+@pytest.mark.parametrize("name", ["D32bn", "E32", "F128"])
 def test_shapes_are_those_that_the_network_makes(name):
     model = CASES[name].model()
     x = minidl.Tensor(np.zeros((2, 32, 32, 3), np.float32))
-    for module, layer in zip(model, describe(model, (32, 32, 3)), strict=True):
+    for module, layer in zip(flat(model), describe(model, (32, 32, 3)), strict=True):
         x = module(x)
         assert x.shape == (2, *layer["shape"])
 

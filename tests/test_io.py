@@ -37,13 +37,22 @@ def files(folder) -> set[str]:
 # What is saved comes back.
 
 
+SMALL = {
+    "vgg16": dict(input_shape=(32, 32, 3), width=1 / 16, hidden=8, batch_norm=True),
+    "mobilenet": dict(alpha=0.1, blocks=(1, 2), classes=3),
+    "resnet18": dict(width=0.05, include_top=False),
+}
+
+
+@pytest.mark.parametrize("kind", [".safetensors", ".npz"])
 @pytest.mark.parametrize("name", models.names())
-def test_a_model_comes_back_from_its_file_alone(name, tmp_path):
-    model = models.build(name)
-    io.save(model, tmp_path / "model.safetensors")
-    back = io.load(tmp_path)
+def test_a_model_comes_back_from_its_file_alone(name, kind, tmp_path):
+    model = models.build(name, **SMALL.get(name, {}))
+    io.save(model, tmp_path / f"model{kind}")
+    back = io.load(tmp_path if kind == ".safetensors" else tmp_path / f"model{kind}")
     assert same(back, model)
     assert back.config == json.loads(json.dumps(model.config))
+    assert getattr(back, "input_shape", None) == getattr(model, "input_shape", None)
 
 
 def test_arguments_of_a_model_come_back(tmp_path):
@@ -92,10 +101,23 @@ def test_other_programs_read_our_files_and_we_read_theirs(tmp_path):
     assert io.load_tensors(tmp_path / "b")["x"].tolist() == [0, 1, 2]
 
 
-def test_the_same_content_gives_the_same_bytes(model, tmp_path):
+@pytest.mark.parametrize("kind", ["", ".npz"])
+def test_the_same_content_gives_the_same_bytes(model, kind, tmp_path):
     for name in "ab":
-        io.save(model, tmp_path / name)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+        io.save(model, tmp_path / f"{name}{kind}")
+    assert (tmp_path / f"a{kind}").read_bytes() == (tmp_path / f"b{kind}").read_bytes()
+
+
+def test_numpy_reads_our_npz_and_we_read_what_it_writes(model, tmp_path):
+    io.save(model, tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as file:
+        assert {*file} == {*model.state_dict(), "minidl"}
+        assert np.array_equal(file["1.weight"], model[1].weight.numpy_view())
+    np.savez_compressed(tmp_path / "n.npz", **model.state_dict())
+    other = models.mnist_mlp(hidden=4)
+    assert same(io.load(tmp_path / "n.npz", other), model)
+    with pytest.raises(ValueError, match="no tensor can be called 'minidl'"):
+        io.npz.save_tensors({"minidl": np.zeros(1)}, tmp_path / "m.npz")
 
 
 # Files that are not what they should be.
@@ -169,6 +191,38 @@ def test_weights_of_another_network_are_refused_and_change_nothing(model, tmp_pa
         assert "weight" in str(caught.value)
         after = model.state_dict()
         assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_damaged_npz_is_refused(model, tmp_path):
+    path = tmp_path / "m.npz"
+    io.save(model, path)
+    whole = path.read_bytes()
+    rng = random.Random(1)
+    array = np.arange(3.0)
+    np.save(tmp_path / "one.npy", array)
+    bad = [b"", whole[:-1], whole[: len(whole) // 2], (tmp_path / "one.npy").read_bytes()]
+    data = whole.index(model[1].weight.numpy_view().tobytes()[:64])  # all after it is weights
+    for place in rng.sample(range(data, data + 9_000), 20):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.randrange(7)
+        bad.append(bytes(damaged))
+    for content in bad:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"m\.npz: not a whole"):
+            io.load(path, model)
+    np.savez(path, **model.state_dict(), minidl=np.array("0123 {}"))
+    with pytest.raises(ValueError, match="does not have the SHA-256"):
+        io.load(path, model)
+    np.savez(path, x=np.array([None]))
+    with pytest.raises(ValueError, match="not a whole"):
+        io.load(path, model)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".pkl"])
+def test_pytorchs_pickles_are_refused_with_what_to_do(model, suffix, tmp_path):
+    for action in (io.load, lambda path: io.save(model, path)):
+        with pytest.raises(ValueError, match=r"run any code.*safetensors\.torch\.save_file"):
+            action(tmp_path / f"m{suffix}")
 
 
 # Writing: whole or not at all.

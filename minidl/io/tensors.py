@@ -15,7 +15,8 @@ from ..atomic import write
 from ..tensor import Tensor
 
 # One entry of the file's own metadata, for safetensors writes several in any order.
-_ENTRY = "minidl"
+ENTRY = "minidl"
+KINDS = (".safetensors", ".npz")  # of files of tensors, by the ends of their names
 
 
 def save_tensors(
@@ -25,9 +26,8 @@ def save_tensors(
 
     Whole or not at all, and the same bytes for the same content.
     """
-    arrays = {name: _array(t) for name, t in tensors.items()}
-    notes = json.dumps(metadata or {}, sort_keys=True)
-    write(path, safetensors.save(arrays, {_ENTRY: f"{_digest(arrays, notes)} {notes}"}))
+    arrays = contiguous(tensors)
+    write(path, safetensors.save(arrays, {ENTRY: signed(arrays, metadata)}))
 
 
 def load_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -40,29 +40,59 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Files of other programs carry no such sum: of those only the layout is checked.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: {_what_is_there(path)}")
+    tensors, metadata = content(path)
+    return tensors, metadata or {}
+
+
+def content(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Read what `read` does; the metadata is None where another program wrote the file."""
+    path = present(path)
     try:
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_ENTRY)
+            text = (file.metadata() or {}).get(ENTRY)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a whole safetensors file ({path.stat().st_size:,} bytes): {error}"
         ) from error
+    return checked(path, arrays, text)
+
+
+def present(path: str | os.PathLike) -> Path:
+    """Return the path of a file that is there. FileNotFoundError with what is there instead."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: {_what_is_there(path)}")
+    return path
+
+
+def signed(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None) -> str:
+    """Return the metadata as JSON, behind the SHA-256 of all that goes into a file."""
+    notes = json.dumps(metadata or {}, sort_keys=True)
+    return f"{_digest(arrays, notes)} {notes}"
+
+
+def checked(
+    path: Path, arrays: Mapping[str, np.ndarray], text: str | None
+) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Return tensors and metadata of a file, of which text is what `signed` gave."""
     tensors = {name: Tensor(array) for name, array in arrays.items()}
     if text is None:
-        return tensors, {}
+        return tensors, None
     sha256, _, notes = text.partition(" ")
     if sha256 != _digest(arrays, notes):
         raise ValueError(f"{path}: damaged, its content does not have the SHA-256 noted in it")
     return tensors, json.loads(notes)
 
 
+def contiguous(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return tensors or arrays as arrays in C order, for files hold memory as it lies."""
+    return {name: _array(tensor) for name, tensor in tensors.items()}
+
+
 def _array(tensor: Any) -> np.ndarray:
     array = tensor.numpy_view() if isinstance(tensor, Tensor) else np.asarray(tensor)
-    return np.asarray(array, order="C")  # safetensors writes memory as it lies
+    return np.asarray(array, order="C")
 
 
 def _digest(arrays: Mapping[str, np.ndarray], notes: str) -> str:
@@ -81,5 +111,5 @@ def _what_is_there(path: Path) -> str:
         return "a folder, not a file"
     if not path.parent.is_dir():
         return f"no such file, for there is no folder {path.parent}"
-    there = sorted(p.name for p in path.parent.glob("*.safetensors"))
+    there = sorted(p.name for kind in KINDS for p in path.parent.glob(f"*{kind}"))
     return "no such file" + (f"; in that folder: {', '.join(there[:5])}" if there else "")

@@ -1,6 +1,22 @@
-"""Networks by name: `build("mnist-cnn")` or `mnist_cnn()`."""
+"""Networks by name: `mnist_cnn()`, `VGG16(include_top=False)`, `build("resnet18", classes=10)`.
 
-from .images import cifar10_cnn, mnist_cnn, mnist_mlp
-from .registry import build, model, names
+All end in logits: the loss does the softmax, or the sigmoid. Each file is read when its first
+network is asked for.
+"""
 
-__all__ = ["build", "cifar10_cnn", "mnist_cnn", "mnist_mlp", "model", "names"]
+from ..later import later
+from .registry import model
+
+__getattr__, _later = later(
+    __name__,
+    catalog="build names",
+    mnist="mnist_cnn mnist_mlp",
+    cifar="cifar10_cnn",
+    lenet="LeNet",
+    vgg="VGG VGG16",
+    mobilenet="MobileNet",
+    resnet="BasicBlock ResNet ResNet18 ResNet20",
+    features="Features",
+    factorize="low_rank",
+)
+__all__ = ["model", *_later]

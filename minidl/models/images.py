@@ -1,60 +1,36 @@
-"""Three small networks for images (N, H, W, C). All end in logits: the loss does the softmax."""
+"""What networks for images share: the shape they are made for, their widths, first filters."""
 
+import math
 from collections.abc import Sequence
 
-from .. import nn
-from .registry import model
+from .. import check, nn
 
 
-@model
-def mnist_mlp(hidden: int = 128, classes: int = 10) -> nn.Module:
-    """One hidden layer: 784, 128, 10."""
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(28 * 28, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, classes),
-    )
+def sides(network: str, input_shape: Sequence[int], least: int) -> tuple[int, int, int]:
+    """The height, width and channels of an image, at least so many pixels high and wide."""
+    shape = tuple(input_shape)
+    if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+        check.fail(network, f"input_shape is {shape}, but must be (height, width, channels)")
+    if min(shape[:2]) < least:
+        hint = "pad or resize the images"
+        check.fail(network, f"input_shape is {shape}, but needs {least} pixels a side", hint)
+    return shape  # type: ignore[return-value]
 
 
-@model
-def mnist_cnn(
-    channels: Sequence[int] = (32, 64, 128),
-    dropout: float = 0.5,
-    batch_norm: bool = False,
-    classes: int = 10,
-) -> nn.Module:
-    """Per entry of channels a convolution, 3 x 3 "same", relu, and a pool that halves the image.
+def scaled(channels: int, width: float) -> int:
+    """So many channels times a width, at least one."""
+    return max(1, int(channels * width))
 
-    28 x 28 grey images; 104,202 parameters. batch_norm: one between each convolution and its relu.
+
+def he_filters(network: nn.Sequential) -> None:
+    """Draw all filters from N(0, 2 / fan_in), which keeps the size of activations before relus.
+
+    He et al. 2015, section 2.2. An output of a depthwise filter depends on its window alone.
+    Biases begin at 0.
     """
-    layers: list[nn.Module] = []
-    size, before = 28, 1
-    for after in channels:
-        layers.append(nn.Conv2d(before, after, 3, padding="same"))
-        layers += [nn.BatchNorm2d(after)] if batch_norm else []
-        layers += [nn.ReLU(), nn.MaxPool2d(2)]
-        size, before = size // 2, after
-    return nn.Sequential(
-        *layers,
-        nn.Dropout(dropout),
-        nn.Flatten(),
-        nn.Linear(size * size * before, classes),
-    )
-
-
-@model
-def cifar10_cnn(classes: int = 10) -> nn.Module:
-    """Two convolutions and two dense layers for 32 x 32 colour images; 167,562 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(3, 32, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(6 * 6 * 64, 64),
-        nn.ReLU(),
-        nn.Linear(64, classes),
-    )
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.DepthwiseConv2d):
+            fan = math.prod(layer.weight.shape[: 2 if isinstance(layer, nn.DepthwiseConv2d) else 3])
+            nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / fan))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

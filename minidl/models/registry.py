@@ -1,42 +1,38 @@
-"""Which networks there are, and what it takes to build the same one again."""
+"""Networks known by their names, and what it takes to build the same one again."""
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from .. import check
 from ..nn import Module
 
-_MODELS: dict[str, Callable[..., Module]] = {}
+Network = TypeVar("Network", bound=Module)
+MODELS: dict[str, Callable[..., Any]] = {}
 
 
-def model(factory: Callable[..., Module]) -> Callable[..., Module]:
-    """Make a function that builds a network known by its name, with - for _.
+def model(factory: Callable[..., Network]) -> Callable[..., Network]:
+    """Make a function that builds a network known by its name, in small letters, with - for _.
 
     What it builds carries `config`, its name and arguments: minidl.save writes them beside the
     weights, so that minidl.load can build it again. The arguments must be what JSON can hold.
+    An `input_shape` (H, W, C) is also an attribute. device= moves the network there.
     """
-    name, signature = factory.__name__.replace("_", "-"), inspect.signature(factory)
+    name, signature = factory.__name__.replace("_", "-").lower(), inspect.signature(factory)
 
     @functools.wraps(factory)
-    def build_it(*args: Any, **kwargs: Any) -> Module:
-        given = signature.bind(*args, **kwargs)
+    def build_it(*args: Any, device: Any = "cpu", **kwargs: Any) -> Network:
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            takes = ", ".join([*signature.parameters, "device"])
+            raise TypeError(f"{factory.__name__}: {error}; it takes {takes}") from None
         given.apply_defaults()
         network = factory(**given.arguments)
         network.config = {"name": name, "args": given.arguments}
-        return network
+        if "input_shape" in given.arguments:
+            network.input_shape = tuple(given.arguments["input_shape"])
+        return network.to(device)  # type: ignore[return-value]
 
-    _MODELS[name] = build_it
+    MODELS[name] = build_it
     return build_it
-
-
-def names() -> list[str]:
-    """The names that build knows, sorted."""
-    return sorted(_MODELS)
-
-
-def build(name: str, **arguments: Any) -> Module:
-    """The network of a name. ValueError with the nearest one for a name that is unknown."""
-    check.known("model", name, _MODELS)
-    return _MODELS[name](**arguments)

@@ -23,9 +23,10 @@ _load, _later = later(
     embedding="Embedding",
     losses="BCELoss BCEWithLogitsLoss CrossEntropyLoss HuberLoss KLDivLoss L1Loss MSELoss NLLLoss "
     "SmoothL1Loss",
-    norm="BatchNorm2d LayerNorm",
+    norm="BatchNorm1d BatchNorm2d LayerNorm",
     padding="ZeroPad2d",
     pool="AvgPool2d GlobalAvgPool2d",
+    residual="Residual",
     sequence="Conv1d",
 )
 __all__ = [
@@ -42,7 +43,6 @@ _ELSEWHERE = {
     "MaxPooling2d": "MaxPool2d",
     "BatchNormalization": "BatchNorm2d",
     "LayerNormalization": "LayerNorm",
-    "BatchNorm1d": "BatchNorm2d, which takes (N, C) too",
     "BinaryCrossentropy": "BCEWithLogitsLoss, which takes logits",
     "CategoricalCrossentropy": "CrossEntropyLoss, which takes probabilities as targets, too",
     "MeanSquaredError": "MSELoss",
@@ -50,6 +50,7 @@ _ELSEWHERE = {
     "SparseCategoricalCrossentropy": "CrossEntropyLoss",
     "AdaptiveAvgPool2d": "GlobalAvgPool2d, which is AdaptiveAvgPool2d(1)",
     "GlobalAveragePooling2D": "GlobalAvgPool2d",
+    "Add": "Residual",
     "AveragePooling2D": "AvgPool2d, with count_include_pad=False as in Keras",
     "LogSoftmax": "functional.log_softmax",
 }

@@ -47,6 +47,10 @@ class ReLU6(Module):
         """x -> the same shape."""
         return relu6(x)
 
+    def flops(self, x: Tensor, y: Tensor) -> int:
+        """Two comparisons each."""
+        return 2 * y.size
+
 
 class LeakyReLU(Module):
     """x where it is positive, else negative_slope x."""

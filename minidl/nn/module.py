@@ -52,6 +52,7 @@ class Module:
     """
 
     training: bool = True
+    frozen: bool = False
 
     # --- calling it
 
@@ -176,7 +177,7 @@ class Module:
                 f"{type(mode).__name__}; to train on data, use fit"
             )
         for module in self.modules():
-            module.training = mode
+            module.training = mode and not module.frozen
         return self
 
     def eval(self) -> "Module":
@@ -194,6 +195,16 @@ class Module:
         for parameter in self.parameters():
             parameter.requires_grad = wanted
         return self
+
+    def freeze(self, frozen: bool = True) -> "Module":
+        """Keep this part as it is while the rest trains: no gradients, and evaluation mode.
+
+        So statistics of batch norms stay too, which requires_grad_(False) alone does not do.
+        freeze(False) lets it train again.
+        """
+        for module in self.modules():
+            module.frozen = frozen
+        return self.requires_grad_(not frozen).train(not frozen)
 
     def apply(self, function: Callable[["Module"], Any]) -> "Module":
         """Call a function with every module within, inside out, then with this one."""
@@ -270,10 +281,10 @@ class Module:
         """Additions and multiplications of forward(x) = y in evaluation; None: not known."""
         return None
 
-    def summary(self, input: Any) -> "Summary":
+    def summary(self, input: Any = None) -> "Summary":
         """Print and return a table of the layers. input: a shape with its batch axis, or a Tensor.
 
-        Runs the network once, in evaluation mode.
+        Runs the network once, in evaluation mode. Networks of minidl.models know their input.
         """
         from .summary import summarize  # on demand: training does not need it
 

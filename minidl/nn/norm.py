@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import check
 from ..tensor import Tensor
 from . import functional as F
 from . import init
@@ -28,9 +29,10 @@ class BatchNorm2d(Module):
         affine: bool = True,
         track_running_stats: bool = True,
     ):
-        _count("BatchNorm2d", num_features=num_features)
+        name = type(self).__name__
+        _count(name, num_features=num_features)
         if momentum is None or not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm2d: momentum is {momentum}, but must lie in [0, 1]")
+            raise ValueError(f"{name}: momentum is {momentum}, but must lie in [0, 1]")
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.weight = init.ones_(_new(num_features)) if affine else None
         self.bias = init.zeros_(_new(num_features)) if affine else None
@@ -61,6 +63,19 @@ class BatchNorm2d(Module):
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={affine}, "
             f"track_running_stats={tracked}"
         )
+
+
+class BatchNorm1d(BatchNorm2d):
+    """BatchNorm2d of rows x (N, C), or of sequences (N, L, C)."""
+
+    fuses_relu = True  # not inherited: see Sequential
+
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """x (N, C) or (N, L, C) -> the same shape; relu: as in Linear."""
+        if x.ndim not in (2, 3):
+            hint = "images (N, H, W, C) are BatchNorm2d's"
+            check.fail("BatchNorm1d", "rows (N, C) or sequences (N, L, C) are needed", hint, x=x)
+        return super().forward(x, relu)
 
 
 class LayerNorm(Module):

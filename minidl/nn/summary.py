@@ -39,7 +39,14 @@ class Summary:
 
 
 def summarize(model: Any, input: Any) -> Summary:
-    """Run model on input (a Tensor, or zeros of a shape) and note every layer that is called."""
+    """Run model on input (a Tensor, or zeros of a shape) and note every layer that is called.
+
+    input: None for one image of model.input_shape.
+    """
+    if input is None:
+        if not hasattr(model, "input_shape"):
+            raise ValueError("summary: give the shape of a batch, for the network does not say")
+        input = (1, *model.input_shape)
     parameters, buffers = list(model.parameters()), list(model.buffers())
     if not isinstance(input, Tensor):
         floats = [p for p in parameters if p.dtype.kind == "f"]
@@ -63,11 +70,11 @@ def summarize(model: Any, input: Any) -> Summary:
 
 @contextmanager
 def _watched(model: Any, rows: list[Row]) -> Any:
-    """Within it, a module without children, or with parameters of its own, adds a Row per call."""
+    """Within it, a layer, and a module with parameters of its own, adds a Row per call."""
     watched: list[Any] = []
     seen: set[int] = set()
     for path, module in model.named_modules():
-        if not list(module.children()) or list(module.parameters(recurse=False)):
+        if _works(module) or list(module.parameters(recurse=False)):
             # An attribute of the instance hides the method, so calls cost nothing otherwise.
             vars(module)["forward"] = _watch(path, module, rows, seen)
             watched.append(module)
@@ -78,8 +85,13 @@ def _watched(model: Any, rows: list[Row]) -> Any:
             del vars(module)["forward"]
 
 
+def _works(module: Any) -> bool:
+    """Whether it is a layer, not just a box of layers: one that says what it computes itself."""
+    return not list(module.children()) or "flops" in vars(type(module))
+
+
 def _watch(path: str, module: Any, rows: list[Row], seen: set[int]) -> Any:
-    forward, leaf = module.forward, not list(module.children())
+    forward, works = module.forward, _works(module)
 
     def watched(*inputs: Any, **options: Any) -> Any:
         y = forward(*inputs, **options)
@@ -87,7 +99,7 @@ def _watch(path: str, module: Any, rows: list[Row], seen: set[int]) -> Any:
         seen.update(map(id, new))  # a second call, or a tied parameter, costs no more memory
         shape = y.shape if isinstance(y, Tensor) else ()
         flops, size = None, 0
-        if leaf and isinstance(y, Tensor):
+        if works and isinstance(y, Tensor):
             flops, size = module.flops(inputs[0], y), y.data.nbytes
             if any(isinstance(x, Tensor) and x.version is y.version for x in inputs):
                 size = 0  # a view: it shares the count of changes
