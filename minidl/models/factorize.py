@@ -1,6 +1,7 @@
 """A layer of fewer parameters: two thin ones in its place."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -28,18 +29,23 @@ def low_rank(layer: nn.Module, rank: int) -> nn.Sequential:
         problem = f"rank is {rank}, but must be from 1 to {min(inputs, outputs)}"
         check.fail("low_rank", problem, weight=layer.weight.data)
     u, s, v = np.linalg.svd(weight.reshape(inputs, outputs), full_matrices=False)
+    first, second = _pair(layer, inputs, rank, outputs)
+    result = nn.Sequential(first, second)
+    result.astype(weight.dtype).to(layer.weight.device).train(layer.training)
     root = np.sqrt(s[:rank])
+    with no_grad():
+        first.weight.copy_((u[:, :rank] * root).reshape(*window, rank))
+        second.weight.copy_((root[:, None] * v[:rank]).reshape(second.weight.shape))
+        if layer.bias is not None:
+            second.bias.copy_(layer.bias)
+    return result
+
+
+def _pair(layer: Any, inputs: int, rank: int, outputs: int) -> tuple[Any, Any]:
+    """New layers in place of one, with any weights."""
     bias = layer.bias is not None
     if isinstance(layer, nn.Linear):
-        pair = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias)
-    else:
-        how = layer.kernel_size, layer.stride, layer.padding, layer.dilation
-        thin = nn.Conv2d(layer.in_channels, rank, *how, bias=False)
-        pair = thin, nn.Conv2d(rank, outputs, 1, bias=bias)
-    result = nn.Sequential(*pair).astype(weight.dtype).to(layer.weight.device)
-    with no_grad():
-        pair[0].weight.copy_((u[:, :rank] * root).reshape(*window, rank))
-        pair[1].weight.copy_((root[:, None] * v[:rank]).reshape(pair[1].weight.shape))
-        if layer.bias is not None:
-            pair[1].bias.copy_(layer.bias)
-    return result.train(layer.training)
+        return nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias)
+    how = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+    thin = nn.Conv2d(layer.in_channels, rank, *how, bias=False)
+    return thin, nn.Conv2d(rank, outputs, 1, bias=bias)

@@ -14,7 +14,7 @@ def sides(network: str, input_shape: Sequence[int], least: int) -> tuple[int, in
     if min(shape[:2]) < least:
         hint = "pad or resize the images"
         check.fail(network, f"input_shape is {shape}, but needs {least} pixels a side", hint)
-    return shape  # type: ignore[return-value]
+    return shape
 
 
 def scaled(channels: int, width: float) -> int:
