@@ -37,21 +37,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/vgg16-transfer"))
     parser.add_argument("--quick", action="store_true", help="a thin base, few pictures: seconds")
     options = parser.parse_args()
+    many = 30
     if options.quick:
-        options.width, options.epochs = 0.125, 1
+        options.width, options.epochs, many = 0.125, 1, 5
     minidl.manual_seed(options.seed)
 
     read = digits if options.data == "digits" else mnist
     train, test = prepared(read("train")), prepared(read("test"))
     if options.quick:
-        train, test = train[:3000], test[:1000]
+        train, test = train[:2000], test[:500]
     few, new = first_of_each(only(train, range(5, 10)), options.each), only(test, range(5, 10))
     shape = few.images[0].shape
     print(f"{len(few)} pictures {shape} of 5 to 9 to learn from, {len(new)} to test")
 
     found = {}
     scratch = with_head(new_base(options))
-    found["from scratch"] = learnt(scratch, few, new, epochs=30, lr=1e-3)
+    found["from scratch"] = learnt(scratch, few, new, epochs=many, lr=1e-3)
 
     base = new_base(options)
     if options.weights:
@@ -62,9 +63,9 @@ def main() -> None:
         print(f"the base reads 0 to 4: {accuracy:.1%}")
 
     model = with_head(base.freeze())
-    found["new head"] = learnt(model, few, new, epochs=30, lr=1e-3)
+    found["new head"] = learnt(model, few, new, epochs=many, lr=1e-3)
     last_block(base).freeze(False)
-    found["fine-tuned"] = learnt(model, few, new, epochs=10, lr=1e-4)
+    found["fine-tuned"] = learnt(model, few, new, epochs=many // 3, lr=1e-4)
 
     for name, accuracy in found.items():
         print(f"{name:12}  {accuracy:.1%} of the new digits")

@@ -174,7 +174,7 @@ def predict(model: Module, data: Any, *, batch_size: int = 256) -> np.ndarray:
         for batch in batches:
             x = batch[0] if isinstance(batch, tuple | list) else batch
             y = model(_moved(x, where))
-            rows.append((F.sigmoid(y) if y.shape[1] == 1 else F.exp(F.log_softmax(y))).numpy())
+            rows.append((F.sigmoid(y) if y.shape[1:] == (1,) else F.exp(F.log_softmax(y))).numpy())
     if not rows:
         raise ValueError("predict: the data set is empty")
     return np.concatenate(rows)

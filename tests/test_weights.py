@@ -264,9 +264,10 @@ def same(x, w, stride):
     return np.pad(x, ((0, 0), *sides, (0, 0)))
 
 
-def windows(x, w, stride):
-    x = sliding_window_view(same(x, w, stride), w.shape[:2], (1, 2))
-    return x[:, ::stride, ::stride]  # (N, OH, OW, C, KH, KW)
+def windows(x, w, stride, behind):
+    """(N, OH, OW, C, KH, KW); behind: Keras pads at the end only, where it halves depthwise."""
+    x = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0))) if behind else same(x, w, stride)
+    return sliding_window_view(x, w.shape[:2], (1, 2))[:, ::stride, ::stride]
 
 
 def mobilenet_of_keras(channels, blocks, classes):
@@ -307,7 +308,8 @@ def mobilenet_of_keras(channels, blocks, classes):
         for name, part, _, stride in steps:
             w = weights[f"{name}/{name}/{part}:0"]
             how = "nyxchw,hwcf->nyxf" if part == "kernel" else "nyxchw,hwcm->nyxc"
-            y = np.einsum(how, windows(x, w, stride), w, optimize=True)
+            behind = part != "kernel" and stride == 2
+            y = np.einsum(how, windows(x, w, stride, behind), w, optimize=True)
             x = relu6_of_norm(y, f"{name}_bn")
         w, b = (weights[f"conv_preds/conv_preds/{part}:0"] for part in ("kernel", "bias"))
         return x.mean((1, 2)) @ w[0, 0] + b

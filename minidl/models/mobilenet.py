@@ -28,9 +28,10 @@ def MobileNet(
     4,231,976 parameters and 21,888 running statistics, together the 4.25 million of Keras, whose
     names the layers have. alpha: the channels of every layer. blocks: so many in each stage; a
     stage halves the image, but for the first, and has 64, 128, 256 ... channels. stride: of the
-    first convolution, 1 for images of 32 x 32. padding: "same" as TensorFlow does it, 1 as
-    PyTorch. classes=1 gives one logit, for binary_cross_entropy_with_logits. include_top=False
-    ends before the pooling: (N, H / 32, W / 32, 1024).
+    first convolution, 1 for images of 32 x 32. padding: "same" as Keras does it, which is behind
+    images that are halved, or 1 on all sides. classes=1 gives one logit, for
+    binary_cross_entropy_with_logits. include_top=False ends before the pooling: (N, H / 32,
+    W / 32, 1024).
     """
     check.known("activation of MobileNet", activation, ACTIVATIONS)
     if isinstance(blocks, int) or min(blocks, default=0) < 1:
@@ -48,7 +49,8 @@ def MobileNet(
     steps = [(s, s > 0 and b == 0) for s, number in enumerate(blocks) for b in range(number)]
     for i, (stage, halves) in enumerate(steps, 1):
         before, after = after, scaled(64 << stage, alpha)
-        depthwise = nn.DepthwiseConv2d(before, 3, 1 + halves, padding, bias=False)
+        behind = ((0, 1), (0, 1)) if halves and padding == "same" else padding
+        depthwise = nn.DepthwiseConv2d(before, 3, 1 + halves, behind, bias=False)
         add(f"conv_dw_{i}", depthwise, before)
         add(f"conv_pw_{i}", nn.Conv2d(before, after, 1, bias=False), after)
     if include_top:

@@ -205,11 +205,11 @@ def test_row_13_one_class_trains_with_a_binary_loss():
         input_shape=(28, 28, 1), classes=1, alpha=0.125, blocks=(3, 3, 3), dropout=0.1
     )
     bce = F.binary_cross_entropy_with_logits
-    loader = DataLoader((x, y), 32, shuffle=True, seed=0)
-    history = fit(model, loader, epochs=6, lr=5e-3, loss=bce, progress=False)
-    assert history["accuracy"][-1] > 0.9
+    loader = DataLoader((x, y), 16, shuffle=True, seed=0)
+    history = fit(model, loader, epochs=6, lr=3e-3, loss=bce, progress=False)
+    assert history["accuracy"][-1] > 0.85 > history["accuracy"][0]
     said = predict(model, x)
-    assert said.shape == (160, 1) and 0 <= said.min() < 0.2 and 0.8 < said.max() <= 1
+    assert said.shape == (160, 1) and ((said > 0.5) == (y > 0.5)).mean() > 0.95
 
 
 # --- 15: relu
