@@ -156,7 +156,7 @@ MUTANTS = [
     Mutant(
         "a gap of a window is a cell too short", "window", "conv2d",
         "down, along = line * dh, pixel * apart + cell",
-        "down, along = line * dh, pixel * (apart - 1) + cell",
+        "down, along = line * dh, pixel * (apart - 1) + cell", "unaligned or wrong",
     ),
     Mutant(
         "every group sees the first channels", "window", "conv2d_grad_w",

@@ -121,8 +121,8 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
         found = dict.fromkeys(("w", "dw"), (3, 3, c, 1)) | {"b": channel, "dilation": (1, 1)}
     elif kernel.startswith("batch_norm"):
         channels = "w", "b", "mean", "var", "dw", "db", "running_mean", "running_var"
-        found = dict.fromkeys(channels, channel)
-        found |= {"add": (False,) * 3} if "grad" in kernel else {}
+        found = dict.fromkeys(channels, channel) | {"r": None, "dr": None}
+        found |= {"add": (False,) * 4} if "grad" in kernel else {}
     elif kernel.endswith("_step_"):
         found = dict.fromkeys(("dp", "p", "m", "v", "b"), flat) | {"t": Integers(one, 9)}
         found |= {"lr": one, "momentum": one, "betas": (2, 3)}
