@@ -20,10 +20,10 @@ import numpy as np
 
 import minidl
 from minidl.data import DataLoader, Flip, Normalize, PadCrop, RandomAffine
-from minidl.nn import functional as F
 
 from . import report
 from .networks import CASES
+from .workers.in_minidl import training
 
 NORMALIZE = Normalize((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
 TURN, AFFINE = [PadCrop(4), Flip()], RandomAffine(15, (0.1, 0.1), (0.9, 1.1))
@@ -39,15 +39,7 @@ def trained() -> Any:
     """A captured step of B128."""
     model = CASES["B128"].model()
     optimizer = CASES["B128"].optim(model.parameters())
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return minidl.capture(step)
+    return minidl.capture(training(model, optimizer))
 
 
 def forever(loader: Any) -> Iterator[Any]:

@@ -15,8 +15,8 @@ from hypothesis import settings
 
 # No deadlines: the first example of a kernel compiles it.
 settings.register_profile("fast", max_examples=20, deadline=None)
-settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True, print_blob=True)
-settings.register_profile("emulator", max_examples=15, deadline=None, derandomize=True)
+settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("emulator", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("MINIDL_HYPOTHESIS", "fast"))
 

@@ -17,6 +17,19 @@ from .task import Task
 VERSIONS = {"minidl": minidl.__version__, "python": platform.python_version()}
 
 
+def training(model: nn.Module, optimizer: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """train(x, y) learns from a batch and returns its loss."""
+
+    def train(x: Tensor, y: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return train
+
+
 def start(task: Task, variant: str) -> Callable[[int], float]:
     """step(i) trains on batch i and returns its loss. variant: "eager" or "captured"."""
     if variant == "captured" and not callable(getattr(minidl, "capture", None)):
@@ -26,15 +39,8 @@ def start(task: Task, variant: str) -> Callable[[int], float]:
     for layer in model.modules():
         if isinstance(layer, nn.Dropout) and not task["dropout"]:
             layer.p = 0.0
-    optimizer = case.optim(model.parameters())
+    train = training(model, case.optim(model.parameters()))
     x, y = [Tensor(a) for a in task["x"]], [Tensor(a) for a in task["y"]]
-
-    def train(x: Tensor, y: Tensor) -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
 
     def refuse(why: str) -> None:
         raise RuntimeError(f"it stays eager: {why}")

@@ -76,6 +76,9 @@ def _code(kernel: Any, args: tuple) -> int:
     return code.library.get_pointer_to_function(code.fndesc.llvm_func_name)
 
 
+# --- threads
+
+
 def _words() -> int:
     """Where the words are, with as many members there as may help."""
     while len(_members) < threads() - 1:
