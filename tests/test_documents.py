@@ -1,4 +1,4 @@
-"""docs/documents.md against the tests of its rows, and the documents' programs, each run on a little data."""
+"""docs/documents.md against the tests of its rows, and the documents' programs on a little data."""
 
 import re
 import subprocess

@@ -1,8 +1,8 @@
 """The first document's program, put right: two networks for pictures, trained on any device.
 
-    python examples/documents/s0_networks.py                     # CIFAR-10, after `minidl data fetch`
+    python examples/documents/s0_networks.py             # CIFAR-10, after `minidl data fetch`
     python examples/documents/s0_networks.py --model mobilenet --device cuda
-    python examples/documents/s0_networks.py --quick             # the digits that come with minidl
+    python examples/documents/s0_networks.py --quick     # the digits that come with minidl
 
 What was wrong with it:
 

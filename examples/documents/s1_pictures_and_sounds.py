@@ -96,7 +96,7 @@ def main():
     """Read the command line; learn pictures and, if asked, sounds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, help="10, or 2 with --quick")
-    parser.add_argument("--sounds", action="store_true", help="spoken digits (see minidl.data.fsdd)")
+    parser.add_argument("--sounds", action="store_true", help="spoken digits (minidl.data.fsdd)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a part of the data, 2 epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/s1-pictures-and-sounds"))

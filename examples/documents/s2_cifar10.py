@@ -4,8 +4,8 @@
     python examples/documents/s2_cifar10.py
     python examples/documents/s2_cifar10.py --quick     # 2,000 pictures, 2 epochs
 
-What was wrong with it: the data sets have no `.train.images`, load_data() gives them; pixels went in
-as 0 to 255; there was no Flatten before Dense; and no optimizer is called "nvq".
+What was wrong with it: the data sets have no `.train.images`, load_data() gives them; pixels went
+in as 0 to 255; there was no Flatten before Dense; and no optimizer is called "nvq".
 """
 
 import argparse
@@ -48,9 +48,7 @@ def main():
 
     model = network()
     model.summary()
-    model.compile(
-        optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(
         train_images, train_labels, epochs=args.epochs or (2 if args.quick else 10),
         validation_data=(test_images, test_labels), verbose=2,

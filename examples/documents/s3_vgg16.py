@@ -1,7 +1,7 @@
 """The fourth document's program, put right: VGG16 without its top, a new head, MNIST, one file.
 
     python examples/documents/s3_vgg16.py --gpustat=on --model_file=your_model.h5 --batch_size=64
-    python examples/documents/s3_vgg16.py --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
+    python examples/documents/s3_vgg16.py --weights vgg16_notop.h5
     python examples/documents/s3_vgg16.py --quick
 
 What was wrong with it: a symbolic output has no flatten(), Flatten is a layer; a convolution cannot

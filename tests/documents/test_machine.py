@@ -1,4 +1,4 @@
-"""Rows of docs/documents.md on the machine: what is installed, bounds, one program on every device."""
+"""Rows of docs/documents.md on the machine: what is installed, bounds, one code on every device."""
 
 import json
 import subprocess
