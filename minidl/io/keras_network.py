@@ -125,7 +125,7 @@ def pairs(model: Any, given: Mapping[str, Arrays]) -> Pairs:
 def fill(model: Any, pairs: Pairs) -> None:
     """Overwrite weights by arrays. ValueError, and nothing is changed, where one does not fit."""
     names = {id(weight): name for name, weight in model._tensors(True, "all")}
-    state = {}
+    state: dict[str, Any] = {}
     for layer, own, arrays in pairs:
         if len(own) != len(arrays):
             raise ValueError(f"{layer} has {len(own)} weights, but the file {len(arrays)}")

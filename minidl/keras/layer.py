@@ -191,6 +191,7 @@ class Made(Layer):
 
     make: Callable[..., Any]
     end: str
+    given: dict[str, Any]
 
     def __init__(self, *args: Any, **named: Any):
         kind = type(self)

@@ -198,10 +198,11 @@ class _GRU(nn.Module):
         self.bias = nn.Parameter(np.empty((2, wide), np.float32)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel, recurrent, bias = (
-            None if w is None else ops.concat([w.chunk(3, 1)[gate] for gate in (1, 0, 2)], 1)
-            for w in (self.kernel, self.recurrent, self.bias)
-        )
+        def ordered(w: Tensor) -> Tensor:
+            return ops.concat([w.chunk(3, 1)[gate] for gate in (1, 0, 2)], 1)
+
+        kernel, recurrent = ordered(self.kernel), ordered(self.recurrent)
+        bias = None if self.bias is None else ordered(self.bias)
         own, old = (None, None) if bias is None else (bias[0], bias[1])
         states = ops.gru(F.linear(x, kernel, own), None, recurrent, old)
         return states if self.sequences else states[:, -1]

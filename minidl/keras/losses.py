@@ -111,8 +111,8 @@ def _dense(y_true: Tensor, logits: Tensor, label_smoothing: float) -> Tensor:
     sparse = y_true.shape in (logits.shape[:-1], (*logits.shape[:-1], 1))
     hint = "; class numbers go with sparse_categorical_crossentropy, or to_categorical(y)" * sparse
     y_true = _alike("categorical_crossentropy", y_true, logits, hint)
-    rows = (ops.reshape(a, shape=(-1, logits.shape[-1])) for a in (logits, y_true))
-    each = F.cross_entropy(*rows, reduction="none", label_smoothing=label_smoothing)
+    rows, labels = (ops.reshape(a, shape=(-1, logits.shape[-1])) for a in (logits, y_true))
+    each = F.cross_entropy(rows, labels, reduction="none", label_smoothing=label_smoothing)
     return ops.reshape(each, shape=logits.shape[:-1])
 
 

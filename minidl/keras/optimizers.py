@@ -16,7 +16,7 @@ class Optimizer(Kind):
     def of(self, parameters: Any) -> optim.Optimizer:
         """The optimizer of these parameters: always the same for the same ones."""
         parameters = list(parameters)
-        if self._of != tuple(map(id, parameters)):
+        if self.inner is None or self._of != tuple(map(id, parameters)):
             options = {**self.options, "learning_rate": self.learning_rate}
             self.inner = self.function(parameters, **options)
             self._of = tuple(map(id, parameters))

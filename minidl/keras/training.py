@@ -75,8 +75,9 @@ class Compiled:
         """A training step of one batch, captured: the loss and the output."""
         optimizer = self.optimizer.of(learner.parameters())
         if self._step[0] is not optimizer:
-            how = None, None, train.History(), not self.eager
-            step = train._training(learner, optimizer, self.told(learner)["loss"], *how)
+            loss = self.told(learner)["loss"]
+            how = None, None, 1, train.History(), not self.eager
+            step = train._training(learner, optimizer, loss, *how)
             self._step = optimizer, step
         return self._step[1]
 

@@ -67,7 +67,7 @@ class BatchNorm2d(Module):
     def _bias_variance(self, before: Tensor, rows: int) -> None:
         """Make the last step of the running variance what it is with the batch's own."""
         now, share = cast(Tensor, self.running_var), (rows - 1) / rows
-        wanted = now * share + before * ((1 - cast(float, self.momentum)) * (1 - share))
+        wanted = now * share + before * ((1 - self.momentum) * (1 - share))
         now.device.kernels.copy(wanted.data, now.data, False)
         now.changed()
 
