@@ -23,6 +23,7 @@ def followed(folder: Path) -> Path:
         "tests",
         "benchmarks",
         "docs",
+        "examples",
         "pyproject.toml",
         "README.md",
         PAGE.name,

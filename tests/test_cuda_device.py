@@ -114,8 +114,8 @@ def test_importing_minidl_cuda_loads_no_kernels():
     code = "import sys, minidl.cuda; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert not {"numba", "numba_cuda", "minidl.kernels.cuda"} & set(run.stdout.split())
-    with pytest.raises(AttributeError, match="no attribute 'device_count'"):
-        _ = md.cuda.device_count
+    with pytest.raises(AttributeError, match="no attribute 'device_counts'"):
+        _ = md.cuda.device_counts
 
 
 # emulated memory is closed to the host

@@ -202,8 +202,7 @@ class _GRU(nn.Module):
             return ops.concat([w.chunk(3, 1)[gate] for gate in (1, 0, 2)], 1)
 
         kernel, recurrent = ordered(self.kernel), ordered(self.recurrent)
-        bias = None if self.bias is None else ordered(self.bias)
-        own, old = (None, None) if bias is None else (bias[0], bias[1])
+        own, old = (None, None) if self.bias is None else ordered(self.bias)
         states = ops.gru(F.linear(x, kernel, own), None, recurrent, old)
         return states if self.sequences else states[:, -1]
 

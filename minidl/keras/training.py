@@ -75,9 +75,8 @@ class Compiled:
         """A training step of one batch, captured: the loss and the output."""
         optimizer = self.optimizer.of(learner.parameters())
         if self._step[0] is not optimizer:
-            loss = self.told(learner)["loss"]
             how = None, None, 1, train.History(), not self.eager
-            step = train._training(learner, optimizer, loss, *how)
+            step = train._training(learner, optimizer, self.told(learner)["loss"], *how)
             self._step = optimizer, step
         return self._step[1]
 
@@ -129,13 +128,14 @@ class Trained:
         if getattr(x, "dtype", None) == np.uint8 and len(x.shape) == 4:
             warnings.warn("fit: x has bytes from 0 to 255: learn from x / 255", stacklevel=2)
         held_out, learner = Batches.held_out(validation_data, batch_size), self._ready(batches)
+        optimizer = plan.optimizer.of(learner.parameters())
         params = {"verbose": verbose, "epochs": epochs, "steps": len(batches)}
         run = Run(self, calls.checked(callbacks), batches, params)
         try:
             train.fit(
-                learner, run, epochs=epochs, optimizer=plan.optimizer.of(learner.parameters()),
-                validation=held_out, callbacks=[run], history=run.record, progress=verbose > 0,
-                capture=not plan.eager, **plan.told(learner),
+                learner, run, epochs=epochs, optimizer=optimizer, validation=held_out,
+                callbacks=[run], history=run.record, progress=verbose > 0, capture=not plan.eager,
+                **plan.told(learner),
             )  # fmt: skip
         finally:
             learner.eval()
