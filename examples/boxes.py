@@ -39,6 +39,19 @@ def nms(boxes: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> np.nda
     return np.array(kept, np.int64)
 
 
+def suppressed(boxes: np.ndarray, chances: np.ndarray, least: float) -> tuple[np.ndarray, ...]:
+    """Boxes, labels and scores that stay of boxes (A, 4) with chances (A, classes)."""
+    kept = []
+    for c, chance in enumerate(chances.T):
+        mine = np.argsort(-chance, kind="stable")[:300]
+        mine = mine[chance[mine] > least]
+        mine = mine[nms(boxes[mine], chance[mine])]
+        kept.append((boxes[mine], np.full(len(mine), c), chance[mine]))
+    joined = [np.concatenate(column) for column in zip(*kept)]
+    order = np.argsort(-joined[2], kind="stable")
+    return tuple(column[order] for column in joined)
+
+
 # --- anchors
 
 

@@ -6,20 +6,21 @@
 
 One network looks at an image once. For each cell of its last map, 8 x 8 pixels, and each of a few
 anchors there, boxes of fixed shapes, it says how sure it is of each class, and how the object's box
-differs from the anchor. boxes.py has what is done with boxes. Liu et al., "SSD: single shot
-multibox detector", 2016; focal loss: Lin et al., "Focal loss for dense object detection", 2017.
+differs from the anchor. boxes.py has what is done with boxes, scenes.py makes images to learn from.
+Liu et al., "SSD: single shot multibox detector", 2016; Lin et al., "Focal loss for dense object
+detection", 2017.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import boxes as geometry
 import numpy as np
+from scenes import scaled, strew, varied
 
 import minidl
 from minidl import Tensor, data, nn, optim, plot
@@ -30,73 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STRIDE = 8  # pixels from cell to cell
-
-
-# --- images with boxes
-
-
-def strew(source: data.Dataset, count: int, seed: int, size: int = 64) -> BoxedImages:
-    """Compose canvases of one to four digits each, turned and scaled. Boxes lie around the ink."""
-    rng = np.random.default_rng(seed)
-    thrown = [throw(rng, size) for _ in range(count)]
-    x, y, scale = np.concatenate(thrown).T
-    starts = np.cumsum([0, *map(len, thrown)])[:-1]
-    chosen = rng.integers(0, len(source), len(scale))
-    turn = np.deg2rad(rng.uniform(-15, 15, len(scale)))
-    back = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) / scale
-    maps = centred(back.transpose(2, 0, 1), np.stack([x, y], axis=1) - 0.5, np.array([13.5, 13.5]))
-    layers = image.affine(source.images[chosen], maps, size)
-    ink = layers[..., 0] > 100
-    (left, right), (top, bottom) = extent(ink.any(1)), extent(ink.any(2))
-    boxes = np.stack([left, top, right, bottom], axis=1)
-    boxes, labels = (np.split(a, starts[1:]) for a in (boxes, source.labels[chosen]))
-    return BoxedImages(np.maximum.reduceat(layers, starts), boxes, labels, source.classes)
-
-
-def throw(rng: np.random.Generator, size: int, most: int = 4) -> list[tuple[float, float, float]]:
-    """Centres (x, y) and scales of 1 to `most` digits on a canvas, none far into another.
-
-    A digit that finds no free place in ten throws is left out; the first always does.
-    """
-    placed: list[tuple[float, float, float]] = []
-    for scale in rng.uniform(0.6, 1.3, rng.integers(1, most + 1)):
-        for x, y in rng.uniform(11 * scale, size - 11 * scale, (10, 2)):
-            if all(max(abs(x - u), abs(y - v)) > 9 * (scale + other) for u, v, other in placed):
-                placed.append((x, y, scale))
-                break
-    return placed
-
-
-def centred(back: np.ndarray, centre: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """Affine maps (N, 2, 3) by matrices (N, 2, 2), which lead from centre (N, 2) to source (2,)."""
-    return np.concatenate([back, source[:, None] - back @ centre[:, :, None]], axis=2)
-
-
-def extent(lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the true entries of each row begin, and where they end."""
-    return lines.argmax(1).astype(float), lines.shape[1] - lines[:, ::-1].argmax(1).astype(float)
-
-
-def varied(scenes: BoxedImages, rng: np.random.Generator) -> BoxedImages:
-    """Mirror images both ways, zoom and move them at random; boxes follow.
-
-    images are floats around 0, which is what comes in from outside. A box of which less than two
-    fifths are left goes.
-    """
-    n, (height, width) = len(scenes), scenes.images.shape[1:3]
-    sign = rng.choice([-1, 1], (n, 2)) * rng.uniform(0.8, 1.25, (n, 1))
-    middle = np.array([width, height]) / 2
-    centre = middle + rng.uniform(-0.15, 0.15, (n, 2)) * middle
-    maps = centred(np.eye(2) / sign[:, None], centre - 0.5, middle - 0.5)
-    boxes, labels = [], []
-    for i, (old, label) in enumerate(zip(scenes.boxes, scenes.labels)):
-        corners = (old.reshape(-1, 2, 2) - middle) * sign[i] + centre[i]
-        new = np.concatenate([corners.min(1), corners.max(1)], axis=1)
-        cut = np.clip(new, 0, [width, height, width, height])
-        stay = geometry.area(cut) > 0.4 * geometry.area(new)
-        boxes.append(cut[stay])
-        labels.append(label[stay])
-    return BoxedImages(image.affine(scenes.images, maps), boxes, labels, scenes.classes)
 
 
 # --- the network, and what it learns from
@@ -138,23 +72,11 @@ def halved(before: int, after: int) -> list[nn.Module]:
     return [conv, nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.ReLU()]
 
 
-def focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25) -> Tensor:
-    """Binary cross-entropy that counts less, the surer it is and right; not reduced.
-
-    Thousands of anchors are background and easily seen to be: without, they would outweigh all
-    others. Lin et al., equation 5, with a gamma of 2.
-    """
-    wrong = target - F.sigmoid(logits)
-    share = alpha * target + (1 - alpha) * (1 - target)
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return share * wrong * wrong * entropy
-
-
 def loss_of(model: Detector, x: Tensor, says: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     """Focal loss of all anchors that count, smooth L1 of those that mean an object, per object."""
     logits, moves = model(x)
     objects = says.sum(2, keepdims=True)
-    what = (focal_loss(logits, says) * weight).sum()
+    what = (F.sigmoid_focal_loss(logits, says, reduction="none") * weight).sum()
     where = F.smooth_l1_loss(moves * objects, offsets, "sum")
     return (what + where) / objects.sum().maximum(1.0)
 
@@ -217,22 +139,9 @@ def detect(model: Detector, images: np.ndarray, least: float = 0.05) -> list[tup
             logits, moves = model(Tensor(images[first : first + 32]))
             for chances, offsets in zip(F.sigmoid(logits).numpy(), moves.numpy()):
                 boxes = np.clip(geometry.decode(offsets, anchors), 0, [width, height] * 2)
-                found.append(suppressed(boxes, chances, least))
+                found.append(geometry.suppressed(boxes, chances, least))
     model.train()
     return found
-
-
-def suppressed(boxes: np.ndarray, chances: np.ndarray, least: float) -> tuple[np.ndarray, ...]:
-    """Boxes, labels and scores that stay of boxes (A, 4) with chances (A, classes)."""
-    kept = []
-    for c, chance in enumerate(chances.T):
-        mine = np.argsort(-chance, kind="stable")[:300]
-        mine = mine[chance[mine] > least]
-        mine = mine[geometry.nms(boxes[mine], chance[mine])]
-        kept.append((boxes[mine], np.full(len(mine), c), chance[mine]))
-    joined = [np.concatenate(column) for column in zip(*kept)]
-    order = np.argsort(-joined[2], kind="stable")
-    return tuple(column[order] for column in joined)
 
 
 def precisions(model: Detector, scenes: BoxedImages) -> np.ndarray:
@@ -255,11 +164,6 @@ class Task(NamedTuple):
     batch_size: int
     lr: float
     scale: tuple[np.ndarray, np.ndarray]
-
-
-def scaled(scenes: BoxedImages, mean: np.ndarray, std: np.ndarray) -> BoxedImages:
-    """Bytes as floats of mean 0 and variance 1."""
-    return replace(scenes, images=image.normalize(scenes.images.astype(np.float32), mean, std))
 
 
 def digits_task(seed: int, quick: bool) -> Task:
@@ -313,14 +217,11 @@ def main() -> None:
     history = learn(model, task, epochs)
     precision = dict(zip(first.classes, precisions(model, task.test).tolist()))
     result = {
-        "task": options.task,
         "mAP": float(np.nanmean(list(precision.values()))),
         "average_precision": precision,
-        "epochs": epochs,
-        "seed": options.seed,
-        "quick": options.quick,
         "seconds": round(time.perf_counter() - start, 1),
         "history": history,
+        "options": {name: str(value) for name, value in vars(options).items()},
     }
     folder = options.out / f"detection-{options.task}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from, 300 others, of the same six people, to be tested on.
 import argparse
 import json
 import time
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -110,10 +111,7 @@ def digits(train, test, scale, args):
     history = fit(model, loader, epochs=args.epochs, optimizer=optimizer, schedule=schedule)
     counts = confusion_matrix(predict(model, x_test.astype(np.float32)), test.labels)
     accuracy = counts.trace() / counts.sum()
-    print(f"digits: {accuracy:.2%} of {counts.sum()} test recordings")
-    for said, row in enumerate(counts):
-        wrong = ", ".join(f"{n} as {c}" for c, n in enumerate(row) if n and c != said)
-        print(f"  {said}: {row[said]} of {row.sum()}" + f" ({wrong})" * bool(wrong))
+    print(f"digits: {accuracy:.2%} of {counts.sum()} test recordings; said, heard as:\n{counts}")
     return {"accuracy": accuracy, "confusion": counts.tolist(), "loss": history["loss"]}
 
 
@@ -149,9 +147,7 @@ class Sequences:
 
 def spelled(best):
     """What the classes of the steps say: repetitions dropped first, then blanks."""
-    best = np.asarray(best)
-    changes = best[np.append(True, best[1:] != best[:-1])] if len(best) else best
-    return [int(c) for c in changes if c != BLANK]
+    return [int(c) for c, _ in groupby(best) if c != BLANK]
 
 
 def edits(a, b):
@@ -165,14 +161,11 @@ def edits(a, b):
 
 
 def sequences(train, test, scale, args):
-    """Learn which digits were said, without knowing when; returns what was measured.
-
-    Single digits first, then two, three and four in a row: who begins with four learns for long
-    that saying nothing is best.
-    """
+    """Learn which digits were said, without knowing when; returns what was measured."""
     rows, heard = ([scale(x) for x in features(part)] for part in (train, test))
     size = max(args.batch_size // 2, 1)  # they are longer than digits
     random, model = np.random.default_rng(args.seed), Listener(11, whole=False)
+    # single digits first: who begins with four learns for long that saying nothing is best
     lessons = [
         Sequences(rows, train, scale.silence, 1 + SPOKEN * epoch // args.epochs, random)
         for epoch in range(args.epochs)
@@ -233,12 +226,10 @@ def main(given=None):
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data", help="folder with fsdd.npz, unless MINIDL_DATA has it")
-    parser.add_argument("--download", action="store_true", help="fetch the recordings if need be")
     parser.add_argument("--quick", action="store_true", help="few recordings, few epochs")
     parser.add_argument("--out", default="runs/spoken-digits", help="folder for result.json")
     args = parser.parse_args(given)
-    train, test = (fsdd(s, root=args.data, download=args.download) for s in ("train", "test"))
+    train, test = fsdd("train"), fsdd("test")
     if args.quick:
         args.epochs, args.batch_size = min(args.epochs, 8), 16
         train, test = train[::6], test[::3]
@@ -252,7 +243,6 @@ def main(given=None):
     path = Path(args.out, "result.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{path}: all of it")
     return result
 
 

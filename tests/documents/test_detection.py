@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidl import Tensor, data
+from minidl.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 import boxes as geometry
 import detection
+from scenes import strew, varied
 
 PLACE = st.integers(0, 8)
 BOX = st.tuples(PLACE, PLACE, PLACE, PLACE).map(
@@ -164,7 +166,7 @@ def test_boxes_follow_what_moves_the_image():
     for picture, (x, y) in zip(images, corner):
         picture[y : y + 9, x : x + 12] = 1
     scenes = data.BoxedImages(images, boxes, [np.array([0])] * 40, ("block",))
-    moved = detection.varied(scenes, rng)
+    moved = varied(scenes, rng)
     seen = 0
     for picture, found in zip(moved.images, moved.boxes):
         for left, top, right, bottom in found:
@@ -178,8 +180,8 @@ def test_boxes_follow_what_moves_the_image():
 
 
 def test_strewn_digits_lie_in_their_boxes():
-    scenes = detection.strew(data.digits("test"), 30, seed=1)
-    again = detection.strew(data.digits("test"), 30, seed=1)
+    scenes = strew(data.digits("test"), 30, seed=1)
+    again = strew(data.digits("test"), 30, seed=1)
     np.testing.assert_array_equal(scenes.images, again.images)
     assert scenes.images.shape == (30, 64, 64, 1) and scenes.images.dtype == np.uint8
     assert {len(boxes) for boxes in scenes.boxes} == {1, 2, 3, 4}
@@ -203,7 +205,7 @@ def test_focal_loss_is_that_of_the_paper():
     right = np.where(target == 1, chance, 1 - chance)  # p_t, equation 2
     share = np.where(target == 1, 0.25, 0.75)
     expected = -share * (1 - right) ** 2 * np.log(right)  # equation 5
-    got = detection.focal_loss(Tensor(logits), Tensor(target))
+    got = F.sigmoid_focal_loss(Tensor(logits), Tensor(target))
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
 
 
