@@ -52,7 +52,8 @@ class Backend:
     """Kernels by name, and how arrays get to them and back.
 
     schedules: circumstances under which the kernels must give the same bits, as context managers:
-    numbers of threads, orders of blocks. without: parameters that its kernels do not take.
+    numbers of threads, orders of blocks. dear: more of them, which take long: an example of each
+    mode is run under them. without: parameters that its kernels do not take.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Backend:
     to_device: Callable[[np.ndarray], Array] = np.asarray
     to_host: Callable[[Array], np.ndarray] = np.asarray
     schedules: tuple[Callable[[], Any], ...] = (contextlib.nullcontext,)
+    dear: tuple[Callable[[], Any], ...] = ()
     without: frozenset[str] = frozenset()
 
 
@@ -282,9 +284,9 @@ def value(example: Example, call: Call, backend: Backend) -> dict[str, Array]:
     return got
 
 
-def repeat(example: Example, call: Call, backend: Backend, first: dict) -> None:
+def repeat(example: Example, call: Call, backend: Backend, first: dict, dear: bool = False) -> None:
     """The same bits again: in other memory, on any schedule."""
-    for schedule in backend.schedules:
+    for schedule in (*backend.schedules, *(backend.dear if dear else ())):
         with schedule():
             again = run(call, backend, poison=1)
         _identical("repeat", call, backend, again, first, "the first time")
@@ -321,12 +323,12 @@ def specials(example: Example, call: Call, backend: Backend) -> None:
     _compare("inf and NaN", call, backend, run(call, backend), example.definition(call))
 
 
-def hold(example: Example, backend: Backend, layouts: int = 2) -> None:
+def hold(example: Example, backend: Backend, layouts: int = 2, dear: bool = False) -> None:
     """Check every property of every kernel that the backend has, in so many memory layouts."""
     for call, special in zip(example.calls, example.special):
         if call.kernel in backend.kernels:
             first = value(example, call, backend)
-            repeat(example, call, backend, first)
+            repeat(example, call, backend, first, dear)
             add(example, call, backend, first)
             strides(example, call, backend, first, layouts)
             specials(example, special, backend)
@@ -375,7 +377,7 @@ def verify(case: Case, backend: Backend, dtype: str, **options: Any) -> None:
         for mode in ("any", "empty", "large", "edges", "long"):
             layouts = len(LAYOUTS) if mode in ("any", "edges") else 2
             drawn = Draw(Seeded(seed), dtype, mode, backend.without)
-            hold(draw_example(case, drawn), backend, layouts)
+            hold(draw_example(case, drawn), backend, layouts, dear=seed == 0)
 
 
 def verify_gradients(case: Case, **options: Any) -> None:
@@ -455,7 +457,7 @@ def check(
         label = getattr(mine, "__name__", "mine")
         _refuse_what_needs(cases[0], name, without, label)
         without |= _OURS_ALONE
-        backend = Backend(label, {name: kernel}, to_device, to_host, SCHEDULES, without)
+        backend = Backend(label, {name: kernel}, to_device, to_host, SCHEDULES, without=without)
         for each in (dtype,) if isinstance(dtype, str) else dtype:
             verify(cases[0], backend, each, max_examples=examples, derandomize=True)
 

@@ -272,6 +272,11 @@ def test_files_and_functions_are_short(path):
             assert length <= 40, f"{node.name} has {length} lines of code"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.py")), ids=lambda p: p.stem)
+def test_an_example_is_read_in_minutes(path):
+    assert len(path.read_text().splitlines()) <= 250
+
+
 def test_the_engine_is_read_in_an_afternoon():
     engine = ("minidl.autograd", "minidl.tensor", "minidl.op")
     assert sum(len(code_lines(MODULES[name])) for name in engine) <= 500
