@@ -1,6 +1,7 @@
 """Files: what is saved comes back, and nothing that fails harms what was there."""
 
 import errno
+import importlib
 import json
 import os
 import random
@@ -106,6 +107,25 @@ def test_the_same_content_gives_the_same_bytes(model, kind, tmp_path):
     for name in "ab":
         io.save(model, tmp_path / f"{name}{kind}")
     assert (tmp_path / f"a{kind}").read_bytes() == (tmp_path / f"b{kind}").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [".safetensors", ".npz", ".h5"])
+def test_a_file_tells_versions_and_one_of_a_later_format_is_refused(
+    model, kind, tmp_path, monkeypatch
+):
+    if kind == ".h5":
+        pytest.importorskip("h5py")
+    file = tmp_path / f"m{kind}"
+    monkeypatch.setattr(io.tensors, "FORMAT", 2)
+    monkeypatch.setattr(io.tensors, "__version__", "9.8.7")
+    io.save(model, file)
+    form = {".safetensors": io.tensors, ".npz": io.npz}.get(kind) or importlib.import_module(
+        "minidl.io.h5"
+    )
+    assert form.content(file)[1]["versions"] == {"format": 2, "minidl": "9.8.7"}
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"written by minidl 9\.8\.7, in a format .*upgrade"):
+        io.load(file)
 
 
 def test_numpy_reads_our_npz_and_we_read_what_it_writes(model, tmp_path):

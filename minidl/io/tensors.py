@@ -11,11 +11,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors
 
+from .. import __version__
 from ..atomic import write
 from ..tensor import Tensor
 
 # One entry of the file's own metadata, for safetensors writes several in any order.
 ENTRY = "minidl"
+FORMAT = 1  # of what that entry holds: raised when an older minidl would misread it
 KINDS = (".safetensors", ".npz", ".h5")  # of files of tensors, by the ends of their names
 
 
@@ -67,8 +69,9 @@ def present(path: str | os.PathLike) -> Path:
 
 
 def signed(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None) -> str:
-    """Return the metadata as JSON, behind the SHA-256 of all that goes into a file."""
-    notes = json.dumps(metadata or {}, sort_keys=True)
+    """Return the metadata and versions as JSON, behind the SHA-256 of all that goes into a file."""
+    versions = {"format": FORMAT, "minidl": __version__}
+    notes = json.dumps({**(metadata or {}), "versions": versions}, sort_keys=True)
     return f"{_digest(arrays, notes)} {notes}"
 
 
@@ -82,6 +85,12 @@ def checked(
         if sha256 != _digest(arrays, notes):
             raise ValueError(f"{path}: damaged, its content does not have the SHA-256 noted in it")
         metadata = json.loads(notes)
+        versions = metadata.get("versions", {})  # files from before there were any have none
+        if versions.get("format", 0) > FORMAT:
+            raise ValueError(
+                f"{path}: written by minidl {versions['minidl']}, in a format that this one, "
+                f"{__version__}, does not know: pip install --upgrade minidl"
+            )
         if "csr" in metadata:
             arrays = _unpacked(path, arrays, metadata["csr"])
     return {name: Tensor(array) for name, array in arrays.items()}, metadata
