@@ -74,6 +74,15 @@ def test_every_benchmark_exists(command):
     assert (ROOT / (command.replace(".", "/") + ".py")).exists()
 
 
+def test_every_example_exists_and_is_run_by_a_test():
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    named = set(re.findall(r"python examples/([\w/]+)\.py", TEXT))
+    assert len(named) >= 6
+    for name in named:
+        assert (ROOT / "examples" / f"{name}.py").exists(), name
+        assert re.search(rf"import {name}\b|{name}\.py", tests), name
+
+
 def test_every_minidl_command_is_accepted_by_the_command_line():
     from minidl.cli import _parser
 
