@@ -101,6 +101,8 @@ def specs(kernel: str, sizes: Sizes) -> dict[str, Any]:
             scale=(3,), shift=(3,), y=(n, side, side, 3), pad=4,
         ),
         "count_": dict(t=Integers(one, 9)),
+        "lion_step_": dict(betas=(2, 2)),
+        "trust_step_": dict(u=flat, weights=(), steps=()),
         "clip_": dict(square=(), x=flat),
         **{name: {} for name in ("copy", "fill", "uniform", "normal", "dropout")},
         "reserve_": dict(state=Integers((2,), 9, "uint64"), key=Integers((2,), 9, "uint64")),
