@@ -58,7 +58,7 @@ def main():
 
     guesses = model.predict(test_images[:8], verbose=0).argmax(axis=1)
     print("the first eight:", *guesses, "in truth", *test_labels[:8, 0])
-    plot.save(history.plot("CIFAR-10"), args.out / "curves.png")
+    (args.out / "curves.png").write_bytes(plot.png(history.plot("CIFAR-10")))
     model.save(args.out / "model.safetensors")
     result = {"seed": args.seed, "test_accuracy": test_acc, "history": history.history}
     (args.out / "result.json").write_text(json.dumps(result, indent=1))
