@@ -32,7 +32,7 @@ cuda: Any = _cuda  # in a kernel its names mean other things than type checkers 
 
 __all__ = [
     "EMULATED", "Kernel", "Launch", "blocks", "compile_ir", "cuda", "device", "emulation",
-    "every_kernel", "intrinsic", "jit", "linked", "recording",
+    "every_kernel", "intrinsic", "jit", "kernel_of", "linked", "recording", "triple",
 ]  # fmt: skip
 
 if not cuda.is_available():  # to type a device function asks for the GPU's compute capability
@@ -77,7 +77,7 @@ class Kernel:
 
     def __getitem__(self, launch: tuple[Any, ...]) -> Callable[..., None]:
         grid, block, *shared = launch
-        return functools.partial(self._launch, _triple(grid), _triple(block), *shared or (0,))
+        return functools.partial(self._launch, triple(grid), triple(block), *shared or (0,))
 
     def _launch(
         self, grid: tuple[int, ...], block: tuple[int, ...], shared: int, *args: Any
@@ -163,22 +163,39 @@ def jit(
     return Kernel(function, mixed, min_cc)
 
 
+def kernel_of(given: Any) -> Kernel:
+    """A kernel of ours, of numba-cuda's `cuda.jit`, or a plain function, as one of ours."""
+    if isinstance(given, Kernel):
+        return given
+    function = getattr(given, "py_func", given)
+    if not callable(function) or not hasattr(function, "__code__"):
+        raise TypeError(f"a kernel is a function under cuda.jit, not a {type(given).__name__}")
+    return _kernels.setdefault(function, Kernel(function, True, (7, 5)))
+
+
+_kernels: dict[Callable[..., None], Kernel] = {}
+
+
 def blocks(count: int, size: int) -> int:
     """How many blocks of a size cover a count."""
     return -(-count // size)
 
 
-def _triple(n: int | tuple[int, ...]) -> tuple[int, ...]:
+def triple(n: int | tuple[int, ...]) -> tuple[int, ...]:
+    """A size of a grid or a block along three axes."""
     n = (n,) if isinstance(n, int) else tuple(n)
     return n + (1,) * (3 - len(n))
 
 
-def compile_ir(kernel: Callable[..., None], types: tuple[Any, ...]) -> list[str]:
+def compile_ir(
+    kernel: Callable[..., None], types: tuple[Any, ...], lines: bool = False
+) -> list[str]:
     """The LLVM IR that numba-cuda makes of a kernel, before NVVM sees it. Needs no GPU.
 
-    The kernel's module comes first, then one for each device function that is not inlined.
+    The kernel's module comes first, then one for each device function that is not inlined. lines:
+    each instruction tells the line of the source that it is for.
     """
-    return _library(kernel, types).llvm_strs
+    return _library(kernel, types, lineinfo=lines).llvm_strs
 
 
 def compile_ptx(
@@ -199,7 +216,7 @@ def _kept(kernel: Callable[..., None], types: tuple[Any, ...], mark: str) -> Any
     return _library(kernel, types)
 
 
-def _library(kernel: Callable[..., None], types: tuple[Any, ...]) -> Any:
+def _library(kernel: Callable[..., None], types: tuple[Any, ...], **options: bool) -> Any:
     """A kernel as numba-cuda lowers it, which does not depend on the GPU from 7.5 on.
 
     The only private call into numba-cuda: the public `cuda.compile` returns PTX alone.
@@ -211,4 +228,4 @@ def _library(kernel: Callable[..., None], types: tuple[Any, ...]) -> Any:
             "numba-cuda's private compiler entry has moved (known good: numba-cuda 0.30.4): "
             "see how cuda.compile works there and update _library in kernels/cuda/_numba.py"
         ) from moved
-    return compiled(kernel, types, device=False, abi="numba", cc=(7, 5))[0]
+    return compiled(kernel, types, device=False, abi="numba", cc=(7, 5), **options)[0]

@@ -31,7 +31,7 @@ def instrument(text: str) -> str:
 
 
 def _checked(function: str) -> Iterator[str]:
-    own = _own(function)
+    own = own_pointers(function)
     for number, line in enumerate(function.splitlines(keepends=True)):
         access = _ACCESS.match(line)
         if not access or access["place"] in own:
@@ -40,17 +40,17 @@ def _checked(function: str) -> Iterator[str]:
         kind = access["kind"] or access["stored"] or access["swapped"]
         place, start = access["place"], access.start("place")
         does = WRITES if access["stored"] else READS if access["kind"] else UPDATES
-        what = f"i64 {_size(kind)}, i64 {ACCESSES.index(does)}"
+        what = f"i64 {size_of(kind)}, i64 {ACCESSES.index(does)}"
         yield f"  %nv.{number} = call ptr @nv_check(ptr {place}, {what})\n"
         yield f"{line[:start]}%nv.{number}{line[access.end('place') :]}"
 
 
-def _size(kind: str) -> int:
+def size_of(kind: str) -> int:
     vector = re.fullmatch(r"<(\d+) x (\w+)>", kind)
     return int(vector[1]) * _BYTES[vector[2]] if vector else _BYTES.get(kind, 8)
 
 
-def _own(function: str) -> set[str]:
+def own_pointers(function: str) -> set[str]:
     """Names of pointers to a thread's own memory, to constants and to the emulator's state."""
     own: set[str] = set()
     lines = [m.groups() for m in map(_POINTER.match, function.splitlines()) if m]

@@ -27,6 +27,10 @@ _LIBM = {"isfinited": "finite", "isinfd": "isinf", "isnand": "isnan"}  # where t
 _WAITS = ("nv.barrier", "nv.bar.", "nv.shfl", "nv.vote", "nv.match", "minidl_mma")
 
 
+class LaunchError(ValueError):
+    """A launch that no GPU would take."""
+
+
 @dataclass(frozen=True, eq=False)
 class Code:
     """A kernel for one set of argument types, as machine code for this CPU."""
@@ -36,18 +40,35 @@ class Code:
     dynamic: int  # where dynamic shared memory begins, 0 if there is none
     libm: dict[str, str]  # what it calls, and the name of that in libm
     image: bytes  # the object file
+    sites: Any = ()  # what an instrument has to tell of it
 
     def pack(self) -> bytes:
         """All of it, to be stored."""
-        about = self.fibers, self.arrays, self.dynamic, self.libm
+        about = self.fibers, self.arrays, self.dynamic, self.libm, self.sites
         return json.dumps(about).encode() + b"\n" + self.image
 
     @classmethod
     def unpack(cls, data: bytes) -> "Code":
         """What `pack` packed."""
         about, _, image = data.partition(b"\n")
-        fibers, arrays, dynamic, libm = json.loads(about)
-        return cls(fibers, arrays, dynamic, libm, image)
+        fibers, arrays, dynamic, libm, sites = json.loads(about)
+        return cls(fibers, arrays, dynamic, libm, image, sites)
+
+
+class Instrument:
+    """What is put into a kernel's IR to look at its accesses: their bounds, and no more."""
+
+    lines = False  # whether the IR tells the lines of the source
+    runtime = ""  # IR of what `before` puts calls of
+    sites: Any = ()
+
+    def before(self, text: str) -> str:
+        """IR with more in it, before anything is inlined."""
+        return text
+
+    def after(self, text: str) -> str:
+        """IR with more in it, when variables are in registers."""
+        return instrument(text)
 
 
 @functools.cache
@@ -86,7 +107,7 @@ def _shared_memory(kernel: Kernel, module: ll.ModuleRef) -> tuple[dict[str, int]
     size = _machine().target_data.get_abi_size
     sizes = {v.name: 0 if v.is_declaration else size(v.global_value_type) for v in arrays}
     if sum(sizes.values()) > MAX_SHARED:
-        raise ValueError(f"{kernel.__name__}: more than {MAX_SHARED} bytes of shared memory")
+        raise LaunchError(f"{kernel.__name__}: more than {MAX_SHARED} bytes of shared memory")
     if len(sizes) > MAX_SHARED_ARRAYS:
         raise ValueError(f"{kernel.__name__}: more than {MAX_SHARED_ARRAYS} shared arrays")
     places, end = {}, GUARD
@@ -190,9 +211,12 @@ def _emit(module: ll.ModuleRef, kept: set[str]) -> bytes:
     return _machine().emit_object(module)
 
 
-def build(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
+def build(
+    kernel: Kernel, signature: tuple[types.Type, ...], tool: Instrument | None = None
+) -> Code:
     """Compile a kernel. NotImplementedError for what the emulator does not know."""
-    module, *device_functions = map(_retarget, compile_ir(kernel.function, signature))
+    tool = tool or Instrument()
+    module, *device_functions = map(_retarget, compile_ir(kernel.function, signature, tool.lines))
     (name,) = (f.name for f in module.functions if f.linkage is ll.Linkage.external and [*f.blocks])
     for function in device_functions:
         module.link_in(function)
@@ -203,9 +227,10 @@ def build(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
     text = _for_this_cpu(str(module), places)
     if 8 * sum(map(int, re.findall(r" alloca \[(\d+) x ", text))) > LOCAL:
         raise ValueError(f"{kernel.__name__}: local arrays beyond {LOCAL} bytes a thread")
-    module = ll.parse_assembly(text)
+    module = ll.parse_assembly(tool.before(text))
     fibers = any(f.name.startswith(_WAITS) for f in module.functions)
-    module.link_in(ll.parse_assembly(RUNTIME + INSTRUCTIONS + _wrapper(module.get_function(name))))
+    wrapper = _wrapper(module.get_function(name))
+    module.link_in(ll.parse_assembly(RUNTIME + INSTRUCTIONS + tool.runtime + wrapper))
     libm = _calls(kernel, module)
     if ptx := {p for p in re.findall(r' asm [^"]*"([^"]*)"', str(module)) if "pushq" not in p}:
         raise NotImplementedError(f"{kernel.__name__}: the emulator cannot run {', '.join(ptx)}")
@@ -213,11 +238,11 @@ def build(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
         _inline(module)
         module = ll.parse_assembly(numbered(str(module)))
     _optimize(module, 1, {*_EXPORTS[fibers], "nv_check"})  # variables go to registers
-    module = ll.parse_assembly(instrument(str(module)))
+    module = ll.parse_assembly(tool.after(str(module)))
     image = _emit(module, {*_EXPORTS[fibers]})
     arrays = [(places[n], sizes[n]) for n in places if sizes[n]]
     dynamic = max((places[n] for n in places if not sizes[n]), default=0)
-    return Code(fibers, arrays, dynamic, libm, image)
+    return Code(fibers, arrays, dynamic, libm, image, tool.sites)
 
 
 # ---- kept on disk, and loaded
@@ -227,26 +252,31 @@ def build(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
 def _here() -> str:
     """What this machine code is good for: this emulator, on this CPU."""
     found = hashlib.sha256(repr(cache.versions()).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parents[1].glob("*/*.py")):
         found.update(source.read_bytes())
     cpu = ll.get_host_cpu_name(), ll.get_host_cpu_features().flatten()
     return f"{found.hexdigest()} {cpu}"
 
 
-def code(kernel: Kernel, signature: tuple[types.Type, ...]) -> Code:
+def code(
+    kernel: Kernel, signature: tuple[types.Type, ...], tool: type[Instrument] = Instrument
+) -> Code:
     """A kernel's machine code, from the disk or compiled now."""
     if (told := cache.fingerprint(kernel)) is None:
-        return build(kernel, signature)
-    key = f"{told} {signature} {_here()}"
+        return build(kernel, signature, tool())
+    # with lines, where the kernel stands matters too
+    source = kernel.function.__code__
+    where = (source.co_filename, source.co_firstlineno) if tool.lines else ""
+    key = f"{told} {signature} {_here()} {tool.__name__} {where}"
     if (data := cache.load("x86", key)) is not None:
         return Code.unpack(data)
-    made = build(kernel, signature)
+    made = build(kernel, signature, tool())
     cache.store("x86", key, made.pack())
     return made
 
 
-def _compile_scheduler() -> bytes:
-    compiled = cfunc(scheduler.SIGNATURE, nopython=True, error_model="numpy")(scheduler.run)
+def _compile(function: Callable[..., Any], signature: Any) -> bytes:
+    compiled = cfunc(signature, nopython=True, error_model="numpy")(function)
     text = compiled.inspect_llvm().replace(compiled.native_name, "nv_run")
     return _emit(ll.parse_assembly(text), {"nv_run"})
 
@@ -266,24 +296,31 @@ def _link(builder: ll.JITLibraryBuilder) -> Any:
 
 
 @functools.cache
-def scheduler_code() -> Callable[..., int]:
-    """`scheduler.run`, compiled, from the disk if it is there."""
-    key = f"scheduler {_here()}"
+def native(function: Callable[..., Any], signature: Any) -> int:
+    """The address of a function of ours, compiled by Numba, from the disk if it is there."""
+    key = f"{function.__module__}.{function.__name__} {_here()}"
     if (image := cache.load("x86", key)) is None:
-        image = _compile_scheduler()
+        image = _compile(function, signature)
         cache.store("x86", key, image)
     library = _link(ll.JITLibraryBuilder().add_object_img(image).export_symbol("nv_run"))
+    return library["nv_run"]
+
+
+@functools.cache
+def scheduler_code() -> Callable[..., int]:
+    """`scheduler.run`, compiled."""
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     kinds = pointer, pointer, number, pointer, *[number] * 5
-    return ctypes.CFUNCTYPE(number, *kinds)(library["nv_run"])
+    return ctypes.CFUNCTYPE(number, *kinds)(native(scheduler.run, scheduler.SIGNATURE))
 
 
 class Loaded:
     """Machine code in memory, tied to one worker's state and shared memory."""
 
-    def __init__(self, code: Code, state: int, shared: int) -> None:
+    def __init__(self, code: Code, **places: int) -> None:
         builder = ll.JITLibraryBuilder().add_object_img(code.image).add_current_process()
-        builder.import_symbol("nv_state", state).import_symbol("nv_shared", shared)
+        for name, place in places.items():
+            builder.import_symbol(name, place)
         libm = ctypes.CDLL("libm.so.6")
         for name, same in code.libm.items():
             builder.import_symbol(name, ctypes.cast(getattr(libm, same), ctypes.c_void_p).value)

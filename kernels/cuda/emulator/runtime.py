@@ -45,6 +45,19 @@ STATE = np.dtype(
         ("product", "f4", (MAX_THREADS, 4)),
         ("tops", "i8", MAX_THREADS + 1),  # stack pointers; the last one is the scheduler's
         ("guards", "i8", MAX_SHARED_ARRAYS + 2),  # where the gaps between shared arrays are
+        # what the sanitizer needs to know: when, in a count that goes on at each barrier and block
+        ("watched", "i8"),
+        ("block", "i8"),  # its number, and when it began
+        ("began", "i8"),
+        ("now", "i8"),
+        ("barriers", "i8"),
+        # when, in a count of a thread's own that goes on at each syncwarp; what a thread knows of
+        # that count of the other lanes; where it waits
+        ("clock", "i8", MAX_THREADS),
+        ("met", "i8", (MAX_THREADS, 32)),
+        ("at", "i8", MAX_THREADS),
+        ("silent", "i8"),  # a lane that was asked by a shuffle it takes no part in, plus 1
+        ("silent_by", "i8"),
     ],
     align=True,
 )

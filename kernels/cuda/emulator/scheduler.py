@@ -60,6 +60,8 @@ def _shuffle(s, first, count, mask):
         active = source < count and mask >> source & 1
         # a lane that takes no part has no value to give: all bits set, a NaN
         s.answer[t, 0] = s.ask[first + source, VALUE] if active else -1
+        if not active and s.silent == 0:
+            s.silent, s.silent_by = first + source + 1, t
         s.answer[t, 1] = found
 
 
@@ -125,6 +127,22 @@ def _mma(s, first):
 
 
 @njit
+def _meet(s, first, count, mask):
+    """Lanes that met at a syncwarp know of all that each of them has done, and knew."""
+    for lane in range(count):
+        latest = s.clock[first + lane] if mask >> lane & 1 else 0
+        for u in range(count):
+            if mask >> u & 1:
+                latest = max(latest, s.met[first + u, lane])
+        for u in range(count):
+            if mask >> u & 1:
+                s.met[first + u, lane] = latest
+    for u in range(count):
+        if mask >> u & 1:
+            s.clock[first + u] += 1
+
+
+@njit
 def _together(s, first, count, mask, op):
     """Whether all lanes of a mask wait, with this mask, for this operation."""
     for u in range(count):
@@ -154,6 +172,8 @@ def _exchange(s, first, count):
             if count < 32:
                 continue
             _mma(s, first)
+        elif s.watched:
+            _meet(s, first, count, mask)
         for u in range(count):
             if mask >> u & 1:
                 s.ask[first + u, DOING] = READY
@@ -177,6 +197,8 @@ def _barrier(s, waiting):
             op = s.ask[t, OP]
             s.answer[t, 0] = true if op == 1 else true == waiting if op == 2 else true > 0
             s.ask[t, DOING] = READY
+    s.now += 1
+    s.barriers += 1
     return True
 
 
@@ -254,6 +276,8 @@ def run(state, shared, size, blocks, first, step, count, code, fibers):
     for i in range((count - first + step - 1) // step):
         block = numbers[first + i * step]
         s.ctaid[0], s.ctaid[1], s.ctaid[2] = (block % gx, block // gx % gy, block // (gx * gy))
+        s.now += 1
+        s.block, s.began = block, s.now
         for word in range(size // 8):
             memory[word] = -1
         if not fibers:

@@ -65,7 +65,7 @@ def _line(n: int, order: str, seed: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _threads(block: tuple[int, int, int], order: str, seed: int) -> np.ndarray:
+def threads(block: tuple[int, int, int], order: str, seed: int) -> np.ndarray:
     """The threads of a block in an order, those of a warp together: number, x, y, z."""
     n = block[0] * block[1] * block[2]
     t, warps = _line(n, order, seed), _line(-(-n // 32), order, seed)
@@ -130,9 +130,12 @@ class Worker:
     def _loaded(self, code: machine.Code) -> machine.Loaded:
         """Code in memory, tied to this worker."""
         if code not in self.loaded:
-            state, shared = self.record.ctypes.data, self.shared.ctypes.data
-            self.loaded[code] = machine.Loaded(code, state, shared)
+            self.loaded[code] = machine.Loaded(code, **self.places())
         return self.loaded[code]
+
+    def places(self) -> dict[str, int]:
+        """Addresses of what its code refers to."""
+        return {"nv_state": self.record.ctypes.data, "nv_shared": self.shared.ctypes.data}
 
     def _guard(self, work: Work) -> int:
         """Note where the gaps between arrays in shared memory are. Returns the bytes in use."""
@@ -163,7 +166,7 @@ class Worker:
 
 
 _workers: list[Worker] = []
-_lock = threading.Lock()  # workers serve one launch at a time
+lock = threading.Lock()  # workers serve one launch at a time
 _codes: dict[tuple[Kernel, tuple[types.Type, ...]], machine.Code] = {}
 _known: dict[Any, machine.Code] = {}  # the same, by what is quick to ask of arguments
 _pace: dict[machine.Code, float] = {}  # seconds per block that a kernel took last
@@ -191,7 +194,7 @@ def _code(kernel: Kernel, args: tuple[Any, ...]) -> machine.Code:
     return code
 
 
-def _flatten(args: tuple[Any, ...]) -> list[int]:
+def flatten(args: tuple[Any, ...]) -> list[int]:
     """The arguments in 8 bytes each: an array is meminfo, parent, size, itemsize, data, shape,
     strides; a scalar lies at the start of its 8 bytes."""
     flat: list[int] = []
@@ -214,18 +217,15 @@ def launch(
     RuntimeError where its threads wait for ever, and where it wrote outside an array or read 128
     bits at a wrong address: the arrays may then hold anything.
     """
-    _check(kernel, grid, block)
+    check_limits(kernel, grid, block)
     order, seed, workers = _schedule.get()
     arrays = {n: a for n, a in zip(kernel.parameters, args) if isinstance(a, np.ndarray)}
-    with _lock:
+    with lock:
         code = _code(kernel, args)
-        used = sum(size for _, size in code.arrays) + shared
-        if used > machine.MAX_SHARED:
-            limit = f"a block has {machine.MAX_SHARED}"
-            raise ValueError(f"{kernel.__name__}: {used} bytes of shared memory; {limit}")
+        check_shared(kernel, code, shared)
         work = Work(
-            *(code, grid, block, shared, _flatten(args)),
-            *(_line(grid[0] * grid[1] * grid[2], order, seed), _threads(block, order, seed)),
+            *(code, grid, block, shared, flatten(args)),
+            *(_line(grid[0] * grid[1] * grid[2], order, seed), threads(block, order, seed)),
             [extent(a) for a in arrays.values()],
         )
         for worker, ended in _share(work, workers or _worth(work)):
@@ -237,13 +237,22 @@ def launch(
             raise RuntimeError(f"{kernel.__name__}: a thread wrote outside {name} {a.shape}")
 
 
-def _check(kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...]) -> None:
-    """Raise ValueError for a launch that no GPU would take."""
+def check_shared(kernel: Kernel, code: machine.Code, dynamic: int) -> None:
+    """Raise LaunchError for more shared memory than a block may have."""
+    used = sum(size for _, size in code.arrays) + dynamic
+    if used > machine.MAX_SHARED:
+        limit = f"a block has {machine.MAX_SHARED}"
+        raise machine.LaunchError(f"{kernel.__name__}: {used} bytes of shared memory; {limit}")
+
+
+def check_limits(kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...]) -> None:
+    """Raise LaunchError, a ValueError, for a launch that no GPU would take."""
     for what, size, limit in (("grid", grid, MAX_GRID), ("block", block, MAX_BLOCK)):
         if any(not 1 <= n <= most for n, most in zip(size, limit)):
-            raise ValueError(f"{kernel.__name__}: {what} {size} is not within {limit}")
+            raise machine.LaunchError(f"{kernel.__name__}: {what} {size} is not within {limit}")
     if (n := block[0] * block[1] * block[2]) > MAX_THREADS:
-        raise ValueError(f"{kernel.__name__}: {n} threads in a block; a GPU runs {MAX_THREADS}")
+        message = f"{n} threads in a block; a GPU runs {MAX_THREADS}"
+        raise machine.LaunchError(f"{kernel.__name__}: {message}")
 
 
 def _worth(work: Work) -> int:
@@ -287,10 +296,10 @@ def _report(worker: Worker, ended: int, work: Work, arrays: dict[str, np.ndarray
         return f"thread {record['wild_by']} of block {block} {does} {where}"
     if ended == OUTSIDE:
         return f"a thread of block {block} wrote outside an array in shared memory"
-    return f"divergent barrier in block {block}: {_waiting(state['ask'][: len(work.order)])}"
+    return f"divergent barrier in block {block}: {waiting(state['ask'][: len(work.order)])}"
 
 
-def _waiting(ask: np.ndarray) -> str:
+def waiting(ask: np.ndarray) -> str:
     """What the threads of a block were doing when none of them could go on."""
     doing, number = ask[:, 0], ask[:, 1]
     groups = [

@@ -1,0 +1,276 @@
+"""A launch that is watched."""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from .._numba import kernel_of, triple
+from ..arguments import checked, signature
+from ..emulator import machine, workers
+from ..emulator.bounds import extent
+from ..emulator.runtime import BARRIER, WARP
+from ..emulator.scheduler import FINISHED
+from . import shadow
+from .instrument import Site, Watcher
+from .report import Finding, Line, Place, Report, index_of, shared_names
+from .watch import (
+    ACCESSES,
+    ADDRESS,
+    ARRAY,
+    AT,
+    BY,
+    BYTES,
+    CELL,
+    COUNT,
+    FENCED,
+    IN,
+    KIND,
+    KINDS,
+    LOG,
+    LOGGED,
+    MAX_ORDERED,
+    OTHER_AT,
+    OTHER_BY,
+    OTHER_IN,
+    OUTSIDE,
+    RACE,
+    REQUESTS,
+    SECTORS,
+    SYNCS,
+    TURNS,
+    WATCH,
+)  # fmt: skip
+
+
+def sanitize(
+    kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, fresh: tuple[str, ...] = ()
+) -> Report:
+    """Run a kernel on NumPy arrays, in the emulator, and tell what is wrong with it.
+
+    kernel: of `cuda.jit`, of minidl.kernels.cuda's `jit`, or a plain function. shared: bytes of
+    dynamic shared memory. fresh: names of arrays in which nothing is yet: to read there before
+    something was written is a mistake. The arrays are written, as by a launch.
+    """
+    kernel = kernel_of(kernel)
+    grid, block = triple(grid), triple(block)
+    args = checked(kernel, args)
+    arrays = {n: a for n, a in zip(kernel.parameters, args) if isinstance(a, np.ndarray)}
+    if unknown := set(fresh) - {*arrays}:
+        raise ValueError(f"{kernel.__name__}: fresh names {sorted(unknown)}, not an array of it")
+    try:
+        workers.check_limits(kernel, grid, block)
+        code = machine.code(kernel, signature(kernel, args), Watcher)
+        workers.check_shared(kernel, code, shared)
+    except machine.LaunchError as error:
+        return Report(kernel.__name__, (Finding("launch", hint=str(error)),), 0, 0)
+    with workers.lock:
+        return _Watched(kernel, code, grid, block, shared, args, arrays, fresh).report()
+
+
+class _Worker(workers.Worker):
+    """A worker whose code tells of each access."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watch = np.zeros(1, WATCH)
+        self.log, self.work = np.zeros((LOG, LOGGED), np.int64), np.zeros((LOG, 33), np.int64)
+
+    def places(self) -> dict[str, int]:
+        """Addresses of what its code refers to."""
+        access = machine.native(shadow.access, shadow.SIGNATURE)
+        return super().places() | {"nv_watch": self.watch.ctypes.data, "nv_access": access}
+
+
+@functools.cache
+def _worker() -> _Worker:
+    return _Worker()
+
+
+class _Watched:
+    """One launch: its memory, and what is noted of it."""
+
+    def __init__(self, kernel, code, grid, block, shared, args, arrays, fresh) -> None:
+        self.kernel, self.grid, self.block, self.arrays = kernel, grid, block, arrays
+        self.sites = [Site(*site) for site in code.sites]
+        self.worker = worker = _worker()
+        self.work = workers.Work(
+            *(code, grid, block, shared, workers.flatten(args)),
+            *(np.arange(grid[0] * grid[1] * grid[2]), workers.threads(block, "forward", 0)),
+            [extent(a) for a in arrays.values()],
+        )
+        run = worker.prepare(self.work)
+        self.regions = worker.regions(self.work)
+        self.shared = [*code.arrays, *([(code.dynamic, shared)] if code.dynamic else [])]
+        worker.watch[:] = np.zeros(1, WATCH)
+        self.fill(worker.watch[0], args, fresh)
+        self.start()
+        self.ended = run(0, 1)
+        _finish()(*(a.ctypes.data for a in (worker.watch, worker.log, worker.work)))
+
+    def fill(self, watch, args, fresh) -> None:
+        """Say where which memory is."""
+        sizes = [site.size for site in self.sites if site.size]
+        watch["shift"] = min(sizes, default=4).bit_length() - 1
+        starts = np.cumsum([0, *((b - a >> int(watch["shift"])) + 1 for a, b in self.regions)])
+        rows = watch["array"]
+        for i, ((start, stop), cell) in enumerate(zip(self.regions, starts)):
+            name = [*self.arrays][i] if i < len(self.arrays) else ""
+            rows[i] = start, stop, cell, i >= len(self.arrays), name in fresh
+        self.cells = np.zeros((starts[-1] + 1, CELL), np.int64)
+        blocks = len(self.work.blocks)
+        watch["blocks"] = blocks if blocks <= MAX_ORDERED else 0
+        self.releases = np.zeros((SYNCS, max(int(watch["blocks"]), 1), 2), np.int64)
+        self.nowhere = np.zeros(32, np.int64)
+        for name, a in (
+            ("cells", self.cells), ("log", self.worker.log), ("work", self.worker.work),
+            ("releases", self.releases), ("nowhere", self.nowhere),
+        ):  # fmt: skip
+            watch[name] = a.ctypes.data
+        watch["arrays"], watch["sites"], watch["warp"] = len(self.regions), len(self.sites), -1
+        words = _words(args)
+        for i, site in enumerate(self.sites):
+            watch["origin"][i] = self.array_of(site, words)
+
+    def array_of(self, site: Site, words: list[int]) -> int:
+        """The number of the array that a site is sure to mean, or -1."""
+        if site.array is None:
+            return -1
+        if site.array >= 0:
+            return words.index(site.array) if site.array in words else -1
+        before = [i for i, (at, _) in enumerate(self.shared) if at <= -1 - site.array]
+        return len(self.arrays) + max(before, key=lambda i: self.shared[i][0]) if before else -1
+
+    def start(self) -> None:
+        """Begin to count."""
+        state, record = self.worker.state, self.worker.record
+        state["clock"][:], state["met"][:] = 1, 0
+        record["watched"], record["now"], record["barriers"], record["silent"] = 1, 0, 0, 0
+
+    # --- what was found
+
+    def report(self) -> Report:
+        """All of it in words."""
+        watch, record = self.worker.watch[0], self.worker.record[0]
+        found = [self.finding(row) for row in watch["found"][: watch["finds"]]]
+        if self.ended != FINISHED:
+            found.append(self.stuck())
+        if record["silent"]:
+            place = self.waiting(int(record["silent_by"]), "shuffles")
+            lane = (int(record["silent"]) - 1) % 32
+            found.append(Finding("shuffle of a silent lane", places=(place,), hint=(
+                f"it asks lane {lane}, which is not in the mask or not there: what comes is undefined"
+            )))  # fmt: skip
+        record["watched"] = 0
+        threads = len(self.work.blocks) * len(self.work.order)
+        return Report(
+            self.kernel.__name__, tuple(found), threads, int(record["barriers"]), self.lines()
+        )
+
+    def lines(self) -> tuple[Line, ...]:
+        """What each line did."""
+        counts, found = self.worker.watch[0]["counts"], {}
+        for site, row in zip(self.sites, counts):
+            if row[ACCESSES]:
+                key = site.line, site.does, bool(row[TURNS])
+                found[key] = found.get(key, 0) + row
+        return tuple(
+            Line(*key, *(int(row[i]) for i in (ACCESSES, BYTES, REQUESTS, SECTORS, TURNS)))
+            for key, row in sorted(found.items())
+        )
+
+    def finding(self, row: np.ndarray) -> Finding:
+        """A row of `found` in words."""
+        kind = int(row[KIND])
+        name, index = self.named(int(row[ARRAY]), int(row[ADDRESS]))
+        places = [self.place(row[BY], row[IN], row[AT])]
+        hint = ""
+        if kind == RACE:
+            places.append(self.place(row[OTHER_BY], row[OTHER_IN], row[OTHER_AT]))
+            hint = self.advice(row, places)
+        elif kind == OUTSIDE and not name:
+            hint = f"at {int(row[ADDRESS]):#x}, outside all arrays"
+        return Finding(KINDS[kind], name, index, tuple(places), hint, int(row[COUNT]))
+
+    def advice(self, row: np.ndarray, places: list[Place]) -> str:
+        """What the threads of a race could have waited by."""
+        if row[IN] != row[OTHER_IN]:
+            if not row[FENCED]:
+                return "threadfence() is missing before the atomic that tells the other block"
+            return "blocks do not wait for each other: use atomics, or two launches"
+        one, other = (place.thread // 32 for place in places)
+        return (
+            "syncwarp() would make them wait"
+            if one == other
+            else ("syncthreads() would make one wait for the other")
+        )
+
+    def place(self, thread: int, block: int, site: int) -> Place:
+        """A thread and where it was."""
+        x, y, _ = self.grid
+        at = int(block) % x, int(block) // x % y, int(block) // (x * y)
+        here = self.sites[site]
+        does = {"read": "reads", "written": "writes", "updated": "updates"}.get(
+            here.does, here.does
+        )
+        return Place(int(thread), at, does, here.file, here.line)
+
+    def waiting(self, thread: int, does: str) -> Place:
+        """A thread where it waits."""
+        here = self.sites[int(self.worker.state["at"][thread])]
+        block = tuple(int(i) for i in self.worker.state["ctaid"])
+        return Place(thread, block, does, here.file, here.line)
+
+    def stuck(self) -> Finding:
+        """A barrier, shuffle or syncwarp that not all threads came to."""
+        ask = self.worker.state["ask"][: len(self.work.order)]
+        doing, at = ask[:, 0], self.worker.state["at"][: len(ask)]
+        groups = {(int(d), int(a) if d in (BARRIER, WARP) else -1) for d, a in zip(doing, at)}
+        places = []
+        for d, a in sorted(groups):
+            t = int(np.flatnonzero((doing == d) & ((at == a) | (a < 0)))[0])
+            if a >= 0:
+                places.append(self.waiting(t, f"waits at a {self.sites[a].does};"))
+            else:
+                block = tuple(int(i) for i in self.worker.state["ctaid"])
+                places.append(Place(t, block, "has returned;", "", 0))
+        kind = "divergent barrier" if not (doing == WARP).any() else "divergent shuffle"
+        return Finding(kind, places=tuple(places), hint=workers.waiting(ask))
+
+    def named(self, array: int, address: int) -> tuple[str, tuple[int, ...]]:
+        """The name of an array, and the index of a byte in it."""
+        if array < 0:
+            return "", ()
+        if array < len(self.arrays):
+            name, a = [*self.arrays.items()][array]
+            return name, index_of(address - a.ctypes.data, a.itemsize, a.shape, a.strides)
+        i = array - len(self.arrays)
+        names = shared_names(self.kernel.function)
+        name, shape = names[i] if len(names) == len(self.shared) else (f"shared array {i + 1}", ())
+        size = self.regions[array][1] - self.regions[array][0]
+        offset = address - self.regions[array][0]
+        count = int(np.prod(shape)) if shape else 0
+        item = size // count if count and size % count == 0 else 4
+        shape = shape or (size // item,)
+        strides = item * np.cumprod([1, *shape[:0:-1]])[::-1]
+        return name, index_of(offset, item, shape, [int(s) for s in strides])
+
+
+def _words(args: Any) -> list[int]:
+    """In which word of the arguments each array's address is."""
+    found, at = [], 0
+    for a in args:
+        if isinstance(a, np.ndarray):
+            found.append(at + 4)
+            at += 5 + 2 * a.ndim
+        else:
+            at += 1
+    return found
+
+
+@functools.cache
+def _finish() -> Any:
+    import ctypes
+
+    address = machine.native(shadow.finish, shadow.FINISH)
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(address)

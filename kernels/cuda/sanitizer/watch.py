@@ -1,0 +1,68 @@
+"""What is noted of memory while a kernel runs, and of what it does there: one record of NumPy's.
+
+`shadow.py` and `requests.py` write it, compiled; `report.py` reads it. Arrays of several columns
+have these names for them.
+"""
+
+import numpy as np
+
+READ, WRITE, UPDATE = range(3)  # what an access does
+ATOMIC, VALUED = 4, 8  # bits that are added: whether it is atomic, whether the value is told
+
+KINDS = "race", "uninitialised read", "out of bounds", "misaligned access"
+RACE, UNINITIALISED, OUTSIDE, MISALIGNED = range(4)
+
+MAX_FOUND = 256  # findings of a launch: one for each kind, array and pair of lines
+MAX_SITES = 4096  # places in a kernel that touch memory
+MAX_ARRAYS = 128
+MAX_ORDERED = 4096  # blocks of which it is known who waited for whom by atomics
+SYNCS = 64  # addresses of such atomics
+LOG = 1 << 16  # accesses of a warp, before they are put together as requests
+SECTOR = 32  # bytes that a GPU brings from memory at once
+BANKS, WORD = 32, 4  # of shared memory; a bank has four bytes in every 128
+
+# Of a granule of memory: the last write, and two reads after it by threads that had not waited for
+# each other. NOW: when, a count that goes on at each barrier and block, 0 where there was none.
+# CLOCK: the same in the thread's own count, which goes on at each syncwarp.
+NOW, CLOCK, BLOCK, THREAD, SITE = range(5)
+WRITTEN, FIRST_READ, OTHER_READ, ATOMICALLY, CELL = 0, 5, 10, 15, 16
+
+# Columns of `array`. SHARED: in shared memory; FRESH: nothing is in it when the launch begins.
+START, STOP, FIRST_CELL, SHARED, FRESH = range(5)
+# Columns of `found`. FENCED: 0 where the block before had an atomic, but no fence before it.
+(
+    KIND, AT, OTHER_AT, ARRAY, ADDRESS, SIZE, BY, IN, OTHER_BY, OTHER_IN, FENCED, COUNT, FINDING
+) = range(13)  # fmt: skip
+# Columns of `counts`, for each site. A request is what the lanes of a warp ask at once; sectors of
+# global memory are brought for it, or shared memory takes so many turns.
+ACCESSES, BYTES, REQUESTS, SECTORS, TURNS, COUNTS = range(6)
+# Columns of `log`.
+WHERE, TIMES, LANE, WHAT, LOGGED = range(5)
+
+WATCH = np.dtype(
+    [
+        ("cells", "i8"),  # address of an array (granules, CELL)
+        ("log", "i8"),  # (LOG, LOGGED)
+        ("work", "i8"),  # (LOG, 33): of each request the lanes' addresses, and what it is
+        ("releases", "i8"),  # (SYNCS, blocks, 2): when a block let others go on, and its thread
+        ("nowhere", "i8"),  # what a wild access touches instead
+        ("shift", "i8"),  # a granule has 1 << shift bytes
+        ("sites", "i8"),
+        ("blocks", "i8"),  # of the launch, or 0 if they are too many
+        ("arrays", "i8"),
+        ("array", "i8", (MAX_ARRAYS, 5)),
+        ("origin", "i8", MAX_SITES),  # the array that a site is sure to mean, or -1
+        ("finds", "i8"),
+        ("found", "i8", (MAX_FOUND, FINDING)),
+        ("counts", "i8", (MAX_SITES, COUNTS)),
+        ("fence", "i8", 1024),  # whether a thread had a fence after all that it wrote
+        ("syncs", "i8"),
+        ("sync", "i8", (SYNCS, 3)),  # address; when this block came by, and the thread
+        ("logged", "i8"),
+        ("warp", "i8"),  # whose accesses are in the log
+        ("times", "i4", (32, MAX_SITES)),  # how often a lane has been at a site
+        ("base", "i8", MAX_SITES),  # the number of a site's first request
+        ("busy", "i8", BANKS),  # words that a request asks of each bank
+    ],
+    align=True,
+)
