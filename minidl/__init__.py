@@ -8,8 +8,6 @@ _here = _Path(__file__).parent
 if not (_here / "kernels").is_dir():  # a checkout: kernels/ lies beside minidl/, not inside it
     __path__.append(str(_here.parent))
 
-__version__ = "0.1.0"
-
 from . import ops  # noqa: E402
 from .autograd import no_grad  # noqa: E402
 from .backend import Device, device  # noqa: E402
@@ -38,6 +36,7 @@ from .ops import (  # noqa: E402
 from .ops.linear import set_matmul  # noqa: E402
 from .random import Generator, manual_seed, rand, randn  # noqa: E402
 from .tensor import Tensor, from_dlpack, tensor  # noqa: E402
+from .version import __version__  # noqa: E402
 
 
 def op(function: _Any = None, **options: _Any) -> _Any:

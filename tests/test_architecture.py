@@ -20,7 +20,7 @@ FILES = sorted((*ROOT.glob("minidl/**/*.py"), *ROOT.glob("kernels/**/*.py")))
 
 # Leftwards only: a layer imports itself and what stands in a row above it.
 LAYERS = (
-    {"backend", "atomic", "later"},
+    {"backend", "atomic", "later", "version"},
     {"autograd"},
     {"tensor"},
     {"op", "check", "random", "cuda", "threads", "mistakes"},

@@ -11,9 +11,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors
 
-from .. import __version__
 from ..atomic import write
 from ..tensor import Tensor
+from ..version import __version__
 
 # One entry of the file's own metadata, for safetensors writes several in any order.
 ENTRY = "minidl"
