@@ -10,3 +10,12 @@ if __name__ != "minidl.kernels":
         "`import minidl.kernels`. A top-level `kernels` belongs to another package, and a second "
         "import under that name would load every kernel twice"
     )
+
+
+def __getattr__(name: str) -> object:
+    """sanitize, which is loaded with numba-cuda when it is first asked for."""
+    if name == "sanitize":
+        from .cuda.sanitizer import sanitize
+
+        return sanitize
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

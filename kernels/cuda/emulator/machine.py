@@ -152,7 +152,7 @@ def _for_this_cpu(text: str, places: dict[str, int]) -> str:
     return f"{text}declare void @nv_aligned(ptr, i64)\n" + "".join(used.values())
 
 
-def _wrapper(entry: ll.ValueRef) -> str:
+def _wrapper(entry: ll.ValueRef, inline: str) -> str:
     """IR of `nv_thread`, which calls the kernel with its arguments."""
     kinds = [str(a.type) for a in entry.arguments]
     place = "getelementptr (i8, ptr @nv_state, i64 {})"
@@ -164,7 +164,7 @@ def _wrapper(entry: ll.ValueRef) -> str:
     passed = ", ".join(f"{kind} %a{i}" for i, kind in enumerate(kinds))
     return f"""
 declare void @"{entry.name}"({", ".join(kinds)})
-define void @nv_thread() alwaysinline {{
+define void @nv_thread() {inline} {{
 {loads}  call void @"{entry.name}"({passed})
   ret void
 }}
@@ -221,7 +221,7 @@ def build(
     for function in device_functions:
         module.link_in(function)
     for f in module.functions:
-        if f.name != name and [*f.blocks]:
+        if [*f.blocks] and (f.name != name or tool.lines):  # to know which argument is which
             f.add_function_attribute("alwaysinline")
     places, sizes = _shared_memory(kernel, module)
     text = _for_this_cpu(str(module), places)
@@ -229,7 +229,7 @@ def build(
         raise ValueError(f"{kernel.__name__}: local arrays beyond {LOCAL} bytes a thread")
     module = ll.parse_assembly(tool.before(text))
     fibers = any(f.name.startswith(_WAITS) for f in module.functions)
-    wrapper = _wrapper(module.get_function(name))
+    wrapper = _wrapper(module.get_function(name), "noinline" if tool.lines else "alwaysinline")
     module.link_in(ll.parse_assembly(RUNTIME + INSTRUCTIONS + tool.runtime + wrapper))
     libm = _calls(kernel, module)
     if ptx := {p for p in re.findall(r' asm [^"]*"([^"]*)"', str(module)) if "pushq" not in p}:

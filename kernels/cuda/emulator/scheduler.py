@@ -230,8 +230,8 @@ def _release(s):
         waiting += s.ask[t, DOING] == BARRIER
     if done == s.threads:
         return DONE
-    if waiting + done < s.threads:  # a GPU's barrier does not wait for threads that returned
-        return WARP
+    if waiting + done < s.threads or (s.watched and done):
+        return WARP  # a GPU's barrier does not wait for threads that returned, but CUDA forbids it
     return READY if _barrier(s, waiting) else WARP
 
 

@@ -29,9 +29,7 @@ _WAITS = {
 }  # fmt: skip
 _FENCE = re.compile(r'^ +(?:tail )?call void @"?nv\.membar\.(?:gl|sys)"?\(')
 _DEFINE = re.compile(r"^(define [^{!]*?)( !dbg !\d+)? \{$", re.M)
-_GIVEN = re.compile(
-    r"^ +(%\S+) = (?:load ptr, ptr |getelementptr [^(%@]*|addrspacecast |bitcast )(.*)"
-)
+_GIVEN = re.compile(r"^ +(%\S+) = (?:load ptr, |getelementptr |addrspacecast |bitcast )(.*)")
 _CHOICE = re.compile(r"^ +(%\S+) = (?:phi|select) (.*)")
 _FIRST_ARGUMENT = STATE.fields["args"][1]  # type: ignore[index]
 

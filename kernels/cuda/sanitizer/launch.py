@@ -1,5 +1,6 @@
 """A launch that is watched."""
 
+import ctypes
 import functools
 from typing import Any
 
@@ -41,6 +42,8 @@ from .watch import (
     TURNS,
     WATCH,
 )  # fmt: skip
+
+_DOES = {"read": "reads it", "written": "writes it", "updated": "updates it"}
 
 
 def sanitize(
@@ -158,9 +161,8 @@ class _Watched:
         if record["silent"]:
             place = self.waiting(int(record["silent_by"]), "shuffles")
             lane = (int(record["silent"]) - 1) % 32
-            found.append(Finding("shuffle of a silent lane", places=(place,), hint=(
-                f"it asks lane {lane}, which is not in the mask or not there: what comes is undefined"
-            )))  # fmt: skip
+            hint = f"lane {lane} is not in the mask, or not there: what comes is undefined"
+            found.append(Finding("shuffle of a silent lane", places=(place,), hint=hint))
         record["watched"] = 0
         threads = len(self.work.blocks) * len(self.work.order)
         return Report(
@@ -198,22 +200,19 @@ class _Watched:
             if not row[FENCED]:
                 return "threadfence() is missing before the atomic that tells the other block"
             return "blocks do not wait for each other: use atomics, or two launches"
-        one, other = (place.thread // 32 for place in places)
-        return (
-            "syncwarp() would make them wait"
-            if one == other
-            else ("syncthreads() would make one wait for the other")
-        )
+        one, other = places
+        if one.line == other.line:
+            return "several threads are here at once: use cuda.atomic, or a place for each"
+        if one.thread // 32 == other.thread // 32:
+            return "syncwarp() in between would make them wait"
+        return "syncthreads() in between would make them wait"
 
     def place(self, thread: int, block: int, site: int) -> Place:
         """A thread and where it was."""
         x, y, _ = self.grid
         at = int(block) % x, int(block) // x % y, int(block) // (x * y)
         here = self.sites[site]
-        does = {"read": "reads", "written": "writes", "updated": "updates"}.get(
-            here.does, here.does
-        )
-        return Place(int(thread), at, does, here.file, here.line)
+        return Place(int(thread), at, _DOES[here.does], here.file, here.line)
 
     def waiting(self, thread: int, does: str) -> Place:
         """A thread where it waits."""
@@ -230,10 +229,10 @@ class _Watched:
         for d, a in sorted(groups):
             t = int(np.flatnonzero((doing == d) & ((at == a) | (a < 0)))[0])
             if a >= 0:
-                places.append(self.waiting(t, f"waits at a {self.sites[a].does};"))
+                places.append(self.waiting(t, f"waits at a {self.sites[a].does}"))
             else:
                 block = tuple(int(i) for i in self.worker.state["ctaid"])
-                places.append(Place(t, block, "has returned;", "", 0))
+                places.append(Place(t, block, "has returned", "", 0))
         kind = "divergent barrier" if not (doing == WARP).any() else "divergent shuffle"
         return Finding(kind, places=tuple(places), hint=workers.waiting(ask))
 
@@ -270,7 +269,5 @@ def _words(args: Any) -> list[int]:
 
 @functools.cache
 def _finish() -> Any:
-    import ctypes
-
     address = machine.native(shadow.finish, shadow.FINISH)
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(address)

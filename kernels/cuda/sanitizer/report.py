@@ -6,10 +6,7 @@ import linecache
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -23,11 +20,9 @@ class Place:
     line: int
 
     def __str__(self) -> str:
-        where = f"line {self.line}" if self.line else "a line that is not known"
+        said = f"thread {self.thread} of block {self.block} {self.does}"
         text = linecache.getline(self.file, self.line).strip() if self.line else ""
-        return f"thread {self.thread} of block {self.block} {self.does} it at {where}" + (
-            f": {text}" if text else ""
-        )
+        return said + f", line {self.line}" * (self.line > 0) + f": {text}" * bool(text)
 
 
 @dataclass(frozen=True)
@@ -190,13 +185,3 @@ def index_of(offset: int, itemsize: int, shape: Sequence[int], strides: Sequence
     if 0 <= rest < itemsize:
         return tuple(found)
     return (offset // itemsize,)
-
-
-def file_of(function: Callable[..., Any]) -> str:
-    """The file that a kernel stands in."""
-    return str(Path(inspect.getsourcefile(function) or "?"))
-
-
-def strides_of(a: np.ndarray) -> tuple[int, ...]:
-    """Bytes from element to element along each axis."""
-    return a.strides

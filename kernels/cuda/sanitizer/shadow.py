@@ -177,10 +177,10 @@ def _same(place, size, does, value):
     if not does & VALUED:
         return False
     memory = carray(place, size)
+    same = True
     for i in range(size):
-        if memory[i] != value >> 8 * i & 255:
-            return False
-    return True
+        same &= memory[i] == value >> 8 * i & 255
+    return same
 
 
 @njit
