@@ -57,13 +57,14 @@ def test_the_third_documents_program(tmp_path):
     assert (tmp_path / "runs" / "s2-cifar10" / "curves.png").stat().st_size > 1000
 
 
+@pytest.mark.numba  # half a minute on NumPy alone
 def test_the_fourth_documents_program(tmp_path):
     pytest.importorskip("h5py")
     flags = "--gpustat=on", "--model_file=your_model.h5", "--batch_size=20", "--num_epochs=1"
     first = program(tmp_path, "s3_vgg16.py", "--quick", *flags)
     assert "no GPU" in first or "% busy" in first
     again = program(tmp_path, "s3_vgg16.py", "--quick", *flags)  # goes on with the file
-    assert share(again, "Model accuracy") > share(first, "Model accuracy") > 0.2
+    assert share(again, "Model accuracy") > max(0.3, share(first, "Model accuracy"))
 
 
 def test_the_fifth_documents_program(tmp_path):
