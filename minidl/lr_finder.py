@@ -43,17 +43,33 @@ def find_lr(
 ) -> LRCurve:
     """Train on batches (x, y) with learning rates from start to end, in equal factors.
 
-    It ends early where the loss is lost. Then the model, and the optimizer unless it was given by
-    name, are as they were. batches are used again from the beginning where there are fewer than
-    steps. ValueError for no batches, or rates that do not rise.
+    It ends early where the loss is lost. Then the model, its modes, and the optimizer unless it was
+    given by name, are as they were, after an error too. batches are used again from the beginning
+    where there are fewer than steps. ValueError for no batches, or rates that do not rise.
     """
     rates = _rates(start, end, steps)
     measured, stepper = _chosen("loss", loss, LOSSES), _optimizer(optimizer, model, None)
     before, options = model.state_dict(), stepper.state_dict()
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        lrs, losses = _run(model.train(), train, rates, measured, stepper)
+    finally:
+        model.load_state_dict(before)
+        stepper.zero_grad()
+        stepper.load_state_dict(options)
+        for module, training in modes:
+            module.training = training
+    steepest = int(np.argmin(np.gradient(losses, np.log(lrs)))) if len(lrs) > 2 else 0
+    return LRCurve(lrs, losses, lrs[steepest])
+
+
+def _run(
+    model: Module, train: Iterable[Any], rates: list[float], measured: Loss, stepper: Any
+) -> tuple[list[float], list[float]]:
+    """The learning rates until the loss is lost, and the running means of it."""
     lrs: list[float] = []
     losses: list[float] = []
     mean, best, where = 0.0, math.inf, _device_of(model)
-    model.train()
     for i, (rate, (x, y)) in enumerate(zip(rates, _again(train))):
         for group in stepper.param_groups:
             group["lr"] = rate
@@ -68,11 +84,7 @@ def find_lr(
             break
         lrs.append(rate)
         losses.append(smooth)
-    model.load_state_dict(before)
-    stepper.zero_grad()
-    stepper.load_state_dict(options)
-    steepest = int(np.argmin(np.gradient(losses, np.log(lrs)))) if len(lrs) > 2 else 0
-    return LRCurve(lrs, losses, lrs[steepest])
+    return lrs, losses
 
 
 def _rates(start: float, end: float, steps: int) -> list[float]:

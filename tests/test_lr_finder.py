@@ -69,3 +69,21 @@ def test_what_makes_no_sense_is_refused():
         minidl.find_lr(network(), [])
     with pytest.raises(ValueError, match="unknown loss 'entropy'"):
         minidl.find_lr(network(), batches(), loss="entropy")
+
+
+def test_modes_come_back_and_so_do_weights_after_an_error():
+    model = network().eval()
+    model[0].train()
+    modes, before = [m.training for m in model.modules()], model.state_dict()
+    minidl.find_lr(model, batches(), steps=12)
+    assert [m.training for m in model.modules()] == modes
+
+    def broken():
+        yield from batches()
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        minidl.find_lr(model, broken(), steps=1000)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    assert [m.training for m in model.modules()] == modes
