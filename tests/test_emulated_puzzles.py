@@ -122,6 +122,66 @@ def test_the_notebook_states_each_puzzle_as_its_file_does(name):
 # --- what else attempts are told
 
 
+def test_right_in_another_way():
+    @cuda.jit
+    def running(x, y):  # two tiles in turn: no second barrier is needed
+        tiles = cuda.shared.array((2, 8), float32)
+        i, t = cuda.grid(1), cuda.threadIdx.x
+        now, step = 0, 1
+        tiles[0, t] = x[i] if i < x.size else float32(0)
+        while step < 8:
+            cuda.syncthreads()
+            tiles[1 - now, t] = tiles[now, t]
+            if t >= step:
+                tiles[1 - now, t] += tiles[now, t - step]
+            now, step = 1 - now, step * 2
+        if i < x.size:
+            y[i] = tiles[now, t]
+
+    @cuda.jit
+    def dot(a, b, y):  # lanes hand each other their sums
+        t = cuda.threadIdx.x
+        total = float32(0)
+        for i in range(t, a.size, 8):
+            total += a[i] * b[i]
+        for half in (4, 2, 1):
+            total += cuda.shfl_xor_sync(0xFF, total, half)
+        if t == 0:
+            y[0] = total
+
+    @cuda.jit
+    def rows(x, y):  # one thread does it all
+        if cuda.threadIdx.x == 0:
+            total = float32(0)
+            for j in range(x.shape[1]):
+                total += x[cuda.blockIdx.x, j]
+            y[cuda.blockIdx.x] = total
+
+    for kernel in (running, dot, rows):
+        verdict = puzzles.judge(kernel)
+        assert verdict, verdict
+
+
+def test_two_barriers_where_one_is_needed():
+    @cuda.jit
+    def flip(x, y):
+        tile = cuda.shared.array(8, float32)
+        i, t = cuda.grid(1), cuda.threadIdx.x
+        if i < x.size:
+            tile[t] = x[i]
+            cuda.syncthreads()
+            y[i] = tile[min(8, x.size - i + t) - 1 - t]
+        else:
+            tile[t] = 0
+            cuda.syncthreads()
+            tile[t] = 1
+
+    verdict = puzzles.judge(flip)
+    assert verdict.kind == "divergent barrier"
+    assert "waits for all threads of its block" in verdict.message
+    assert "waits elsewhere" in verdict.message
+
+
 def test_a_kernel_is_known_by_its_name():
     @cuda.jit
     def triple(x, y):

@@ -35,7 +35,7 @@ def solution(a, b, y):
 def half_a_guard(a, b, y):
     """out of bounds: rows are guarded, columns are not.
 
-    With a of 1, b of 1, y of 1 x 1, launched as half_a_guard[(1, 1), (4, 4)]:
+    Sizes: a 1, b 1, y 1 x 1. Launch: half_a_guard[(1, 1), (4, 4)].
     Thread (1, 0) of block 0 reads b[1], and b ends with b[0].
         y[i, j] = a[i] + b[j]
     Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this
@@ -50,7 +50,7 @@ def half_a_guard(a, b, y):
 def swapped(a, b, y):
     """not written: x runs along the columns, the second index.
 
-    With a of 4, b of 8, y of 4 x 8, launched as swapped[(2, 1), (4, 4)]:
+    Sizes: a 4, b 8, y 4 x 8. Launch: swapped[(2, 1), (4, 4)].
     y[0, 4] was never written, nor were 15 others. Which thread should do it, and what are its
     index and that of its block?
     """

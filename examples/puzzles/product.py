@@ -50,7 +50,7 @@ def solution(a, b, y):
 def next_tile_too_soon(a, b, y):
     """race: the next tile replaces numbers that others still read.
 
-    With a of 4 x 8, b of 8 x 4, y of 4 x 4, launched as next_tile_too_soon[(1, 1), (4, 4)]:
+    Sizes: a 4 x 8, b 8 x 4, y 4 x 4. Launch: next_tile_too_soon[(1, 1), (4, 4)].
     Thread (1, 0) of block 0 reads left[0, 0]:
         total += left[s, k] * right[k, t]
     Thread (0, 0) writes it:
@@ -80,7 +80,7 @@ def next_tile_too_soon(a, b, y):
 def edge_forgotten(a, b, y):
     """uninitialised read: past the edge a tile is not filled.
 
-    With a of 2 x 3, b of 3 x 1, y of 2 x 1, launched as edge_forgotten[(1, 1), (4, 4)]:
+    Sizes: a 2 x 3, b 3 x 1, y 2 x 1. Launch: edge_forgotten[(1, 1), (4, 4)].
     Thread (0, 0) of block 0 reads left[0, 3], which nobody has written.
         total += left[s, k] * right[k, t]
     In shared memory is what others left there. Either some thread must write to this place, if

@@ -96,8 +96,8 @@ class Puzzle:
         """Arrays, what the sanitizer says, and how it was launched in words."""
         arrays = self.arrays(sizes)
         grid, block = self.launch(**arrays)
-        shapes = [f"{n} of {' x '.join(map(str, a.shape))}" for n, a in arrays.items()]
-        where = f"With {', '.join(shapes)}, launched as {kernel.__name__}[{grid}, {block}]:\n"
+        shapes = [f"{n} {' x '.join(map(str, a.shape))}" for n, a in arrays.items()]
+        where = f"Sizes: {', '.join(shapes)}. Launch: {kernel.__name__}[{grid}, {block}].\n"
         report = sanitize(kernel, grid, block, *arrays.values(), fresh=self.outputs)
         return arrays, report, where
 

@@ -176,7 +176,7 @@ def _wrong(name: str, got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> t
     """What is wrong with an output."""
     missing = np.isnan(got)
     if missing.all():
-        return "not written", f"Nothing was written into {name}. Is the kernel filled in?"
+        return "not written", f"Nothing was written into {name} yet. Is the kernel filled in?"
     at = tuple(int(i) for i in np.argwhere(missing if missing.any() else wrong)[0])
     cell = f"{name}[{', '.join(map(str, at))}]"
     if left := int(missing.sum()):
