@@ -48,7 +48,7 @@ def solution(x, w, y):
 def one_weight_too_many(x, w, y):
     """out of bounds: `<=` lets a fifth thread in.
 
-    Sizes: x 4, w 4, y 1. Launch: one_weight_too_many[1, 8].
+    Shapes: x (4,), w (4,), y (1,). Launch: one_weight_too_many[1, 8].
     Thread 4 of block 0 reads w[4], and w ends with w[3].
         taps[t] = w[t]
     Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this
@@ -74,7 +74,7 @@ def one_weight_too_many(x, w, y):
 def weights_come_late(x, w, y):
     """race: the barrier stands before what it should wait for.
 
-    Sizes: x 4, w 4, y 1. Launch: weights_come_late[1, 8].
+    Shapes: x (4,), w (4,), y (1,). Launch: weights_come_late[1, 8].
     Thread 1 of block 0 writes taps[1]:
         taps[t] = w[t]
     Thread 0 reads it:

@@ -46,7 +46,7 @@ def solution(a, b, y):
 def all_add_to_one(a, b, y):
     """race: eight threads add to one number at once.
 
-    Sizes: a 3, b 3, y 1. Launch: all_add_to_one[1, 8].
+    Shapes: a (3,), b (3,), y (1,). Launch: all_add_to_one[1, 8].
     Thread 1 of block 0 and thread 0 meet at y[0]: one reads it, the other writes it.
         y[0] += a[i] * b[i]
     Nobody knows which comes first, and one may undo what the other did. Give each thread a
@@ -64,7 +64,7 @@ def all_add_to_one(a, b, y):
 def waits_once(a, b, y):
     """race: the next round begins before the last has ended.
 
-    Sizes: a 3, b 3, y 1. Launch: waits_once[1, 8].
+    Shapes: a (3,), b (3,), y (1,). Launch: waits_once[1, 8].
     Thread 1 of block 0 and thread 0 meet at part[1]: one writes it, the other reads it.
         part[t] += part[t + half]
     Nobody knows which comes first. All must have read before somebody writes, and all must have

@@ -33,7 +33,7 @@ def solution(x, y):
 def off_by_one(x, y):
     """out of bounds: the last thread goes past the end.
 
-    Sizes: x 1, y 1. Launch: off_by_one[1, 1].
+    Shapes: x (1,), y (1,). Launch: off_by_one[1, 1].
     Thread 0 of block 0 reads x[1], and x ends with x[0].
         y[i] = 2 * x[i]
     Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this
@@ -47,7 +47,7 @@ def off_by_one(x, y):
 def all_in_one_place(x, y):
     """race: the index of the block, where that of the thread was meant.
 
-    Sizes: x 2, y 2. Launch: all_in_one_place[1, 2].
+    Shapes: x (2,), y (2,). Launch: all_in_one_place[1, 2].
     Thread 1 of block 0 and thread 0 both write y[0].
         y[i] = 2 * x[cuda.threadIdx.x]
     Nobody knows which comes first, and one may undo what the other did. Give each thread a

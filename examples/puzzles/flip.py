@@ -41,7 +41,7 @@ def solution(x, y):
 def no_barrier(x, y):
     """race: numbers are read before their threads have written them.
 
-    Sizes: x 2, y 2. Launch: no_barrier[1, 8].
+    Shapes: x (2,), y (2,). Launch: no_barrier[1, 8].
     Thread 1 of block 0 writes tile[1]:
         tile[t] = x[first + t]
     Thread 0 reads it:
@@ -61,7 +61,7 @@ def no_barrier(x, y):
 def always_eight(x, y):
     """uninitialised read: the last block has not always eight numbers.
 
-    Sizes: x 2, y 2. Launch: always_eight[1, 8].
+    Shapes: x (2,), y (2,). Launch: always_eight[1, 8].
     Thread 0 of block 0 reads tile[7], which nobody has written.
         y[first + t] = tile[7 - t]
     In shared memory is what others left there. Either some thread must write to this place, if

@@ -35,8 +35,8 @@ def solution(a, b, y):
 def half_a_guard(a, b, y):
     """out of bounds: rows are guarded, columns are not.
 
-    Sizes: a 1, b 1, y 1 x 1. Launch: half_a_guard[(1, 1), (4, 4)].
-    Thread (1, 0) of block 0 reads b[1], and b ends with b[0].
+    Shapes: a (1,), b (1,), y (1, 1). Launch: half_a_guard[(1, 1), (4, 4)].
+    Thread (1, 0) of block (0, 0) reads b[1], and b ends with b[0].
         y[i, j] = a[i] + b[j]
     Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this
     thread should have work, its index is off.
@@ -50,7 +50,7 @@ def half_a_guard(a, b, y):
 def swapped(a, b, y):
     """not written: x runs along the columns, the second index.
 
-    Sizes: a 4, b 8, y 4 x 8. Launch: swapped[(2, 1), (4, 4)].
+    Shapes: a (4,), b (8,), y (4, 8). Launch: swapped[(2, 1), (4, 4)].
     y[0, 4] was never written, nor were 15 others. Which thread should do it, and what are its
     index and that of its block?
     """

@@ -45,7 +45,7 @@ def solution(x, y):
 def nothing_is_not_zero(x, y):
     """uninitialised read: in short rows some threads write nothing, and are added all the same.
 
-    Sizes: x 2 x 5, y 2. Launch: nothing_is_not_zero[2, 8].
+    Shapes: x (2, 5), y (2,). Launch: nothing_is_not_zero[2, 8].
     Thread 1 of block 0 reads part[5], which nobody has written.
         part[t] += part[t + half]
     In shared memory is what others left there. Either some thread must write to this place, if
@@ -71,7 +71,7 @@ def nothing_is_not_zero(x, y):
 def goes_home_early(x, y):
     """divergent barrier: threads return before the barriers are over.
 
-    Sizes: x 1 x 8, y 1. Launch: goes_home_early[1, 8].
+    Shapes: x (1, 8), y (1,). Launch: goes_home_early[1, 8].
     Thread 0 of block 0 waits for all threads of its block:
         cuda.syncthreads()
     Thread 4 has ended, and will never come.

@@ -49,7 +49,7 @@ def solution(x, y):
 def written_while_read(x, y):
     """race: a thread reads what another is about to change.
 
-    Sizes: x 3, y 3. Launch: written_while_read[1, 8].
+    Shapes: x (3,), y (3,). Launch: written_while_read[1, 8].
     Thread 2 of block 0 and thread 1 meet at tile[1]: one reads it, the other writes it.
         tile[t] += tile[t - step]
     Nobody knows which comes first. All must have read before somebody writes, and all must have
@@ -72,7 +72,7 @@ def written_while_read(x, y):
 def a_step_short(x, y):
     """wrong value: the loop ends before the last step.
 
-    Sizes: x 8, y 8. Launch: a_step_short[1, 8].
+    Shapes: x (8,), y (8,). Launch: a_step_short[1, 8].
     y[4] is -5, but should be 2 (4 of 8 numbers are wrong).
         y = [7.0, 10.0, 11.0, 6.0, -5.0, -17.0, -26.0, -30.0]
         should be [7.0, 10.0, 11.0, 6.0, 2.0, -7.0, -15.0, -24.0]

@@ -40,7 +40,7 @@ def solution(x, y):
 def two_are_missing(x, y):
     """uninitialised read: eight results need ten numbers.
 
-    Sizes: x 10, y 8. Launch: two_are_missing[1, 8].
+    Shapes: x (10,), y (8,). Launch: two_are_missing[1, 8].
     Thread 6 of block 0 reads tile[8], which nobody has written.
         y[first + t] = (tile[t] + tile[t + 1] + tile[t + 2]) / 3
     In shared memory is what others left there. Either some thread must write to this place, if
@@ -59,7 +59,7 @@ def two_are_missing(x, y):
 def barrier_in_the_if(x, y):
     """divergent barrier: threads without a result never come to the barrier.
 
-    Sizes: x 3, y 1. Launch: barrier_in_the_if[1, 8].
+    Shapes: x (3,), y (1,). Launch: barrier_in_the_if[1, 8].
     Thread 0 of block 0 waits for all threads of its block:
         cuda.syncthreads()
     Thread 1 has ended, and will never come.

@@ -35,7 +35,7 @@ def solution(x, y):
 def no_guard(x, y):
     """out of bounds: the last block has more threads than there are numbers left.
 
-    Sizes: x 1, y 1. Launch: no_guard[1, 8].
+    Shapes: x (1,), y (1,). Launch: no_guard[1, 8].
     Thread 1 of block 0 reads x[1], and x ends with x[0].
         y[i] = x[i] * x[i]
     Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this
@@ -49,7 +49,7 @@ def no_guard(x, y):
 def block_forgotten(x, y):
     """not written: every block computes the first eight numbers.
 
-    Sizes: x 9, y 9. Launch: block_forgotten[2, 8].
+    Shapes: x (9,), y (9,). Launch: block_forgotten[2, 8].
     y[8] was never written. Which thread should do it, and what are its index and that of its
     block?
     """

@@ -16,11 +16,12 @@ import numpy as np
 
 from minidl.kernels import sanitize
 from minidl.kernels.cases import Blank
-from minidl.kernels.cuda._numba import Kernel, triple
+from minidl.kernels.cuda._numba import Kernel
+from minidl.kernels.cuda.sanitizer import Report
 from minidl.kernels.roles import roles
 from minidl.kernels.testing import Mismatch, check
 
-from .words import Scene, different, first, in_words, too_many, uncompiled, unequal
+from .words import NOTHING, Launch, different, first, in_words, too_many, uncompiled, unequal
 
 EXAMPLES = 10  # arrays that Hypothesis draws, beside the twenty that `check` always takes
 LARGEST = 20  # of a size that is drawn; `check` triples it for a few
@@ -67,11 +68,11 @@ class Puzzle:
         return tuple(name for name, role in roles(self.definition).items() if role == "out")
 
     def arrays(self, sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
-        """Small whole numbers, none 0, for the inputs; NaN for outputs, in which nothing is yet."""
+        """Small whole numbers, none 0, for the inputs; in the outputs there is nothing yet."""
         shapes, rng = self.shapes(*sizes), np.random.default_rng(0)
         some = np.array([*range(-9, 0), *range(1, 10)], "f4")
         made = {name: rng.choice(some, shape) for name, shape in shapes.items()}
-        return made | {name: np.full(shapes[name], np.nan, "f4") for name in self.outputs}
+        return made | {name: np.full(shapes[name], NOTHING) for name in self.outputs}
 
     def draw(self, d: Any) -> dict[str, Any]:
         """Arguments for `check`."""
@@ -84,7 +85,7 @@ class Puzzle:
         if takes != needs:
             return Verdict(f"The kernel should take ({needs}), not ({takes}).", "arguments")
         try:
-            self._launch(kernel, self.sizes[0])
+            self._watched(kernel, self.sizes[0])
         except Exception as error:  # Numba has many, Python's own among them
             return Verdict(uncompiled(error), "does not compile")
         for step in (self._tried, self._drawn):
@@ -92,28 +93,26 @@ class Puzzle:
                 return wrong
         return self._counted(kernel)
 
-    def _launch(self, kernel: Kernel, sizes: tuple[int, ...]) -> tuple[Any, ...]:
-        """Arrays, what the sanitizer says, and how it was launched in words."""
+    def _watched(self, kernel: Kernel, sizes: tuple[int, ...]) -> tuple[Launch, Report]:
+        """A launch, and what the sanitizer says of it."""
         arrays = self.arrays(sizes)
-        grid, block = self.launch(**arrays)
-        shapes = [f"{n} {' x '.join(map(str, a.shape))}" for n, a in arrays.items()]
-        where = f"Sizes: {', '.join(shapes)}. Launch: {kernel.__name__}[{grid}, {block}].\n"
-        report = sanitize(kernel, grid, block, *arrays.values(), fresh=self.outputs)
-        return arrays, report, where
+        launch = Launch(kernel.__name__, arrays, *self.launch(**arrays))
+        report = sanitize(kernel, launch.grid, launch.block, *arrays.values(), fresh=self.outputs)
+        return launch, report
 
     def _tried(self, kernel: Kernel) -> Verdict | None:
         """The first size with which something is wrong."""
         for sizes in self.sizes:
-            arrays, report, where = self._launch(kernel, sizes)
+            launch, report = self._watched(kernel, sizes)
             if report.findings:
-                scene = Scene(arrays, *map(triple, self.launch(**arrays)))
                 found = first(report.findings)
                 line = next((place.line for place in found.places if place.line), 0)
-                return Verdict(where + in_words(found, scene), found.kind, line, sizes)
+                return Verdict(f"{launch}{in_words(found, launch)}", found.kind, line, sizes)
             want = self.arrays(sizes)
             self.definition(**want)
-            if unlike := different(arrays, want, self.outputs):
-                return Verdict(where + unlike[1], unlike[0], 0, sizes)
+            if unlike := different(launch.arrays, want, self.outputs):
+                kind, said = unlike
+                return Verdict(f"{launch}{said}", kind, 0, sizes)
         return None
 
     def _drawn(self, kernel: Kernel) -> Verdict | None:
@@ -134,13 +133,13 @@ class Puzzle:
     def _counted(self, kernel: Kernel) -> Verdict:
         """It is right; but does it read global memory more often than it need?"""
         sizes = self.sizes[-1]
-        _, report, where = self._launch(kernel, sizes)
+        launch, report = self._watched(kernel, sizes)
         rows = [row for row in report.lines if row.does == "read" and not row.shared]
         reads, least = sum(row.accesses for row in rows), self.reads(*sizes)
         if reads > least:
             most = max(rows, key=lambda row: row.accesses)
-            return Verdict(where + too_many(reads, least), "too many reads", most.line, sizes)
+            return Verdict(f"{launch}{too_many(reads, least)}", "too many reads", most.line, sizes)
         return Verdict(
-            f"Right, in every order of the threads.\n{where}"
+            f"Right, in every order of the threads.\n{launch}"
             f"{reads:,} numbers read from global memory, {report.barriers} barriers."
         )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minidl.kernels.cuda._numba import triple
 from minidl.kernels.cuda.sanitizer import Finding, Place
 
 # Where several things are wrong, the first of these tells most: a race may come from an index that
@@ -16,14 +17,20 @@ ORDER = (
     "race", "uninitialised read",
 )  # fmt: skip
 FEW = 24  # numbers that are shown one by one
+NOTHING = np.uint32(0x7FC0DEAD).view(np.float32)  # a NaN that no arithmetic makes
 
 
-class Scene(NamedTuple):
-    """A launch: its arrays by name, its grid and block along three axes."""
+class Launch(NamedTuple):
+    """A kernel by name, its arrays by name, its grid and block as they are written."""
 
+    kernel: str
     arrays: dict[str, np.ndarray]
-    grid: tuple[int, ...]
-    block: tuple[int, ...]
+    grid: int | tuple[int, ...]
+    block: int | tuple[int, ...]
+
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{name} {a.shape}" for name, a in self.arrays.items())
+        return f"Shapes: {shapes}. Launch: {self.kernel}[{self.grid}, {self.block}].\n"
 
 
 def first(findings: Sequence[Finding]) -> Finding:
@@ -31,10 +38,10 @@ def first(findings: Sequence[Finding]) -> Finding:
     return min(findings, key=lambda f: ORDER.index(f.kind) if f.kind in ORDER else len(ORDER))
 
 
-def in_words(found: Finding, scene: Scene) -> str:
+def in_words(found: Finding, launch: Launch) -> str:
     """A finding of the sanitizer, for somebody who has never seen one."""
     said = _WORDS.get(found.kind)
-    return said(found, scene) if said else str(found)
+    return said(found, launch) if said else str(found)
 
 
 def _prose(*sentences: str) -> str:
@@ -47,26 +54,25 @@ def _code(place: Place) -> str:
     return f"\n    {text}\n" if text else "\n"
 
 
-def _number(flat: tuple[int, ...], along: tuple[int, ...]) -> str:
-    """Where a thread or a block is: a number, or along two axes a pair (x, y)."""
-    axes = max((i + 1 for i, n in enumerate(along) if n > 1), default=1)
-    return str(flat[:axes]) if axes > 1 else str(flat[0])
+def _number(place: Sequence[int], size: int | tuple[int, ...]) -> str:
+    """Where a thread or a block is: a number, or as (x, y) where they lie along two axes."""
+    return str(place[0]) if isinstance(size, int) else str(tuple(place[: len(size)]))
 
 
-def _thread(place: Place, scene: Scene) -> str:
-    x, y, _ = scene.block
+def _thread(place: Place, launch: Launch) -> str:
+    x, y, _ = triple(launch.block)
     t = place.thread % x, place.thread // x % y, place.thread // (x * y)
-    return f"thread {_number(t, scene.block)}"
+    return f"thread {_number(t, launch.block)}"
 
 
-def _of_block(place: Place, scene: Scene) -> str:
-    return f"{_thread(place, scene)} of block {_number(place.block, scene.grid)}"
+def _of_block(place: Place, launch: Launch) -> str:
+    return f"{_thread(place, launch)} of block {_number(place.block, launch.grid)}"
 
 
-def _two(one: Place, other: Place, scene: Scene) -> tuple[str, str]:
+def _two(one: Place, other: Place, launch: Launch) -> tuple[str, str]:
     """Two threads; of one block, then it is named once."""
     named = _thread if one.block == other.block else _of_block
-    return _of_block(one, scene).capitalize(), named(other, scene)
+    return _of_block(one, launch).capitalize(), named(other, launch)
 
 
 def _cell(found: Finding) -> str:
@@ -77,8 +83,8 @@ def _does(place: Place) -> str:
     return place.does.removesuffix(" it")
 
 
-def _outside(found: Finding, scene: Scene) -> str:
-    place, array = found.places[0], scene.arrays.get(found.array)
+def _outside(found: Finding, launch: Launch) -> str:
+    place, array = found.places[0], launch.arrays.get(found.array)
     if array is None:
         what = (
             f"{_cell(found)}, outside of {found.array}" if found.array else "outside of all arrays"
@@ -86,16 +92,16 @@ def _outside(found: Finding, scene: Scene) -> str:
     elif array.ndim == 1:
         what = f"{_cell(found)}, and {found.array} ends with {found.array}[{array.size - 1}]"
     else:
-        what = f"outside of {found.array}, which is {' x '.join(map(str, array.shape))}"
-    return f"{_of_block(place, scene).capitalize()} {_does(place)} {what}.{_code(place)}" + _prose(
+        what = f"outside of {found.array}, whose shape is {array.shape}"
+    return f"{_of_block(place, launch).capitalize()} {_does(place)} {what}.{_code(place)}" + _prose(
         "Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this",
         "thread should have work, its index is off.",
     )
 
 
-def _race(found: Finding, scene: Scene) -> str:
+def _race(found: Finding, launch: Launch) -> str:
     one, other = found.places
-    first, second = _two(one, other, scene)
+    first, second = _two(one, other, launch)
     if one.line == other.line or not (one.line and other.line):
         does = f"both {_does(one)[:-1]} {_cell(found)}"
         if one.does != other.does:
@@ -104,7 +110,7 @@ def _race(found: Finding, scene: Scene) -> str:
     else:
         said = f"{first} {_does(one)} {_cell(found)}:{_code(one)}"
         said += f"{second.capitalize()} {_does(other)} it:{_code(other)}"
-    if one.block != other.block or found.array in scene.arrays:
+    if one.block != other.block or found.array in launch.arrays:
         return said + _prose(
             "Nobody knows which comes first, and one may undo what the other did. Give each",
             "thread a place of its own, or let one thread do it when all others are ready.",
@@ -120,10 +126,12 @@ def _race(found: Finding, scene: Scene) -> str:
     )
 
 
-def _unwritten(found: Finding, scene: Scene) -> str:
+def _unwritten(found: Finding, launch: Launch) -> str:
     place = found.places[0]
-    said = f"{_of_block(place, scene).capitalize()} reads {_cell(found)}, which nobody has written."
-    if found.array in scene.arrays:
+    said = (
+        f"{_of_block(place, launch).capitalize()} reads {_cell(found)}, which nobody has written."
+    )
+    if found.array in launch.arrays:
         why = f"{found.array} is the output: there is nothing in it when the kernel begins."
     else:
         why = (
@@ -133,15 +141,15 @@ def _unwritten(found: Finding, scene: Scene) -> str:
     return f"{said}{_code(place)}{_prose(why)}"
 
 
-def _divergent(found: Finding, scene: Scene) -> str:
+def _divergent(found: Finding, launch: Launch) -> str:
     waits = next(place for place in found.places if place.line)
     said = (
-        f"{_of_block(waits, scene).capitalize()} waits for all threads of its block:{_code(waits)}"
+        f"{_of_block(waits, launch).capitalize()} waits for all threads of its block:{_code(waits)}"
     )
     for other in found.places:
         if other is not waits:
             does = "waits elsewhere:" if other.line else "has ended, and will never come."
-            said += f"{_thread(other, scene).capitalize()} {does}{_code(other)}"
+            said += f"{_thread(other, launch).capitalize()} {does}{_code(other)}"
     return said + _prose(
         "On a GPU this may hang for ever. Every thread of a block must come to every barrier,",
         "those without work too: put it outside of the `if`, and no `return` before it.",
@@ -174,7 +182,7 @@ def different(
 
 def _wrong(name: str, got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> tuple[str, str]:
     """What is wrong with an output."""
-    missing = np.isnan(got)
+    missing = got.view(np.uint32) == NOTHING.view(np.uint32)
     if missing.all():
         return "not written", f"Nothing was written into {name} yet. Is the kernel filled in?"
     at = tuple(int(i) for i in np.argwhere(missing if missing.any() else wrong)[0])
