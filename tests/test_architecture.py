@@ -64,6 +64,7 @@ KERNELS = {
     "cuda.cache": ({"numpy"}, {"cuda", "disk"}),
     "cuda.cubin": ({"cuda"}, {"cuda"}),
     "cuda.gpu": ({"cupy"}, {"cuda"}),
+    "mutants": ({"pytest"}, set()),  # tests of others run in it
     "warm": ({"numpy"}, {"", "ahead", "cases", "cpu"}),
     "report": ({"numpy", "numba"}, {"", "roles", "cases", "cuda"}),
     "cuda.distance": (set(), {"roles", "reference", "cuda"}),  # the bounds of its logs

@@ -1,4 +1,4 @@
-"""The command `minidl`: train, predict, export, bench, data, doctor, cache.
+"""The command `minidl`: train, predict, export, bench, mutants, data, doctor, cache.
 
 What a user can put right is one line on stderr and exit code 1 (2 for the command line itself).
 MINIDL_DEBUG=1 shows the traceback.
@@ -60,6 +60,12 @@ def _bench(arguments: argparse.Namespace, argv: list[str]) -> None:
     from .bench import bench
 
     bench(arguments, argv)
+
+
+def _mutants(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from .mutants import mutants
+
+    return mutants(arguments, argv)
 
 
 def _fetch(arguments: argparse.Namespace, argv: list[str]) -> None:
@@ -163,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--invert", action="store_true", help="the pictures are dark on light")
 
     _model_commands(commands)
+    _mutants_command(commands)
     sets = commands.add_parser("data", help="list and fetch data sets")
     actions = sets.add_subparsers(required=True, metavar="list|fetch")
     actions.add_parser("list", help="which sets there are, and where").set_defaults(run=_list)
@@ -196,6 +203,22 @@ def _model_commands(commands: Any) -> None:
     add("--seconds", type=_RATE, default=5.0, metavar="S", help="to measure each; default 5")
     add("--device", action="append", help="one to measure; may be repeated. Default: all")
     add("--json", metavar="FILE", help="write the numbers to a file; - prints nothing else")
+
+
+def _mutants_command(commands: Any) -> None:
+    mutants = commands.add_parser("mutants", help="do the tests notice when their kernel is wrong?")
+    mutants.set_defaults(run=_mutants)
+    add = mutants.add_argument
+    add("tests", nargs="+", metavar="TESTS", help="a file for pytest, a folder, or FILE::TEST")
+    add("--kernel", action="append", metavar="FILE.py:NAME",
+        help="under test; NAME, FILE.py or both. Default: what the tests import")  # fmt: skip
+    add("--limit", type=_COUNT, metavar="N", help="plant N faults, drawn; default: all")
+    add("--seed", type=_SEED, default=0, metavar="N", help="of that, and of Hypothesis; default 0")
+    add("--jobs", type=_COUNT, metavar="N", help="processes at a time; default: one a core")
+    add("--seconds", type=_RATE, metavar="S",
+        help="for one fault; default: 4 times what the tests take, and 10")  # fmt: skip
+    add("--json", metavar="FILE", help="write what was found to a file; - prints nothing else")
+    add("--fail-under", type=_RATE, metavar="PERCENT", help="exit code 1 if fewer are killed")
 
 
 def _cache_command(commands: Any) -> None:
