@@ -48,8 +48,13 @@ def division(node: Any, scope: Scope) -> Iterator[Change]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         what = "`//` for `/`: the rest is lost"
         yield Change(node, like(node, op=ast.FloorDiv()), "whole numbers", what)
-    minus = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and not plain(node)
-    if minus and not _endless(node.operand) and not scope.inside(node, rounded_up):
+    minus = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+    if (
+        minus
+        and not isinstance(node.operand, ast.Constant)
+        and not _endless(node.operand)
+        and not scope.inside(node, rounded_up)
+    ):
         yield Change(node, node.operand, "sign", "the minus is missing")
 
 
@@ -64,21 +69,23 @@ def kept_as_whole(node: Any, scope: Scope) -> Iterator[Change]:
 
 
 def number(node: Any, scope: Scope) -> Iterator[Change]:
-    if not isinstance(node, ast.Constant) or type(node.value) not in (int, float):
+    value: Any = node.value if isinstance(node, ast.Constant) else None
+    if type(value) not in (int, float) or value == 0xFFFFFFFF:
         return
     above = scope.above[node]
-    if isinstance(above, ast.keyword) or node.value == 0xFFFFFFFF or scope.inside(node, _fixed):
+    if isinstance(above, ast.keyword) or scope.inside(node, _fixed):
         return
     one = isinstance(above, ast.Compare) and isinstance(above.ops[0], ast.Eq | ast.NotEq)
     if one and scope.by_thread(above):  # any one thread will do
         return
     started = scope.inside(node, lambda n: isinstance(n, ast.Assign) and plain(n.value))
-    if type(node.value) is int or node.value == 0:
-        to = node.value + 1
-    else:
-        to = 2 * node.value
-    kind = "start" if started and node.value == 0 else "number"
-    yield Change(node, ast.Constant(to), kind, f"{to} for {node.value}")
+    to = value + 1 if type(value) is int or value == 0 else 2 * value
+    if scope.launching(node):  # more threads than needed do nothing
+        to = value - 1
+        if to < 1:
+            return
+    kind = "start" if started and value == 0 else "number"
+    yield Change(node, ast.Constant(to), kind, f"{to} for {value}")
 
 
 def _fixed(node: ast.AST) -> bool:
@@ -106,8 +113,8 @@ def indices(node: Any, scope: Scope) -> Iterator[Change]:
             what = f"{ast.unparse(a)} and {ast.unparse(b)} exchanged"
             yield Change(node, turned, "indices", what)
     last = index.elts[-1] if isinstance(index, ast.Tuple) and index.elts else index
-    loaded = isinstance(node.ctx, ast.Load) and isinstance(last, ast.Name)
-    if loaded and last.id in scope.threads | scope.loops:
+    loaded = isinstance(node.ctx, ast.Load)
+    if loaded and isinstance(last, ast.Name) and last.id in scope.threads | scope.loops:
         yield Change(last, text("{} + 1", last), "neighbour", "one element further")
 
 
@@ -163,7 +170,8 @@ def opposite(node: Any, scope: Scope) -> Iterator[Change]:
     if not isinstance(node, ast.Call) or last_name(node) not in _OPPOSITE:
         return
     to = _OPPOSITE[last_name(node)]
-    func = node.func
+    func: Any = node.func
+    new: ast.expr
     if isinstance(func, ast.Attribute):
         new = like(func, attr=to)
     elif isinstance(func, ast.Name) and to in ("min", "max", "all", "any"):

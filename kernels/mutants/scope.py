@@ -55,6 +55,17 @@ class Scope:
             ]
             left += reversed(inner)
 
+    def launching(self, node: ast.AST) -> bool:
+        """Whether a number says how many threads are launched."""
+        launches = [c.func for c in ast.walk(self.function) if isinstance(c, ast.Call)
+                    and isinstance(c.func, ast.Subscript)]  # fmt: skip
+        inner = [n for launch in launches for n in ast.walk(launch)]
+        names = {n.id for n in inner if isinstance(n, ast.Name)}
+        stores = [s for s in ast.walk(self.function) if isinstance(s, ast.Assign)]
+        both = [pair for store in stores for pair in pairs(store)]
+        return node in inner or any(t.id in names and node in ast.walk(v)
+                                    for t, v in both if isinstance(t, ast.Name))  # fmt: skip
+
     def by_thread(self, node: ast.AST) -> bool:
         """Whether a value differs between threads."""
         return any(

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import re
 import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -82,7 +83,7 @@ class Source:
         node, new = change.node, change.new or ast.Pass()
         wanted = self._dump_with(node, new)
         begin, end = self._span(node)
-        written = ast.unparse(new)
+        written = self._as_written(new)
         bare = written[1:-1] if isinstance(new, ast.Tuple) else written
         for text in (bare, written, f"({written})"):
             source = (self._data[:begin] + text.encode() + self._data[end:]).decode()
@@ -96,6 +97,15 @@ class Source:
         return Fault(
             str(self.path), node.lineno, function, change.kind, change.what, before, after, source
         )
+
+    def _as_written(self, new: ast.AST) -> str:
+        """The text of a tree, with the numbers and texts in it as they were: 0xFF, not 255."""
+        text = ast.unparse(new)
+        for node in ast.walk(new):
+            if isinstance(node, ast.Constant) and id(node) in self._parents:
+                was = self._data[slice(*self._span(node))].decode().replace("\\", r"\\")
+                text = re.sub(rf"(?<!\w){re.escape(repr(node.value))}(?!\w)", was, text)
+        return text
 
     def _dump_with(self, node: ast.AST, new: ast.AST) -> str:
         parent, name, at = self._parents[id(node)]

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 # imported once, in the process that all trials are forked from, if the tests need them
 _COMMON = (
     "numpy", "pytest", "hypothesis", "numba", "numba.cuda", "minidl.kernels.cuda._numba",
-    "minidl.kernels.cuda.emulator", "minidl.kernels.cuda.sanitizer", "minidl.kernels.testing",
+    "minidl.kernels.cuda", "minidl.kernels.cuda.emulator", "minidl.kernels.cuda.sanitizer",
+    "minidl.kernels.testing",
 )  # fmt: skip
 _PACKAGE = Path(__file__).resolve().parents[2]
 
