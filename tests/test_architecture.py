@@ -65,6 +65,7 @@ KERNELS = {
     "cuda.cubin": ({"cuda"}, {"cuda"}),
     "cuda.gpu": ({"cupy"}, {"cuda"}),
     "mutants": ({"pytest"}, set()),  # tests of others run in it
+    "mutants.warm": ({"numpy", "numba"}, {"cuda"}),
     "warm": ({"numpy"}, {"", "ahead", "cases", "cpu"}),
     "report": ({"numpy", "numba"}, {"", "roles", "cases", "cuda"}),
     "cuda.distance": (set(), {"roles", "reference", "cuda"}),  # the bounds of its logs

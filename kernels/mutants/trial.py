@@ -68,7 +68,8 @@ class Runner:
         if "forkserver" in multiprocessing.get_all_start_methods():
             os.environ.update(first.environment)
             self.context = multiprocessing.get_context("forkserver")
-            self.context.set_forkserver_preload([m for m in _COMMON if m in first.modules])
+            known = [m for m in _COMMON if m in first.modules]
+            self.context.set_forkserver_preload([*known, f"{__package__}.warm"])
 
     def run(self, asked: Asked, limit: float | None = None) -> Seen:
         """Run tests; after a time limit, in seconds, end them."""

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -196,7 +197,8 @@ def _table(found: dict[str, Any]) -> str:
         lines += ["", "What would notice them"]
     for kind in dict.fromkeys(row["kind"] for row in lost):
         at = ", ".join(dict.fromkeys(str(row["line"]) for row in lost if row["kind"] == kind))
-        lines += [f"  line {at}, {kind}:", f"    {HINTS[kind]}"]
+        lines += textwrap.wrap(f"line {at}: {HINTS[kind]}", 88, initial_indent="  ",
+                               subsequent_indent="    ")  # fmt: skip
     of = "" if found["planted"] == found["possible"] else f" (of {found['possible']} possible)"
     lines += [
         "",
