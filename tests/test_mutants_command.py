@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from minidl.cli import main
 from minidl.kernels.mutants import HINTS, Source, faults
 
 ROOT = Path(__file__).parent.parent
@@ -383,3 +384,51 @@ def test_what_is_wrong_with_the_command_line_is_one_sentence(project, said):
         "import pytest\n\n@pytest.mark.skip\ndef test_of_one():\n    assert 1\n"
     )
     assert mutants(project, *WRONG[said]) == (1, "", f"minidl: {said}\n")
+
+
+# ---- docs/mutants.md
+
+TEXT = (ROOT / "docs" / "mutants.md").read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"```\w+ (\S+)\n(.*?)```", TEXT, re.DOTALL))
+
+
+@pytest.fixture
+def example(tmp_path):
+    for name, code in BLOCKS.items():
+        if name.endswith(".py"):
+            (tmp_path / name).write_text(code, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.emulator
+def test_the_example_of_the_document_prints_what_it_says(example):
+    code, out, error = mutants(example, "test_dot.py")
+    assert (code, error) == (0, "")
+    timeless = re.compile(r", in \d+ s$", re.MULTILINE)
+    assert timeless.sub("", out) == timeless.sub("", BLOCKS["weak"])
+    assert out.count("SURVIVED") == 9  # in words, below
+
+
+@pytest.mark.emulator
+def test_the_better_tests_of_the_document_notice_the_faults_that_only_a_gpu_has(example):
+    drawn = "--kernel", "_dot", "--limit", "4", "--seed", "91", "--json", "-"
+    code, out, error = mutants(example, "test_dot_better.py", *drawn)
+    assert (code, error) == (0, "")
+    assert {f["outcome"] for f in json.loads(out)["faults"]} == {"killed"}
+    kinds = [f["kind"] for f in json.loads(out)["faults"]]
+    assert kinds == ["grid", "edge", "barrier", "atomic"]
+
+
+@pytest.mark.slow
+@pytest.mark.emulator
+def test_the_better_tests_of_the_document_notice_everything(example):
+    code, out, error = mutants(example, "test_dot_better.py", "--fail-under", "100")
+    assert (code, error) == (0, "")
+    assert BLOCKS["strong"].strip() in out
+
+
+def test_every_option_is_in_the_document(capsys):
+    with pytest.raises(SystemExit):
+        main(["mutants", "--help"])
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert options == set(re.findall(r"`(--[a-z-]+)", TEXT))
