@@ -19,7 +19,7 @@ def emulated() -> None:
     cuda = _numba.cuda
 
     @_numba.jit
-    def kernel(x):  # type: ignore[no-untyped-def]
+    def kernel(x):
         s = cuda.shared.array(2, x.dtype)
         s[0] = x[0]
         cuda.syncthreads()
