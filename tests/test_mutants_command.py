@@ -358,6 +358,29 @@ def test_a_kernel_may_stand_among_its_tests_and_numba_may_keep_its_code(project)
     assert not (project / "__pycache__").exists()
 
 
+def test_what_does_not_run_in_a_forked_process_runs_in_a_fresh_one(project):
+    (project / "test_strong.py").write_text(
+        STRONG + "\ndef test_of_processes():\n    import multiprocessing, os\n"
+        "    assert os.getppid() == multiprocessing.parent_process().pid\n"
+    )
+    code, out, _ = mutants(project, "test_strong.py", "--json", "-", "--limit", "2")
+    assert code == 0
+    assert {f["by"] for f in json.loads(out)["faults"]} == {"test_strong.py::test_of_numbers"}
+
+
+def test_what_passes_only_once_is_told(project):
+    marks = project / "marks"
+    (project / "test_once.py").write_text(
+        "from pathlib import Path\nfrom norm import norm\n\ndef test_once():\n"
+        f"    Path({str(marks)!r}).mkdir()\n"
+    )
+    code, _, error = mutants(project, "test_once.py")
+    assert code == 1
+    assert error.startswith(
+        "minidl: the tests pass once, and not a second time: test_once.py::test_once: FileExists"
+    )
+
+
 WRONG = {
     "there is no test_gone.py": ("test_gone.py",),
     "no test of empty.py ran: pytest found none": ("empty.py",),

@@ -29,8 +29,8 @@ HINTS = {
     "term": "Every index and every number larger than 0: more than one block, all numbers "
     "different.",
     "number": "Sizes and values for which this number matters: small ones, one more and one less.",
-    "start": "Outputs filled with garbage before the launch, one element alone, and only negative "
-    "values.",
+    "start": "Outputs filled with garbage before the launch, sizes smaller than one tile, and only "
+    "negative values.",
     "min for max": "Numbers that all differ, with the largest in the first, a middle and the last "
     "place.",
     "whole numbers": "Values that are not whole numbers, and divisions that leave a rest.",

@@ -38,8 +38,8 @@ def mutants(arguments: argparse.Namespace, argv: list[str]) -> int:
     if arguments.limit and arguments.limit < total:
         chosen = random.Random(arguments.seed).sample(range(total), arguments.limit)
         planted = [planted[i] for i in sorted(chosen)]
-    runner.prepare(first)
-    _must_pass_again(runner.run(_asked(asked, planted[0], Source(planted[0].file).text)))
+    right = _asked(asked, planted[0], Source(planted[0].file).text)
+    _must_pass_again(runner.prepare(right, first))
     rows = _run_all(runner, asked, planted, arguments, first.seconds)
     found = _summary(arguments, rows, total, time.monotonic() - begin)
     if arguments.json != "-":
