@@ -146,6 +146,12 @@ LINES = {
             ("number", "v = x[n] if x[n] > 0 else 1.0"),
         ],
     ),
+    "leaky relu": (
+        "if n > 0:\n    v = n\nelse:\n    v = 0.1 * n",
+        [
+            ("min for max", "if n < 0:"), ("number", "if n > 1:"), ("number", "v = 0.2 * n"),
+        ],
+    ),
     "a sum and a mean": (
         "total = 0.0\nfor k in range(2, n):\n    total += x[k] * 0.5\ny[0] = -total / n\ny[n] = 0",
         [
@@ -158,11 +164,13 @@ LINES = {
         ],
     ),
     "NumPy": (
-        "y[...] = np.maximum(x.T, n).sum(axis=0)",
+        "y[...] = np.maximum(x.T, n).sum(axis=0)\ny[n] = x.max(axis=-1, keepdims=True)",
         [
             ("axis", "y[...] = np.maximum(x.T, n).sum(axis=1)"),
             ("min for max", "y[...] = np.minimum(x.T, n).sum(axis=0)"),
             ("indices", "y[...] = np.maximum(x, n).sum(axis=0)"),
+            ("axis", "y[n] = x.max(axis=0, keepdims=True)"),
+            ("min for max", "y[n] = x.min(axis=-1, keepdims=True)"),
         ],
     ),
     "what a program says is no fault": (

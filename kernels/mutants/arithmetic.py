@@ -90,6 +90,8 @@ def number(node: Any, scope: Scope) -> Iterator[Change]:
 
 def _fixed(node: ast.AST) -> bool:
     """Where a number is a name or a mode and no quantity: shape[0], grid(1), rounding up."""
+    if isinstance(node, ast.keyword) and node.arg == "axis":
+        return True
     if isinstance(node, ast.Subscript) and last_name(node.value) == "shape":
         return True
     if isinstance(node, ast.Call) and last_name(node) in ("grid", "gridsize", "range"):

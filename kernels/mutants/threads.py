@@ -42,18 +42,23 @@ def edge(node: Any, scope: Scope) -> Iterator[Change]:
 
 
 def _picks(test: ast.Compare, node: ast.If | ast.IfExp) -> bool:
-    """Whether a condition only picks one of the two values that it compares."""
+    """Whether a condition only picks one of the values that it compares, or multiples at 0."""
     sides = test.left, test.comparators[0]
+
+    def at_the_limit(value: ast.expr) -> bool:
+        if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult) and is_(sides[1], 0):
+            return any(same(v, sides[0]) for v in (value.left, value.right))
+        return any(same(value, side) for side in sides)
+
     if isinstance(node, ast.IfExp):
-        return all(any(same(v, s) for s in sides) for v in (node.body, node.orelse))
+        return at_the_limit(node.body) and at_the_limit(node.orelse)
     stores = [s for s in (*node.body, *node.orelse) if isinstance(s, ast.Assign)]
     if len(node.body) != 1 or len(stores) != len(node.body) + len(node.orelse):
         return False
     if node.orelse:
         one = len(stores) == 2 and same(stores[0].targets[0], stores[1].targets[0])
-        return one and all(any(same(s.value, side) for side in sides) for s in stores)
-    pair = stores[0].targets[0], stores[0].value
-    return all(any(same(p, side) for side in sides) for p in pair)
+        return one and all(at_the_limit(s.value) for s in stores)
+    return at_the_limit(stores[0].targets[0]) and at_the_limit(stores[0].value)
 
 
 def guard(node: Any, scope: Scope) -> Iterator[Change]:

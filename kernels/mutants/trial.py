@@ -93,6 +93,8 @@ class Runner:
                 while not (there := ours.poll(0.2)) and time.monotonic() < end and not self.stopped:
                     pass
                 seen = ours.recv() if there else Seen(None, 0, said="a loop without end")
+                if there:
+                    process.join(5)  # what it has of the system it gives back itself
             except EOFError:  # it is gone: a crash of compiled code
                 process.join(1)
                 seen = Seen(None, 0, said=f"crashed, {_why(process.exitcode)}")
@@ -251,14 +253,15 @@ def _function(value: Any) -> tuple[FunctionType, bool] | None:
     """The Python function that something was made of, and whether a compiler made it."""
     compiled = False
     for _ in range(8):  # wrappers around wrappers
-        known = getattr(value, "__dict__", {})
-        names = ["__wrapped__"]
         if type(value).__module__.split(".")[0] in ("numba", "numba_cuda", "minidl"):
-            names = ["py_func", "function", "_dispatcher"]
-        inner = next((known[n] for n in names if n in known), None)
+            names = ("py_func", "function", "_dispatcher", "gufunc_builder")
+            inner = next((getattr(value, n) for n in names if hasattr(value, n)), None)
+            compiled = True
+        else:
+            inner = getattr(value, "__dict__", {}).get("__wrapped__")
         if inner is None:
             break
-        value, compiled = inner, compiled or names != ["__wrapped__"]
+        value = inner
     return (value, compiled) if isinstance(value, FunctionType) else None
 
 
