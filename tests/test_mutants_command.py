@@ -347,6 +347,7 @@ def test_a_loop_without_end_is_noticed(project):
     assert found(out)[15, "k = k"]["outcome"] == "killed"
 
 
+@pytest.mark.numba
 def test_a_kernel_may_stand_among_its_tests_and_numba_may_keep_its_code(project):
     text = (
         "import numba\nimport numpy as np\n\n@numba.njit(cache=True)\ndef twice(x, y):\n"
@@ -407,14 +408,32 @@ WRONG = {
 
 
 @pytest.mark.parametrize("said", WRONG, ids=lambda s: s[:24])
-def test_what_is_wrong_with_the_command_line_is_one_sentence(project, said):
+def test_what_is_wrong_with_the_command_line_is_one_sentence(project, said, monkeypatch, capsys):
     (project / "empty.py").write_text("X = 1\n")
     (project / "test_none.py").write_text("def test_of_one():\n    assert 1\n")
     (project / "test_fails.py").write_text("def test_of_two():\n    assert 1 == 2\n")
     (project / "test_skipped.py").write_text(
         "import pytest\n\n@pytest.mark.skip\ndef test_of_one():\n    assert 1\n"
     )
-    assert mutants(project, *WRONG[said]) == (1, "", f"minidl: {said}\n")
+    monkeypatch.chdir(project)
+    assert main(["mutants", *WRONG[said]]) == 1
+    assert capsys.readouterr() == ("", f"minidl: {said}\n")
+
+
+def test_a_test_that_crashes_is_told(project):
+    (project / "test_crash.py").write_text(
+        "import os, sys\n\ndef test_crash():\n    os.write(2, b'gone')\n    os._exit(3)\n"
+    )
+    code, _, error = mutants(project, "test_crash.py")
+    assert code == 1
+    assert error.startswith("minidl: the tests of test_crash.py did not come to an end: crashed, ")
+    assert "exit code 3" in error
+
+
+def test_without_pytest_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["mutants", "test_gone.py"]) == 1
+    assert capsys.readouterr().err.endswith("which is not here: pip install pytest\n")
 
 
 # ---- docs/mutants.md

@@ -97,7 +97,9 @@ class Runner:
                     process.join(5)  # what it has of the system it gives back itself
             except EOFError:  # it is gone: a crash of compiled code
                 process.join(1)
-                seen = Seen(None, 0, said=f"crashed, {_why(process.exitcode)}")
+                output = Path(folder, "output")
+                told = output.read_text(errors="replace")[-1000:] if output.exists() else ""
+                seen = Seen(None, 0, said=f"crashed, {_why(process.exitcode)}", output=told)
             finally:
                 _end(process)
                 ours.close()
@@ -131,7 +133,7 @@ def _child(pipe: Any, asked: Asked, folder: str) -> None:
     kept = {name: os.path.join(folder, name) for name in ("numba", "hypothesis")}
     os.environ["NUMBA_CACHE_DIR"] = kept["numba"]
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = kept["hypothesis"]
-    if "numba" in sys.modules:
+    if "numba" in sys.modules:  # then it has read the environment
         sys.modules["numba"].config.CACHE_DIR = kept["numba"]
     before = dict(os.environ)
     with open(os.path.join(folder, "output"), "w+", errors="replace") as output:

@@ -5,6 +5,7 @@ that fails has killed it. What survives is a mistake that these tests would let 
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import random
@@ -27,6 +28,8 @@ AT_LEAST = 10.0  # seconds, for what is compiled anew
 def mutants(arguments: argparse.Namespace, argv: list[str]) -> int:
     """Plant faults, run the tests against each, and print what became of them."""
     begin = time.monotonic()
+    if importlib.util.find_spec("pytest") is None:
+        raise ImportError("minidl mutants runs pytest, which is not here: pip install pytest")
     for test in arguments.tests:
         if not Path(test.split("::")[0]).exists():
             raise ValueError(f"there is no {test}")
@@ -65,7 +68,8 @@ def _must_pass(first: Seen, tests: str) -> None:
             f"first put this right: {at}"
         )
     if first.code is None:
-        raise ValueError(f"the tests of {tests} did not come to an end: {first.said}")
+        told = f"; {first.output.strip()}" if first.output.strip() else ""
+        raise ValueError(f"the tests of {tests} did not come to an end: {first.said}{told}")
 
 
 def _must_pass_again(second: Seen) -> None:
