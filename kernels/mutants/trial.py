@@ -26,7 +26,8 @@ _COMMON = (
     "minidl.kernels.cuda", "minidl.kernels.cuda.emulator", "minidl.kernels.cuda.sanitizer",
     "minidl.kernels.testing",
 )  # fmt: skip
-_PACKAGE = Path(__file__).resolve().parents[2]
+# minidl's own: no learner's, wherever it is installed
+_OWN = Path(__file__).resolve().parents[1], Path(sys.modules["minidl"].__file__ or "").parent
 
 
 class Asked(NamedTuple):
@@ -274,5 +275,4 @@ def _is_theirs(file: str | None) -> bool:
     path = Path(os.path.realpath(file))
     library = Path(sysconfig.get_path("stdlib")).resolve()
     installed = {"site-packages", "dist-packages"} & set(path.parts)
-    own = path.is_relative_to(_PACKAGE / "kernels") or path.is_relative_to(_PACKAGE / "minidl")
-    return not (installed or own or path.is_relative_to(library))
+    return not (installed or any(map(path.is_relative_to, (library, *_OWN))))
