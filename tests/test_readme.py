@@ -53,6 +53,13 @@ def test_the_kernel_without_its_barrier_fails_as_quoted():
     assert said in [code for _, _, kind, _, code in BLOCKS if kind == "text"]
 
 
+@pytest.mark.emulator
+def test_the_sanitizer_finds_what_the_page_says(capsys):
+    _, code = (code for _, _, _, mark, code in BLOCKS if mark == "emulated")
+    exec(compile(code, "<page>", "exec"), {"__name__": "page"})  # it asserts what is found
+    assert "reverse: " in capsys.readouterr().out
+
+
 def test_every_path_in_the_tree_exists():
     tree = next(code for _, _, kind, _, code in BLOCKS if code.startswith("kernels/"))
     top = ""
