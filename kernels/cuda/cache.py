@@ -84,7 +84,8 @@ def _tell_function(function: Any, seen: list[Any]) -> str:
     """All that a function does: its code, and all that the code refers to."""
     if function in seen:
         return f"function {seen.index(function)}"
-    if (function.__module__ or "").split(".")[0] in _THEIRS:
+    named = "<locals>" not in function.__qualname__  # else a function makes it, in many versions
+    if named and (function.__module__ or "").split(".")[0] in _THEIRS:
         return _theirs(function.__module__, function.__qualname__)
     seen.append(function)
     try:
