@@ -334,7 +334,7 @@ def hold(example: Example, backend: Backend, layouts: int = 2, dear: bool = Fals
             specials(example, special, backend)
 
 
-class _Drawn:
+class Drawn:
     """Choices by Hypothesis, which looks for the simplest that fail."""
 
     def __init__(self, draw: Callable):
@@ -367,7 +367,7 @@ def verify(case: Case, backend: Backend, dtype: str, **options: Any) -> None:
 
     @st.composite
     def examples(draw: Callable) -> Example:
-        return draw_example(case, Draw(_Drawn(draw), dtype, without=backend.without))
+        return draw_example(case, Draw(Drawn(draw), dtype, without=backend.without))
 
     def test(example: Example) -> None:
         hold(example, backend)
@@ -389,7 +389,7 @@ def verify_gradients(case: Case, **options: Any) -> None:
 
     @st.composite
     def examples(draw: Callable) -> Example:
-        return draw_example(case, Draw(_Drawn(draw), "float64", "smooth"))
+        return draw_example(case, Draw(Drawn(draw), "float64", "smooth"))
 
     def test(example: Example) -> None:
         for call in example.calls[1:]:

@@ -257,6 +257,20 @@ def _fits(kind: Any, value: Any) -> bool:
     return ndim == value.ndim and np.dtype(str(kind.dtype)) == value.dtype
 
 
+def launched(
+    kernel: Any,
+    grid: Any,
+    block: Any,
+    args: tuple[Any, ...],
+    shared: int = 0,
+    fresh: tuple[str, ...] = (),
+    watch: bool = False,
+) -> Report | None:
+    """Run a kernel on NumPy arrays in any strides. watch: return the sanitizer's report of it."""
+    ours = Asked(kernel_of(kernel), triple(grid), triple(block), args, shared, fresh)
+    return watched(ours) if watch else _emulate(ours)
+
+
 @contextlib.contextmanager
 def standing_in(serve: Callable[[Asked], Any] = _emulate) -> Iterator[None]:
     """Inside this block programs that use numba-cuda run here, with or without a GPU.
