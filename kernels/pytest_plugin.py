@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _on(name: str) -> Any:
-    return importlib.import_module(f"minidl.kernels.{name}")
+    return importlib.import_module(f".{name}", __package__)
 
 
 def _sanitized(asked: Any) -> None:
