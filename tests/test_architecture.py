@@ -77,7 +77,7 @@ KERNELS = {
         {"roles", "shapes", "reference", "cpu", "cuda", "cases", "differences"},
     ),
     "strategies": ({"numpy", "hypothesis"}, {"cases", "testing"}),
-    "pytest_plugin": ({"pytest"}, {"cuda", "strategies"}),
+    "pytest_plugin": ({"pytest"}, {"", "cuda", "strategies"}),
 }
 
 

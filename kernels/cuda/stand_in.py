@@ -223,6 +223,11 @@ def asked(kernel: Any, grid: Any, block: Any, args: tuple[Any, ...], shared: int
     """A launch of a kernel, with what is to be done to its arguments done to them."""
     ours, given, fresh = kernel_of(kernel), [], []
     declared = _declared(kernel, args)
+    if name := _captured(ours.function):
+        raise TypeError(
+            f"{ours.__name__} refers to {name}, an array on the device, by a global name; the "
+            "emulator does not know that: make it an argument"
+        )
     for i, a in enumerate(args):
         hint = isinstance(a, cuda.args.ArgHint)
         out, a = type(a) is cuda.args.Out, a.value if hint else a
@@ -233,7 +238,7 @@ def asked(kernel: Any, grid: Any, block: Any, args: tuple[Any, ...], shared: int
         if out and i < len(ours.parameters):
             fresh.append(ours.parameters[i])
         if declared and not isinstance(a, np.ndarray):
-            a = np.dtype(str(declared[i])).type(a)
+            a = _cast(ours.__name__, declared[i], a)
         given.append(a.view(np.ndarray) if isinstance(a, np.ndarray) else a)
     return Asked(ours, triple(grid), triple(block), tuple(given), shared, tuple(fresh))
 
@@ -247,6 +252,25 @@ def _declared(kernel: Any, args: tuple[Any, ...]) -> Any:
         if len(types_) == len(args) and all(map(_fits, types_, args)):
             return types_
     raise TypeError(f"{kernel.__name__}: no signature of it fits these arguments: {signatures}")
+
+
+def _captured(function: Callable[..., None]) -> str | None:
+    """The name of an array on the device that is no argument."""
+    code = function.__code__
+    known = {n: function.__globals__.get(n) for n in code.co_names}
+    cells = zip(code.co_freevars, function.__closure__ or ())
+    known |= {n: cell.cell_contents for n, cell in cells}
+    return next((n for n, value in known.items() if isinstance(value, DeviceArray)), None)
+
+
+def _cast(name: str, kind: Any, value: Any) -> Any:
+    """A number as a signature declares it."""
+    try:
+        return np.dtype(str(kind)).type(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{name}: it takes {kind}; the emulator takes arrays and numbers"
+        ) from error
 
 
 def _fits(kind: Any, value: Any) -> bool:
@@ -299,6 +323,7 @@ def standing_in(serve: Callable[[Asked], Any] = _emulate) -> Iterator[None]:
         (dispatcher.ForAll, "__call__", forall),
         (dispatcher.driver, "_to_core_stream", lambda stream: stream),
         (dispatcher, "get_current_device", lambda: _DEVICE),
+        (cuda.cudadrv.devices, "get_context", lambda devnum=None: _CONTEXT),
         (dispatcher.config, "CUDA_LOW_OCCUPANCY_WARNINGS", 0),
     ]
     for name, answer in _SERVED.items():
