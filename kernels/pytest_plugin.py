@@ -12,7 +12,6 @@ kernels is loaded by the first test that asks for it.
 import contextlib
 import functools
 import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -109,9 +108,10 @@ class Place:
 @functools.cache
 def _gpu() -> bool:
     """Whether there is a GPU, for numba-cuda."""
-    if importlib.util.find_spec("numba_cuda") is None:
+    try:
+        return bool(_on("cuda._numba").cuda.is_available())
+    except ImportError:
         return False
-    return bool(_on("cuda._numba").cuda.is_available())
 
 
 @functools.cache
@@ -147,7 +147,7 @@ def _place(item: pytest.Item) -> str:
     return place.name if isinstance(place, Place) else ""
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)  # what -m leaves out need not be asked about
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot run here, and what --cuda does not ask for."""
     places = {name: [i for i in items if _place(i) == name] for name in PLACES}
