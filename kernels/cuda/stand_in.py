@@ -144,15 +144,18 @@ def _to_device(obj: Any, stream: Any = 0, copy: bool = True, to: Any = None) -> 
 def _device_array(
     shape: Any, dtype: Any = np.float64, strides: Any = None, order: Any = "C", stream: Any = 0
 ) -> DeviceArray:
-    made = DeviceArray(shape, dtype, order=order)
-    made.reshape(-1, order="A").view(np.uint8)[...] = UNSET
-    made.unwritten = True
-    return made
+    like = np.empty(shape, dtype, order)
+    if strides is not None:
+        like = np.lib.stride_tricks.as_strided(np.empty(1, dtype), like.shape, strides)
+    return _device_array_like(like)
 
 
 def _device_array_like(ary: Any, stream: Any = 0) -> DeviceArray:
-    order = "F" if ary.flags.f_contiguous and not ary.flags.c_contiguous else "C"
-    return _device_array(ary.shape, ary.dtype, order=order)
+    like = np.empty_like(ary, subok=False)  # its axes in the same order in memory
+    memory = np.full(max(like.nbytes, 1), UNSET, np.uint8)
+    made = DeviceArray(like.shape, like.dtype, memory.data, 0, like.strides)
+    made.unwritten = True
+    return made
 
 
 def _host_array(shape: Any, dtype: Any = np.float64, *_: Any, order: Any = "C", **__: Any) -> Any:
