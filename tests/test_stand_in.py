@@ -60,15 +60,28 @@ def test_a_signature_casts_numbers_and_numbers_keep_their_types(cuda):
     def declared(y, by):
         y[0] = by
 
+    @cuda.jit(["(float64[:], float32)", "(float64[:], float64)"])
+    def either(y, by):
+        y[0] = by
+
+    @cuda.jit("int64(int64)", device=True)
+    def whole(x):
+        return x
+
     @cuda.jit
     def free(y, by):
         y[0] = by
+        y[-1] += whole(by)
 
-    y = np.zeros(1, np.float64)
+    y = np.zeros(2, np.float64)
     with pytest.raises(TypeError, match="no signature of it fits"):
         declared[1, 1](y, 0.1)
-    free[1, 1](y, 0.1)  # numba-cuda makes it float64, whatever dtype arrays have
+    free[1, 1](y, 2.7)  # numba-cuda makes it float64, whatever dtype arrays have
+    np.testing.assert_array_equal(y, [2.7, 2])
+    either[1, 1](y, 0.1)
     assert y[0] == 0.1
+    either[1, 1](y, np.float32(0.1))
+    assert y[0] == np.float32(0.1)
     z = np.zeros(1, np.float32)
     declared[1, 1](z, 0.1)
     assert z[0] == np.float32(0.1)

@@ -232,8 +232,7 @@ def asked(kernel: Any, grid: Any, block: Any, args: tuple[Any, ...], shared: int
             "emulator does not know that: make it an argument"
         )
     for i, a in enumerate(args):
-        hint = isinstance(a, cuda.args.ArgHint)
-        out, a = type(a) is cuda.args.Out, a.value if hint else a
+        out, a = type(a) is cuda.args.Out, _plain(a)
         if isinstance(a, DeviceArray):
             out, a.owner.unwritten = a.owner.unwritten, False
         elif isinstance(a, np.ndarray):
@@ -251,10 +250,10 @@ def _declared(kernel: Any, args: tuple[Any, ...]) -> Any:
     signatures = getattr(kernel, "minidl_signatures", None)
     if not signatures:
         return None
-    for types_ in signatures:
-        if len(types_) == len(args) and all(map(_fits, types_, args)):
-            return types_
-    raise TypeError(f"{kernel.__name__}: no signature of it fits these arguments: {signatures}")
+    fitting = [kinds for kinds in signatures if _fits(kinds, args)]
+    if not fitting:
+        raise TypeError(f"{kernel.__name__}: no signature of it fits these arguments: {signatures}")
+    return max(fitting, key=lambda kinds: sum(map(_keeps, kinds, args)))
 
 
 def _captured(function: Callable[..., None]) -> str | None:
@@ -276,12 +275,24 @@ def _cast(name: str, kind: Any, value: Any) -> Any:
         ) from error
 
 
-def _fits(kind: Any, value: Any) -> bool:
-    value = value.value if isinstance(value, cuda.args.ArgHint) else value
-    ndim = getattr(kind, "ndim", None)
-    if not isinstance(value, np.ndarray):
-        return ndim is None
-    return ndim == value.ndim and np.dtype(str(kind.dtype)) == value.dtype
+def _fits(kinds: Any, args: tuple[Any, ...]) -> bool:
+    """Whether arrays are what a signature declares, and numbers are where it declares numbers."""
+    shapes = [(getattr(k, "ndim", None), str(getattr(k, "dtype", ""))) for k in kinds]
+    given = [_plain(a) for a in args]
+    return shapes == [
+        (a.ndim, a.dtype.name) if isinstance(a, np.ndarray) else (None, "") for a in given
+    ]
+
+
+def _keeps(kind: Any, value: Any) -> bool:
+    """Whether a number stays what it is when it is cast as declared."""
+    value = _plain(value)
+    return isinstance(value, np.ndarray) or np.can_cast(np.result_type(value), str(kind))
+
+
+def _plain(value: Any) -> Any:
+    """An argument without cuda.In, Out or InOut around it."""
+    return value.value if isinstance(value, cuda.args.ArgHint) else value
 
 
 def launched(
@@ -318,10 +329,16 @@ def standing_in(serve: Callable[[Asked], Any] = _emulate) -> Iterator[None]:
     def compile_(self: Any, signature: Any) -> None:
         vars(self).setdefault("minidl_signatures", []).append(tuple(signature))
 
+    compiling = dispatcher.CUDADispatcher.disable_compile
+
+    def disable_compile(self: Any, val: bool = True) -> None:
+        if self.targetoptions.get("device"):  # a kernel of a signature is compiled when launched
+            compiling(self, val)
+
     changes = [
         (dispatcher.CUDADispatcher, "call", call),
         (dispatcher.CUDADispatcher, "compile", compile_),
-        (dispatcher.CUDADispatcher, "disable_compile", lambda self, val=True: None),
+        (dispatcher.CUDADispatcher, "disable_compile", disable_compile),
         (dispatcher.CUDADispatcher, "specialize", lambda self, *args: self),
         (dispatcher.ForAll, "__call__", forall),
         (dispatcher.driver, "_to_core_stream", lambda stream: stream),
