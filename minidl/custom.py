@@ -218,7 +218,8 @@ def check_op(
     be None. static: the op's numbers. device: "cpu", where CUDA kernels are emulated, or "cuda".
     """
     if isinstance(op, tuple):
-        op = _paired(*op, reference, arrays, static)
+        forward, backward = op
+        op = _paired(forward, backward, reference, arrays, static)
     reference = reference or getattr(op, "reference", None)
     _check(op, getattr(op, "__name__", "op"), reference, arrays, static, device)
 

@@ -306,7 +306,10 @@ def launched(
 ) -> Report | None:
     """Run a kernel on NumPy arrays in any strides. watch: return the sanitizer's report of it."""
     ours = Asked(kernel_of(kernel), triple(grid), triple(block), args, shared, fresh)
-    return watched(ours) if watch else _emulate(ours)
+    if watch:
+        return watched(ours)
+    _emulate(ours)
+    return None
 
 
 @contextlib.contextmanager
