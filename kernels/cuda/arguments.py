@@ -49,8 +49,8 @@ def _type_of(kernel: Kernel, name: str, value: Any, contiguous: bool) -> types.T
     if isinstance(value, np.ndarray) and not (value.flags.aligned and value.dtype.isnative):
         raise TypeError(f"{kernel.__name__}: {name} is not aligned or not in native byte order")
     dtype = value.dtype if array else np.result_type(value)
-    if kernel.foreign and array and dtype.kind in "cV":
-        pass  # elements of several numbers
+    if kernel.foreign and array and dtype.kind == "V":
+        pass  # records
     elif dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise TypeError(f"{kernel.__name__}: {name} is {dtype}; kernels take bool, int and float")
     scalar = numpy_support.from_dtype(dtype)

@@ -9,6 +9,7 @@ which it asks the driver for memory, streams, events and launches answer from he
 
 import contextlib
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -219,7 +220,9 @@ def _emulate(asked: Asked) -> None:
 def watched(asked: Asked) -> Report:
     """What the sanitizer says of a launch."""
     kernel, grid, block, args, shared, fresh = asked
-    return sanitize(kernel, grid, block, *args, shared=shared, fresh=fresh)
+    with warnings.catch_warnings():  # a lambda's lines are not found, say
+        warnings.filterwarnings("ignore", "Could not find source for function")
+        return sanitize(kernel, grid, block, *args, shared=shared, fresh=fresh)
 
 
 def asked(kernel: Any, grid: Any, block: Any, args: tuple[Any, ...], shared: int = 0) -> Asked:

@@ -146,12 +146,12 @@ def _meet(s, first, count, mask):
 def _together(s, first, count, mask, op):
     """Whether all lanes of a mask wait, with this mask, for this operation.
 
-    A syncwarp does not wait for lanes that have returned (CUDA C++ guide, __syncwarp).
+    A GPU's syncwarp does not wait for lanes that have returned; CUDA asks that they had by then.
     """
     for u in range(count):
         if mask >> u & 1:
             t = first + u
-            if op == SYNC and s.ask[t, DOING] == DONE:
+            if op == SYNC and s.ask[t, DOING] == DONE and not s.watched:
                 continue
             if s.ask[t, DOING] != WARP or s.ask[t, MASK] != mask or s.ask[t, OP] != op:
                 return False
