@@ -211,17 +211,25 @@ def _contiguous(a: np.ndarray) -> None:
         )
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what numba-cuda warns of when it looks for lines: a lambda's are not found, say."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Could not find source for function")
+        yield
+
+
 def _emulate(asked: Asked) -> None:
     """Run a launch in the emulator."""
     kernel, grid, block, args, shared, _ = asked
-    launch(kernel, grid, block, shared, checked(kernel, args))
+    with _quiet():
+        launch(kernel, grid, block, shared, checked(kernel, args))
 
 
 def watched(asked: Asked) -> Report:
     """What the sanitizer says of a launch."""
     kernel, grid, block, args, shared, fresh = asked
-    with warnings.catch_warnings():  # a lambda's lines are not found, say
-        warnings.filterwarnings("ignore", "Could not find source for function")
+    with _quiet():
         return sanitize(kernel, grid, block, *args, shared=shared, fresh=fresh)
 
 
