@@ -62,7 +62,7 @@ _ELSEWHERE = {
     "load": "io", "save": "io", "set_num_threads": "threads", "get_num_threads": "threads",
     "set_conv": "convolution", "get_conv": "convolution", "lint": "linting",
     "find_lr": "lr_finder", "LintWarning": "mistakes",
-    "detect_anomaly": "anomaly", "from_nchw": "layout", "to_nchw": "layout",
+    "detect_anomaly": "anomaly", "check_op": "custom", "from_nchw": "layout", "to_nchw": "layout",
 }  # fmt: skip
 
 

@@ -119,6 +119,13 @@ def _cpu_kernels(choice: str) -> SimpleNamespace:
     return SimpleNamespace(**found)
 
 
+def own_kernel(kernel: Any) -> Any:
+    """A kernel of numba-cuda's `cuda.jit` as one of minidl's; whatever else it is, as it is."""
+    if not hasattr(kernel, "targetoptions"):
+        return kernel
+    return importlib.import_module("minidl.kernels.cuda._numba").kernel_of(kernel)
+
+
 def cuda_kernels() -> Any:
     """The CUDA kernels, wherever they can run. ImportError without numba-cuda."""
     kernels = importlib.import_module("minidl.kernels.cuda")

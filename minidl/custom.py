@@ -29,17 +29,18 @@ from typing import Any
 
 import numpy as np
 
+from .backend import own_kernel
 from .cuda import launch_config
 from .kernels import shapes
+from .kernels.differences import gradient
 from .kernels.roles import Array, Out
 from .op import op as engine_op
 from .tensor import Tensor
 
 Kernel = Callable[..., Any]
 _count = itertools.count()
-STEP = 1e-6  # of the numeric differences, relative
 ROUNDINGS = 1000  # that a kernel may be off by, in units of the dtype's epsilon
-SLOPE = 1e-6  # how far a gradient may be off: STEP**2, and what rounding leaves of a difference
+SLOPE = 1e-6  # how far a gradient may be off; differences of smooth functions are off by less
 
 
 def op(
@@ -120,7 +121,7 @@ def _made(
     body.__signature__ = inspect.Signature([k, *given])  # type: ignore[attr-defined]
     made = engine_op(body, **options)
     made.reference = reference
-    made.check = lambda *arrays, **static: _check(made, name, reference, bool(back), arrays, static)
+    made.check = lambda *arrays, **static: _check(made, name, reference, arrays, static)
     return made
 
 
@@ -134,6 +135,7 @@ class _Launchers:
     def __init__(self, name: str, kernel: Any, inputs: list, outputs: list, numbers: list):
         self.name, self.key = name, f"{name}#{next(_count)}"
         given = dict(kernel) if isinstance(kernel, Mapping) else {"cpu": kernel, "cuda": kernel}
+        given = {where: own_kernel(k) for where, k in given.items()}
         if not given.keys() <= {"cpu", "cuda"}:
             raise ValueError(f"op: {name} has kernels for {[*given]}; there are 'cpu' and 'cuda'")
         known = inputs, outputs, numbers
@@ -194,41 +196,78 @@ def _launcher(name: str, kernel: Any, inputs: list, outputs: list, numbers: list
 # --- checks
 
 
-def _check(made: Any, name: str, reference: Any, slopes: bool, arrays: tuple, static: dict) -> None:
-    """AssertionError where kernels and reference disagree on arrays, in float32 or float64."""
+def check_op(
+    op: Any,
+    *arrays: Any,
+    reference: Callable[..., Any] | None = None,
+    device: Any = None,
+    **static: Any,
+) -> None:
+    """Check an op, or a pair of kernels, against NumPy: AssertionError where they disagree.
+
+        check_op(minidl.relu, x, reference=lambda x: np.maximum(x, 0))
+        check_op((square_kernel, square_grad_kernel), x, reference=np.square)
+
+    On these arrays, in float32 and in float64; gradients in float64, against numeric differences of
+    the reference, for a dy that is not all ones. So no array should have a kink of the op within
+    0.002 of its elements.
+
+    op: of minidl, or made by `op`, which may know its reference. Or (forward, backward): functions
+    that fill arrays, or CUDA kernels of numba-cuda or minidl, one thread for each element; as of
+    `op`, they are bound by the names of their parameters: the inputs, y; dy, d<input>. backward may
+    be None. static: the op's numbers. device: "cpu", where CUDA kernels are emulated, or "cuda".
+    """
+    if isinstance(op, tuple):
+        forward, backward = op
+        op = _paired(forward, backward, reference, arrays, static)
+    reference = reference or getattr(op, "reference", None)
+    _check(op, getattr(op, "__name__", "op"), reference, arrays, static, device)
+
+
+def _paired(forward: Any, backward: Any, reference: Any, arrays: tuple, static: dict) -> Any:
+    """An op of two kernels; its output has the shape that the reference gives."""
+    inputs = [n for n in _names(own_kernel(forward)) if n != "y" and n not in static]
+
+    def declared(*_: Any, **__: Any) -> tuple[int, ...]:
+        return np.shape(reference(*arrays, **static))
+
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    declared.__name__ = getattr(own_kernel(forward), "__name__", "op")
+    declared.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(n, kinds[n in static]) for n in (*inputs, *static)]
+    )
+    integer = tuple(n for n, a in zip(inputs, arrays) if np.asarray(a).dtype.kind in "iub")
+    return op(declared, forward=forward, backward=backward, reference=reference, integer=integer)
+
+
+def _check(
+    made: Any, name: str, reference: Any, arrays: tuple, static: dict, device: Any = None
+) -> None:
+    """AssertionError where an op and a reference disagree on arrays, in float32 or float64."""
     if reference is None:
         raise TypeError(f"{name}.check: there is no reference to compare with")
     for dtype in (np.float32, np.float64):
         inputs = [a if a.dtype.kind in "iub" else a.astype(dtype) for a in map(np.asarray, arrays)]
         right = np.asarray(reference(*map(_wide, inputs), **static))
-        y = made(*map(Tensor, inputs), **static).numpy()
+        tensors = [Tensor(a, a.dtype.kind == "f", device=device) for a in inputs]
+        result = made(*tensors, **static)
+        y = result.detach().numpy()
         if y.shape != right.shape:
             raise AssertionError(f"{name}: y has shape {y.shape}, reference's {right.shape}")
         _compare(name, f"y in {y.dtype}", y, right, ROUNDINGS * float(np.finfo(dtype).eps))
-    if slopes:
-        _check_slopes(made, name, reference, inputs, static, right)
-
-
-def _check_slopes(
-    made: Any, name: str, reference: Any, inputs: list, static: dict, right: np.ndarray
-) -> None:
+    if result.node is None:
+        return
     dy = np.random.default_rng(0).uniform(0.5, 1.5, right.shape)  # no sum of gradients is blind
-    tensors = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in inputs]
-    made(*tensors, **static).backward(Tensor(dy))
+    result.backward(Tensor(dy, device=device))
     for i, (a, t) in enumerate(zip(inputs, tensors)):
-        if t.node is None:
-            continue
-        expected = np.empty(a.shape)
-        for place in np.ndindex(a.shape):
-            h = STEP * max(1.0, abs(float(a[place])))
-            ends = []
-            for sign in (1, -1):
-                moved = [b.copy() for b in inputs]
-                moved[i][place] += sign * h
-                ends.append(np.asarray(reference(*moved, **static)))
-            expected[place] = (dy * (ends[0] - ends[1])).sum() / (2 * h)
-        found = np.zeros(a.shape) if t.grad is None else t.grad.numpy()
-        _compare(name, f"the gradient of input {i}", found, expected, SLOPE)
+        if t.node is not None:
+            found = np.zeros(a.shape) if t.grad is None else t.grad.numpy()
+            right = gradient(lambda x: _moved(reference, inputs, i, x, static), a, dy)  # noqa: B023
+            _compare(name, f"the gradient of input {i}", found, right, SLOPE)
+
+
+def _moved(reference: Any, inputs: list, i: int, x: np.ndarray, static: dict) -> np.ndarray:
+    return np.asarray(reference(*inputs[:i], x, *inputs[i + 1 :], **static))
 
 
 def _wide(a: np.ndarray) -> np.ndarray:

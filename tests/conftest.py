@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["minidl.kernels.pytest_plugin"]  # the entry point, where it is installed
+
 # No deadlines: the first example of a kernel compiles it.
 settings.register_profile("fast", max_examples=20, deadline=None)
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, print_blob=True)

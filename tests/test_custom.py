@@ -246,3 +246,37 @@ def test_launch_config():
     assert minidl.cuda.launch_config(0) == (0, 128)
     with pytest.raises(ValueError, match="a block has 1 to 1024"):
         minidl.cuda.launch_config(5, 2048)
+
+
+@pytest.mark.emulator
+def test_check_op_takes_kernels_of_numba_cuda_and_ops():
+    from numba import cuda
+
+    @cuda.jit
+    def scaled(x, y, by):
+        i = cuda.grid(1)
+        if i < y.size:
+            y[i] = x[i] * x[i] * by
+
+    @cuda.jit
+    def scaled_grad(dy, x, dx, by):
+        i = cuda.grid(1)
+        if i < dx.size:
+            dx[i] = dy[i] * x[i] * 2 * by
+
+    @cuda.jit
+    def wrong_grad(dy, x, dx, by):
+        i = cuda.grid(1)
+        if i < dx.size:
+            dx[i] = x[i] * 2 * by
+
+    def reference(x, by):
+        return x * x * by
+
+    minidl.check_op((scaled, scaled_grad), wave(5), reference=reference, by=3)
+    minidl.check_op((scaled, None), wave(5), reference=reference, by=3)
+    with pytest.raises(AssertionError, match="scaled: the gradient of input 0 is"):
+        minidl.check_op((scaled, wrong_grad), wave(5), reference=reference, by=3)
+    minidl.check_op(minidl.exp, wave(2, 3), reference=np.exp)
+    with pytest.raises(AssertionError, match="exp: y in float32 is"):
+        minidl.check_op(minidl.exp, wave(2, 3), reference=np.expm1)

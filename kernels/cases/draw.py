@@ -46,7 +46,7 @@ def _numbers() -> Array:
 
 _NUMBERS = _numbers()
 # Just below, on and just past the tiles, warps and blocks of kernels.
-_EDGES = tuple(n + d for n in (8, 16, 32, 64, 128, 256) for d in (-1, 0, 1))
+EDGES = tuple(n + d for n in (8, 16, 32, 64, 128, 256) for d in (-1, 0, 1))
 _MOST = 509  # bytes drawn for one array; prime, so that rows of a longer one do not repeat
 
 
@@ -70,7 +70,7 @@ class Draw:
         """A length from low to high, or up to `large` in that mode."""
         if self.mode == "edges" and self.source.integer(0, 1):
             return self.pick(
-                "", *[n for n in _EDGES if low <= n <= 2 * (large or 3 * high)] or [low]
+                "", *[n for n in EDGES if low <= n <= 2 * (large or 3 * high)] or [low]
             )
         if self.mode == "large":
             low, high = high, large or 3 * high

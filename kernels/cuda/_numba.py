@@ -65,7 +65,14 @@ class Kernel:
     the size of its dynamic shared memory in bytes.
     """
 
-    def __init__(self, function: Callable[..., None], mixed: bool, min_cc: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., None],
+        mixed: bool,
+        min_cc: tuple[int, int],
+        foreign: bool = False,
+    ) -> None:
+        self.foreign = foreign  # somebody's, with numba-cuda's own rules for numbers and records
         self.function = self.__wrapped__ = function  # inspect.getsource finds it there
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -170,7 +177,7 @@ def kernel_of(given: Any) -> Kernel:
     function = getattr(given, "py_func", given)
     if not callable(function) or not hasattr(function, "__code__"):
         raise TypeError(f"a kernel is a function under cuda.jit, not a {type(given).__name__}")
-    return _kernels.setdefault(function, Kernel(function, True, (7, 5)))
+    return _kernels.setdefault(function, Kernel(function, True, (7, 5), foreign=True))
 
 
 _kernels: dict[Callable[..., None], Kernel] = {}

@@ -14,7 +14,8 @@ def checked(kernel: Kernel, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
     So no Python number can turn a float32 kernel into a float64 one. TypeError for a wrong number
     of arguments, for arrays of which some are on the GPU and some are not, and for float arrays of
-    different dtypes unless the kernel is `jit(mixed=True)`.
+    different dtypes unless the kernel is `jit(mixed=True)`. A foreign kernel's Python floats are
+    float64, as numba-cuda launches it.
     """
     if len(args) != len(kernel.parameters):
         names = ", ".join(kernel.parameters)
@@ -29,7 +30,7 @@ def checked(kernel: Kernel, args: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(floats)) > 1 and not kernel.mixed:
         found = [f"{n} {a.dtype}" for n, a in arrays.items()]
         raise TypeError(f"{kernel.__name__}: mixed float dtypes ({', '.join(found)})")
-    if floats:
+    if floats and not kernel.foreign:
         args = tuple(floats[0].type(a) if type(a) is float else a for a in args)
     return args
 
@@ -48,7 +49,9 @@ def _type_of(kernel: Kernel, name: str, value: Any, contiguous: bool) -> types.T
     if isinstance(value, np.ndarray) and not (value.flags.aligned and value.dtype.isnative):
         raise TypeError(f"{kernel.__name__}: {name} is not aligned or not in native byte order")
     dtype = value.dtype if array else np.result_type(value)
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+    if kernel.foreign and array and dtype.kind == "V":
+        pass  # records
+    elif dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise TypeError(f"{kernel.__name__}: {name} is {dtype}; kernels take bool, int and float")
     scalar = numpy_support.from_dtype(dtype)
     return types.Array(scalar, value.ndim, "C" if contiguous else "A") if array else scalar

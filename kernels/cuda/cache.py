@@ -58,6 +58,8 @@ def _tell(value: Any, seen: list[Any]) -> str:
         inner = [_tell(v, seen) for v in value]
         fields = getattr(value, "_fields", "")  # of a NamedTuple
         return f"{kind.__name__} {fields} {sorted(inner) if kind is frozenset else inner}"
+    if hasattr(value, "__cuda_array_interface__"):
+        raise _NoHash  # its address is in the code
     if isinstance(value, (np.generic, np.ndarray)):
         return f"array {value.dtype} {value.shape} {value.tobytes().hex()}"
     if isinstance(value, types.ModuleType):
@@ -84,7 +86,8 @@ def _tell_function(function: Any, seen: list[Any]) -> str:
     """All that a function does: its code, and all that the code refers to."""
     if function in seen:
         return f"function {seen.index(function)}"
-    if (function.__module__ or "").split(".")[0] in _THEIRS:
+    named = "<locals>" not in function.__qualname__  # else a function makes it, in many versions
+    if named and (function.__module__ or "").split(".")[0] in _THEIRS:
         return _theirs(function.__module__, function.__qualname__)
     seen.append(function)
     try:

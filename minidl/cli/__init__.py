@@ -1,4 +1,4 @@
-"""The command `minidl`: train, predict, export, bench, mutants, data, doctor, cache.
+"""The command `minidl`: train, predict, export, bench, sanitize, mutants, data, doctor, cache.
 
 What a user can put right is one line on stderr and exit code 1 (2 for the command line itself).
 MINIDL_DEBUG=1 shows the traceback.
@@ -97,6 +97,12 @@ def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
     return doctor(arguments, argv)
 
 
+def _sanitize(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from .sanitizing import sanitize
+
+    return sanitize(arguments, argv)
+
+
 def _cache(action: str) -> Callable[[argparse.Namespace, list[str]], None]:
     def run(arguments: argparse.Namespace, argv: list[str]) -> None:
         from . import cache
@@ -182,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
     doctor.add_argument("--json", action="store_true", help="for programs")
 
+    _sanitize_command(commands)
     _cache_command(commands)
     return parser
 
@@ -219,6 +226,35 @@ def _mutants_command(commands: Any) -> None:
         help="for one fault; default: 4 times what the tests take, and 10")  # fmt: skip
     add("--json", metavar="FILE", help="write what was found to a file; - prints nothing else")
     add("--fail-under", type=_RATE, metavar="PERCENT", help="exit code 1 if fewer are killed")
+
+
+def _size(text: str) -> tuple[int, ...]:
+    """A type for argparse: 64, or 16,16 along the axes of a grid or a block."""
+    parts = text.replace("x", ",").split(",")
+    if len(parts) > 3 or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 64 or 16,16")
+    return tuple(map(int, parts))
+
+
+def _sanitize_command(commands: Any) -> None:
+    sanitize = commands.add_parser(
+        "sanitize", help="run CUDA kernels on this CPU and say what is wrong with them",
+        description="Run a program that launches numba-cuda kernels, without a GPU, and watch "
+        "every access of theirs. Exit code: 0 nothing found, 1 something, 2 it could not be run.",
+        epilog="example: minidl sanitize sums.py:block_sum --grid 4 --block 128 --arg "
+        "x=float32[500] --arg out=zeros:float32[4] --arg n=500",
+    )  # fmt: skip
+    sanitize.set_defaults(run=_sanitize)
+    add = sanitize.add_argument
+    add("target", metavar="FILE[:NAME]", help="a program; a function of it that launches kernels; "
+        "or a kernel of it, which needs --grid, --block and --arg")  # fmt: skip
+    add("--grid", type=_size, metavar="N[,N[,N]]", help="blocks")
+    add("--block", type=_size, metavar="N[,N[,N]]", help="threads of a block")
+    add("--arg", action="append", default=[], metavar="NAME=VALUE", help="of the kernel: "
+        "n=100, x=float32[100], y=zeros:float32[8,8], z=int32:7, w=data.npy")  # fmt: skip
+    add("--shared", type=_SEED, default=0, metavar="BYTES", help="of dynamic shared memory")
+    add("--json", action="store_true", help="for programs")
+    add("rest", nargs="*", metavar="...", help="after --: what the program itself is given")
 
 
 def _cache_command(commands: Any) -> None:

@@ -144,10 +144,15 @@ def _meet(s, first, count, mask):
 
 @njit
 def _together(s, first, count, mask, op):
-    """Whether all lanes of a mask wait, with this mask, for this operation."""
+    """Whether all lanes of a mask wait, with this mask, for this operation.
+
+    A GPU's syncwarp does not wait for lanes that have returned; CUDA asks that they had by then.
+    """
     for u in range(count):
         if mask >> u & 1:
             t = first + u
+            if op == SYNC and s.ask[t, DOING] == DONE and not s.watched:
+                continue
             if s.ask[t, DOING] != WARP or s.ask[t, MASK] != mask or s.ask[t, OP] != op:
                 return False
     return True
@@ -175,7 +180,7 @@ def _exchange(s, first, count):
         elif s.watched:
             _meet(s, first, count, mask)
         for u in range(count):
-            if mask >> u & 1:
+            if mask >> u & 1 and s.ask[first + u, DOING] == WARP:
                 s.ask[first + u, DOING] = READY
                 released += 1
     return released

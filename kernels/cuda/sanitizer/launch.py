@@ -63,12 +63,18 @@ def sanitize(
         raise ValueError(f"{kernel.__name__}: fresh names {sorted(unknown)}, not an array of it")
     try:
         workers.check_limits(kernel, grid, block)
-        code = machine.code(kernel, signature(kernel, args), Watcher)
+        code = _code(kernel, signature(kernel, args))
         workers.check_shared(kernel, code, shared)
     except machine.LaunchError as error:
         return Report(kernel.__name__, (Finding("launch", hint=str(error)),), 0, 0)
     with workers.lock:
         return _Watched(kernel, code, grid, block, shared, args, arrays, fresh).report()
+
+
+@functools.cache
+def _code(kernel: Any, kinds: Any) -> machine.Code:
+    """A kernel's code: of its first launch, whose globals it keeps, as on a GPU."""
+    return machine.code(kernel, kinds, Watcher)
 
 
 class _Worker(workers.Worker):
