@@ -29,7 +29,9 @@ _WAITS = {
 }  # fmt: skip
 _FENCE = re.compile(r'^ +(?:tail )?call void @"?nv\.membar\.(?:gl|sys)"?\(')
 _DEFINE = re.compile(r"^(define [^{!]*?)( !dbg !\d+)? \{$", re.M)
-_GIVEN = re.compile(r"^ +(%\S+) = (?:load ptr, |getelementptr |addrspacecast |bitcast )(.*)")
+# a view of any strides is reached by arithmetic on addresses
+_MADE = "load ptr, |getelementptr |addrspacecast |bitcast |ptrtoint |inttoptr |add "
+_GIVEN = re.compile(rf"^ +(%\S+) = (?:{_MADE})(.*)")
 _CHOICE = re.compile(r"^ +(%\S+) = (?:phi|select) (.*)")
 _FIRST_ARGUMENT = STATE.fields["args"][1]  # type: ignore[index]
 
@@ -253,12 +255,15 @@ def _arrays(function: str) -> dict[str, int | None]:
                 known[name] = at // 8
         elif "@nv_shared" in rest:
             known[name] = _array_of(rest.split("@", 1)[0] + "@" + rest.split("@", 1)[1], {})
+    bases = {
+        name: re.findall(r"%[\w.\"]+", rest) for name, (rest, loaded) in given.items() if not loaded
+    }
     while True:
         more = {}
-        for name, (rest, loaded) in given.items():
-            base = re.search(r"ptr (%[\w.\"]+)", rest)
-            if name not in known and not loaded and base and base[1] in known:
-                more[name] = known[base[1]]
+        for name, operands in bases.items():
+            origins = {known[o] for o in operands if o in known}
+            if name not in known and len(origins) == 1:
+                more[name] = origins.pop()
         for name, operands in choices.items():
             origins = {
                 known.get(o, "?") for o in operands if o != name and not o.startswith("%.lr")

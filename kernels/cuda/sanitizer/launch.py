@@ -12,6 +12,7 @@ from ..emulator import machine, workers
 from ..emulator.bounds import extent
 from ..emulator.runtime import BARRIER, WARP
 from ..emulator.scheduler import FINISHED
+from ..guarded import GUARD, Buffer
 from . import shadow
 from .instrument import Site, Watcher
 from .report import Finding, Line, Place, Report, index_of, shared_names
@@ -25,6 +26,8 @@ from .watch import (
     CELL,
     COUNT,
     FENCED,
+    GAP,
+    GAPS,
     IN,
     KIND,
     KINDS,
@@ -40,9 +43,12 @@ from .watch import (
     SECTORS,
     SYNCS,
     TURNS,
+    UNINITIALISED,
     WATCH,
+    WRITTEN,
 )  # fmt: skip
 
+_SITES = [AT, OTHER_AT]
 _DOES = {"read": "reads it", "written": "writes it", "updated": "updates it"}
 
 
@@ -61,13 +67,13 @@ def sanitize(
     arrays = {n: a for n, a in zip(kernel.parameters, args) if isinstance(a, np.ndarray)}
     if unknown := set(fresh) - {*arrays}:
         raise ValueError(f"{kernel.__name__}: fresh names {sorted(unknown)}, not an array of it")
-    try:
-        workers.check_limits(kernel, grid, block)
-        code = machine.code(kernel, signature(kernel, args), Watcher)
-        workers.check_shared(kernel, code, shared)
-    except machine.LaunchError as error:
-        return Report(kernel.__name__, (Finding("launch", hint=str(error)),), 0, 0)
     with workers.lock:
+        try:
+            workers.check_limits(kernel, grid, block)
+            code = machine.code(kernel, signature(kernel, args), Watcher)
+            workers.check_shared(kernel, code, shared)
+        except machine.LaunchError as error:
+            return Report(kernel.__name__, (Finding("launch", hint=str(error)),), 0, 0)
         return _Watched(kernel, code, grid, block, shared, args, arrays, fresh).report()
 
 
@@ -97,11 +103,7 @@ class _Watched:
         self.kernel, self.grid, self.block, self.arrays = kernel, grid, block, arrays
         self.sites = [Site(*site) for site in code.sites]
         self.worker = worker = _worker()
-        self.work = workers.Work(
-            *(code, grid, block, shared, workers.flatten(args)),
-            *(np.arange(grid[0] * grid[1] * grid[2]), workers.threads(block, "forward", 0)),
-            [extent(a) for a in arrays.values()],
-        )
+        self.work = workers.work_of(code, grid, block, shared, args)
         run = worker.prepare(self.work)
         self.regions = worker.regions(self.work)
         self.shared = [*code.arrays, *([(code.dynamic, shared)] if code.dynamic else [])]
@@ -113,14 +115,22 @@ class _Watched:
 
     def fill(self, watch, args, fresh) -> None:
         """Say where which memory is."""
-        sizes = [site.size for site in self.sites if site.size]
-        watch["shift"] = min(sizes, default=4).bit_length() - 1
-        starts = np.cumsum([0, *((b - a >> int(watch["shift"])) + 1 for a, b in self.regions)])
-        rows = watch["array"]
-        for i, ((start, stop), cell) in enumerate(zip(self.regions, starts)):
-            name = [*self.arrays][i] if i < len(self.arrays) else ""
-            rows[i] = start, stop, cell, i >= len(self.arrays), name in fresh
-        self.cells = np.zeros((starts[-1] + 1, CELL), np.int64)
+        shift = min((site.size for site in self.sites if site.size), default=4).bit_length() - 1
+        watch["shift"] = shift
+        places, size = _cells(self.regions, shift)
+        self.cells = np.zeros((size, CELL), np.int64)
+        rows, names = watch["array"], [*self.arrays, *[""] * len(self.shared)]
+        for i, (name, (start, stop), cell) in enumerate(zip(names, self.regions, places)):
+            a = self.arrays.get(name)
+            origin = 0 if a is None else _owner(a) - (i + 1 << 40)
+            gaps = a is not None and stop - start > a.nbytes
+            rows[i] = start, stop, cell, origin, gaps, a is None, name in fresh
+            if gaps:
+                self.cells[(start >> shift) + cell : (stop - 1 >> shift) + cell + 1, WRITTEN] = GAP
+        if rows[:, GAPS].any():
+            for a, cell in zip(self.arrays.values(), places):  # what any array has is no gap
+                for byte in range(0, a.itemsize, 1 << shift):
+                    self.cells[(_addresses(a) + byte >> shift) + cell, WRITTEN] = 0
         blocks = len(self.work.blocks)
         watch["blocks"] = blocks if blocks <= MAX_ORDERED else 0
         self.releases = np.zeros((SYNCS, max(int(watch["blocks"]), 1), 2), np.int64)
@@ -155,7 +165,13 @@ class _Watched:
     def report(self) -> Report:
         """All of it in words."""
         watch, record = self.worker.watch[0], self.worker.record[0]
-        found = [self.finding(row) for row in watch["found"][: watch["finds"]]]
+        rows = watch["found"][: watch["finds"]]
+        races = {(row[ARRAY], site) for row in rows if row[KIND] == RACE for site in row[_SITES]}
+        found = [  # who races with the first write reads too early, which is one mistake
+            self.finding(row)
+            for row in rows
+            if row[KIND] != UNINITIALISED or (row[ARRAY], row[AT]) not in races
+        ]
         if self.ended != FINISHED:
             found.append(self.stuck())
         if record["silent"]:
@@ -253,6 +269,37 @@ class _Watched:
         shape = shape or (size // item,)
         strides = item * np.cumprod([1, *shape[:0:-1]])[::-1]
         return name, index_of(offset, item, shape, [int(s) for s in strides])
+
+
+def _cells(regions: list[tuple[int, int]], shift: int) -> tuple[list[int], int]:
+    """What makes the number of an address's granule that of its cell, for each region, and how many
+    cells there are. Where regions overlap they have their cells in common."""
+    places, cells, end = [0] * len(regions), 0, -1
+    for i in sorted(range(len(regions)), key=regions.__getitem__):
+        start, stop = regions[i]
+        if start >= end:
+            place = cells - (start >> shift)
+        places[i], end = place, max(end, stop)
+        cells = place + (end >> shift) + 1
+    return places, cells
+
+
+def _owner(a: np.ndarray) -> int:
+    """Where the memory begins that an array is a view of: on a GPU a multiple of 256."""
+    owner: Any = a
+    while getattr(a, "base", None) is not None:
+        a = a.base  # type: ignore[assignment]
+        owner = a if isinstance(a, np.ndarray) else owner
+    start = extent(owner)[0]
+    return start + -start % GUARD if isinstance(owner, Buffer) else start
+
+
+def _addresses(a: np.ndarray) -> np.ndarray:
+    """Where each element of an array is."""
+    found = np.full(a.shape, a.ctypes.data)
+    for axis, (n, stride) in enumerate(zip(a.shape, a.strides)):
+        found += np.expand_dims(np.arange(n) * stride, [i for i in range(a.ndim) if i != axis])
+    return found
 
 
 def _words(args: Any) -> list[int]:

@@ -176,12 +176,14 @@ def _shape(node: ast.expr | None, space: dict[str, Any]) -> tuple[int, ...]:
 
 
 def index_of(offset: int, itemsize: int, shape: Sequence[int], strides: Sequence[int]) -> tuple:
-    """The index of a byte of an array; of one outside, the number of its element alone."""
+    """The index of a byte of an array; outside, what would be its index there."""
     found, rest = [0] * len(shape), offset
-    for axis in sorted(range(len(shape)), key=lambda i: -abs(strides[i])):
-        if shape[axis] > 1 and strides[axis] > 0:
-            found[axis] = min(rest // strides[axis], shape[axis] - 1) if rest >= 0 else 0
-            rest -= found[axis] * strides[axis]
-    if 0 <= rest < itemsize:
-        return tuple(found)
-    return (offset // itemsize,)
+    axes = [i for i, n in enumerate(shape) if n > 1 and strides[i]]
+    rest -= sum((shape[i] - 1) * strides[i] for i in axes if strides[i] < 0)
+    for i in sorted(axes, key=lambda i: -abs(strides[i])):
+        found[i], rest = divmod(rest, abs(strides[i]))
+        if strides[i] < 0:
+            found[i] = shape[i] - 1 - found[i]
+    if found:
+        found[-1] += rest // itemsize  # along an axis of one element
+    return tuple(found)

@@ -21,14 +21,20 @@ LOG = 1 << 16  # accesses of a warp, before they are put together as requests
 SECTOR = 32  # bytes that a GPU brings from memory at once
 BANKS, WORD = 32, 4  # of shared memory; a bank has four bytes in every 128
 
-# Of a granule of memory: the last write, and two reads after it by threads that had not waited for
-# each other. NOW: when, a count that goes on at each barrier and block, 0 where there was none.
-# CLOCK: the same in the thread's own count, which goes on at each syncwarp.
-NOW, CLOCK, BLOCK, THREAD, SITE = range(5)
-WRITTEN, FIRST_READ, OTHER_READ, ATOMICALLY, CELL = 0, 5, 10, 15, 16
+# Of a granule of memory: the last write, one before it that it did not wait for (both are atomic, or
+# write the same), and two reads by threads that had not waited for each other. WHEN: a count that
+# goes on at each barrier and block, and in the lower half the thread's own, which goes on at each
+# syncwarp; 0 where there was none. WHO: block, thread, site, and whether it was atomic.
+WHEN, WHO = range(2)
+WRITTEN, ALSO_WRITTEN, FIRST_READ, OTHER_READ, CELL = range(0, 10, 2)
+THREAD_BITS, SITE_BITS, CLOCK_BITS = 10, 12, 32
+GAP = -1  # WHEN of what lies between the elements of a view
 
-# Columns of `array`. SHARED: in shared memory; FRESH: nothing is in it when the launch begins.
-START, STOP, FIRST_CELL, SHARED, FRESH = range(5)
+# Columns of `array`. CELLS: what makes the number of an address's granule that of its cell; FROM:
+# what makes the address one in memory that begins where a GPU's would; GAPS: a view with something
+# in between that is not its own; SHARED: in shared memory; FRESH: nothing is in it when the launch
+# begins.
+START, STOP, CELLS, FROM, GAPS, SHARED, FRESH, PARTS = range(8)
 # Columns of `found`. FENCED: 0 where the block before had an atomic, but no fence before it.
 (
     KIND, AT, OTHER_AT, ARRAY, ADDRESS, SIZE, BY, IN, OTHER_BY, OTHER_IN, FENCED, COUNT, FINDING
@@ -50,7 +56,7 @@ WATCH = np.dtype(
         ("sites", "i8"),
         ("blocks", "i8"),  # of the launch, or 0 if they are too many
         ("arrays", "i8"),
-        ("array", "i8", (MAX_ARRAYS, 5)),
+        ("array", "i8", (MAX_ARRAYS, PARTS)),
         ("origin", "i8", MAX_SITES),  # the array that a site is sure to mean, or -1
         ("finds", "i8"),
         ("found", "i8", (MAX_FOUND, FINDING)),
