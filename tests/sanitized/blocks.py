@@ -137,7 +137,7 @@ def mixed_atomic_and_plain(y):
         y[0] = 3  # race: y
 
 
-@launched(4, N, lambda: (ones(4 * N), ones(4), ones(1, dtype=np.int32) * 0, ones(1)))
+@launched(4, N, lambda: (ones(4 * N), ones(4), count(1, np.int32), ones(1)))
 def last_block(x, part, done, y):
     s = cuda.shared.array(1, int32)
     t = cuda.threadIdx.x
@@ -150,7 +150,7 @@ def last_block(x, part, done, y):
         y[0] = part[0] + part[1] + part[2] + part[3]
 
 
-@launched(4, N, lambda: (ones(4 * N), ones(4), ones(1, dtype=np.int32) * 0, ones(1)))
+@launched(4, N, lambda: (ones(4 * N), ones(4), count(1, np.int32), ones(1)))
 def last_block_without_fence(x, part, done, y):
     s = cuda.shared.array(1, int32)
     t = cuda.threadIdx.x
@@ -162,7 +162,7 @@ def last_block_without_fence(x, part, done, y):
         y[0] = part[0] + part[1] + part[2] + part[3]  # race: part
 
 
-@launched(4, N, lambda: (ones(4 * N), ones(4 * N), ones(1, dtype=np.int32) * 0, ones(1)))
+@launched(4, N, lambda: (ones(4 * N), ones(4 * N), count(1, np.int32), ones(1)))
 def last_block_of_all_threads(x, part, done, y):
     s = cuda.shared.array(1, int32)
     t, i = cuda.threadIdx.x, cuda.grid(1)
@@ -179,7 +179,7 @@ def last_block_of_all_threads(x, part, done, y):
         y[0] = total
 
 
-@launched(4, N, lambda: (ones(4 * N), ones(4 * N), ones(1, dtype=np.int32) * 0, ones(1)))
+@launched(4, N, lambda: (ones(4 * N), ones(4 * N), count(1, np.int32), ones(1)))
 def last_block_whose_threads_do_not_wait(x, part, done, y):
     s = cuda.shared.array(1, int32)
     t, i = cuda.threadIdx.x, cuda.grid(1)
@@ -225,16 +225,14 @@ def largest_without_atomics(x, y):
         y[0] = x[i]  # race: y
 
 
-@launched(
-    4, N, lambda: (count(4 * N, np.int32), ones(4 * N, dtype=np.int32), ones(1, dtype=np.int32) * 0)
-)
+@launched(4, N, lambda: (count(4 * N, np.int32), ones(4 * N, dtype=np.int32), count(1, np.int32)))
 def filtered(x, y, size):
     i = cuda.grid(1)
     if x[i] % 3 == 0:
         y[cuda.atomic.add(size, 0, 1)] = x[i]
 
 
-@launched(4, N, lambda: (ones(1, dtype=np.int32) * 0, ones(1, dtype=np.int32)))
+@launched(4, N, lambda: (count(1, np.int32), ones(1, dtype=np.int32)))
 def won_by_the_first(lock, y):
     if cuda.atomic.cas(lock, 0, 0, 1) == 0:
         y[0] = cuda.grid(1)

@@ -1,5 +1,7 @@
 """What is read before it is written, what lies outside, and what lies wrong."""
 
+from itertools import pairwise
+
 import numpy as np
 from numba import cuda, float32, int32
 
@@ -12,7 +14,7 @@ def of_one(*sizes: int, dtype=np.float32):
     """Arrays that lie one after the other in one piece of memory."""
     ends = np.cumsum((0, *sizes))
     whole = np.ones(ends[-1], dtype)
-    return tuple(whole[a:b] for a, b in zip(ends, ends[1:]))
+    return tuple(whole[a:b] for a, b in pairwise(ends))
 
 
 @launched(1, N, lambda: (ones(N, dtype=np.int32),))

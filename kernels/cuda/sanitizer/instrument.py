@@ -49,12 +49,17 @@ class Site(NamedTuple):
     array: int | None
     size: int  # bytes of an access
 
+    @property
+    def writes(self) -> bool:
+        """Whether it changes memory."""
+        return self.does in ("written", "updated")
+
 
 def _of_watch(name: str) -> str:
     return f"getelementptr (i8, ptr @nv_watch, i64 {WATCH.fields[name][1]})"  # type: ignore[index]
 
 
-_LOADED = "cells", "log", "work", "releases"
+_LOADED = "cells", "work", "releases"
 _BEFORE = f"""
 @nv_watch = external global i8
 define void @nv_at(i64 %site) alwaysinline {{              ; before a thread waits
@@ -74,7 +79,7 @@ define void @nv_fence() alwaysinline {{                    ; what it wrote, all 
 }}
 """
 _AFTER = f"""
-declare i64 @nv_access({", ".join(["ptr"] * 7 + ["i64"] * 5)})
+declare i64 @nv_access({", ".join(["ptr"] * 6 + ["i64"] * 5)})
 define ptr @nv_seen(ptr %p, i64 %size, i64 %does, i64 %site, i64 %value) noinline {{
   %first = ptrtoint ptr %p to i64
   %frame = call ptr @llvm.frameaddress.p0(i32 0)

@@ -26,13 +26,13 @@ from .watch import (
     CELL,
     COUNT,
     FENCED,
+    FIXED,
+    FRESH,
     GAP,
     GAPS,
     IN,
     KIND,
     KINDS,
-    LOG,
-    LOGGED,
     MAX_ORDERED,
     OTHER_AT,
     OTHER_BY,
@@ -40,11 +40,14 @@ from .watch import (
     OUTSIDE,
     RACE,
     REQUESTS,
+    ROWS,
     SECTORS,
+    SHARED,
     SYNCS,
     TURNS,
     UNINITIALISED,
     WATCH,
+    WORK,
     WRITTEN,
 )  # fmt: skip
 
@@ -83,7 +86,7 @@ class _Worker(workers.Worker):
     def __init__(self) -> None:
         super().__init__()
         self.watch = np.zeros(1, WATCH)
-        self.log, self.work = np.zeros((LOG, LOGGED), np.int64), np.zeros((LOG, 33), np.int64)
+        self.work = np.zeros((ROWS, WORK), np.int64)
 
     def places(self) -> dict[str, int]:
         """Addresses of what its code refers to."""
@@ -111,7 +114,7 @@ class _Watched:
         self.fill(worker.watch[0], args, fresh)
         self.start()
         self.ended = run(0, 1)
-        _finish()(*(a.ctypes.data for a in (worker.watch, worker.log, worker.work)))
+        _finish()(*(a.ctypes.data for a in (worker.watch, worker.work)))
 
     def fill(self, watch, args, fresh) -> None:
         """Say where which memory is."""
@@ -124,7 +127,7 @@ class _Watched:
             a = self.arrays.get(name)
             origin = 0 if a is None else _owner(a) - (i + 1 << 40)
             gaps = a is not None and stop - start > a.nbytes
-            rows[i] = start, stop, cell, origin, gaps, a is None, name in fresh
+            rows[i] = start, stop, cell, origin, gaps, a is None, name in fresh, 0
             if gaps:
                 self.cells[(start >> shift) + cell : (stop - 1 >> shift) + cell + 1, WRITTEN] = GAP
         if rows[:, GAPS].any():
@@ -136,7 +139,7 @@ class _Watched:
         self.releases = np.zeros((SYNCS, max(int(watch["blocks"]), 1), 2), np.int64)
         self.nowhere = np.zeros(32, np.int64)
         for name, a in (
-            ("cells", self.cells), ("log", self.worker.log), ("work", self.worker.work),
+            ("cells", self.cells), ("work", self.worker.work),
             ("releases", self.releases), ("nowhere", self.nowhere),
         ):  # fmt: skip
             watch[name] = a.ctypes.data
@@ -144,6 +147,10 @@ class _Watched:
         words = _words(args)
         for i, site in enumerate(self.sites):
             watch["origin"][i] = self.array_of(site, words)
+        written = {int(watch["origin"][i]) for i, site in enumerate(self.sites) if site.writes}
+        common = {places[i] for i in written} if -1 not in written else {*places}
+        for row, cell in zip(rows, places):
+            row[FIXED] = cell not in common and not row[SHARED] and not row[FRESH]
 
     def array_of(self, site: Site, words: list[int]) -> int:
         """The number of the array that a site is sure to mean, or -1."""
@@ -317,4 +324,4 @@ def _words(args: Any) -> list[int]:
 @functools.cache
 def _finish() -> Any:
     address = machine.native(shadow.finish, shadow.FINISH)
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(address)
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2)(address)

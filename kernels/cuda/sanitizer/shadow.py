@@ -17,28 +17,25 @@ from numba import carray, from_dtype, njit, types
 from ..emulator.runtime import STATE
 from .requests import log, settle
 from .watch import (
-    ACCESSES,
     ADDRESS,
     ALSO_WRITTEN,
     ARRAY,
     AT,
     ATOMIC,
     BY,
-    BYTES,
     CELL,
     CELLS,
     CLOCK_BITS,
     COUNT,
     FENCED,
     FIRST_READ,
+    FIXED,
     FRESH,
     FROM,
     GAP,
     GAPS,
     IN,
     KIND,
-    LOG,
-    LOGGED,
     MAX_FOUND,
     MISALIGNED,
     OTHER_AT,
@@ -48,6 +45,7 @@ from .watch import (
     OUTSIDE,
     RACE,
     READ,
+    ROWS,
     SHARED,
     SITE_BITS,
     SIZE,
@@ -60,6 +58,7 @@ from .watch import (
     WATCH,
     WHEN,
     WHO,
+    WORK,
     WRITE,
     WRITTEN,
 )  # fmt: skip
@@ -68,7 +67,7 @@ _POINTER = types.CPointer(types.int64)
 SIGNATURE = types.int64(
     types.CPointer(from_dtype(STATE)),
     types.CPointer(from_dtype(WATCH)),
-    *(_POINTER, _POINTER, _POINTER, _POINTER),  # cells, log, work, releases
+    *(_POINTER, _POINTER, _POINTER),  # cells, work, releases
     types.CPointer(types.uint8),  # what is accessed
     *(types.int64, types.int64, types.int64, types.int64, types.int64),
 )
@@ -251,38 +250,36 @@ def _in_gap(w, cells, array, first, size):
     return False
 
 
-def access(state, watch, cells, entries, work, releases, place, first, size, does, site, value):
+def access(state, watch, cells, work, releases, place, first, size, does, site, value):
     """Look at an access before it is made. Returns where it may be made."""
     s, w = carray(state, 1)[0], carray(watch, 1)[0]
     memory = carray(cells, (1 << 40, CELL))
-    released = carray(releases, (SYNCS, max(w.blocks, 1), 2))
     array = _array(w, first, size, site)
     if array < 0 or _in_gap(w, memory, array, first, size):
         _note(s, w, OUTSIDE, site, w.origin[site] if array < 0 else array, first, size)
         return w.nowhere
     where = first - w.array[array, FROM]
-    if size in (2, 4, 8, 16) and where % size:
+    if where & size - 1 and size in (2, 4, 8, 16):
         _note(s, w, MISALIGNED, site, array, first, size)
-    w.counts[site, ACCESSES] += 1
-    w.counts[site, BYTES] += size
-    if size <= 16:
-        what = site << 16 | size << 8 | w.array[array, SHARED]
-        log(s, w, carray(entries, (LOG, LOGGED)), carray(work, (LOG, 33)), where, what)
+    what = site << 16 | size << 8 | w.array[array, SHARED]
+    log(s, w, carray(work, (ROWS, WORK)), where, what)
+    if w.array[array, FIXED]:
+        return first
+    released = carray(releases, (SYNCS, max(w.blocks, 1), 2))
     cell = w.array[array, CELLS]
     for granule in range(first >> w.shift, (first + size - 1 >> w.shift) + 1):
         _touch(s, w, memory, released, cell + granule, array, place, first, size, does, site, value)
-    if does & 3 != READ:
+    if does & 3 != READ and not w.array[array, SHARED]:
         if does & ATOMIC:
-            if not w.array[array, SHARED]:
-                _come_by(s, w, released, first)
-        elif not w.array[array, SHARED]:
+            _come_by(s, w, released, first)
+        else:
             w.fence[s.thread] = 0
     return first
 
 
-FINISH = types.void(types.CPointer(from_dtype(WATCH)), _POINTER, _POINTER)
+FINISH = types.void(types.CPointer(from_dtype(WATCH)), _POINTER)
 
 
-def finish(watch, entries, work):
+def finish(watch, work):
     """Count what the last warp asked."""
-    settle(carray(watch, 1)[0], carray(entries, (LOG, LOGGED)), carray(work, (LOG, 33)))
+    settle(carray(watch, 1)[0], carray(work, (ROWS, WORK)))
