@@ -45,7 +45,7 @@ PACKAGES = {
 }
 # kernels/: packages, then other parts of kernels/.
 KERNELS = {
-    "": (set(), set()),
+    "": (set(), {"cuda"}),  # sanitize, when it is first asked for
     "roles": (set(), set()),
     "families": (set(), {""}),
     "shapes": (set(), set()),

@@ -5,6 +5,8 @@ from itertools import pairwise
 import numpy as np
 from numba import cuda, float32, int32
 
+from minidl.kernels.cuda.intrinsics import ld4, st4
+
 from . import count, launched, ones
 
 N = 64
@@ -241,6 +243,41 @@ def gathered(x, y):
 def gathered_from_outside(x, y):
     i = cuda.grid(1)
     y[x[i]] = x[i] > 3  # out of bounds: y
+
+
+@launched(1, N, lambda: (ones(4 * N), ones(4 * N)))
+def four_at_a_time(x, y):
+    i = 4 * cuda.grid(1)
+    a, b, c, d = ld4(x, i)
+    st4(y, i, d, c, b, a)
+
+
+@launched(1, N, lambda: (ones(4 * N + 1)[1:], ones(4 * N)))
+def four_from_the_second_on(x, y):
+    i = 4 * cuda.grid(1)
+    a, b, c, d = ld4(x, i)  # misaligned access: x
+    st4(y, i, d, c, b, a)
+
+
+@launched(1, N, lambda: (ones(4 * N), ones(4 * N + 4)))
+def four_to_the_third_on(x, y):
+    i = 4 * cuda.grid(1)
+    a, b, c, d = ld4(x, i)
+    st4(y, i + 2, d, c, b, a)  # misaligned access: y
+
+
+@launched(1, N, lambda: (ones(4 * N), ones(4 * N - 2)))
+def four_where_two_are_left(x, y):
+    i = 4 * cuda.grid(1)
+    a, b, c, d = ld4(x, i)
+    st4(y, i, d, c, b, a)  # out of bounds: y
+
+
+@launched(1, N, lambda: (ones(4 * N),))
+def four_of_the_neighbours(x):
+    i = 4 * cuda.grid(1)
+    a, b, c, d = ld4(x, i)
+    st4(x, (i + 4) % x.size, d, c, b, a)  # race: x
 
 
 @launched(1, 2000, lambda: (ones(2000),))

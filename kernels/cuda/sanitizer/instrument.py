@@ -143,7 +143,8 @@ class Watcher(Instrument):
 
     def _seen(self, lines: "_Lines", function: str) -> Iterator[str]:
         own, arrays = own_pointers(function), _arrays(function)
-        for number, line in enumerate(function.splitlines(keepends=True)):
+        code = function.splitlines(keepends=True)
+        for number, line in enumerate(code):
             does, access = next(
                 ((d, m) for d, pattern in _ACCESSES if (m := pattern.match(line))), (READ, None)
             )
@@ -159,7 +160,9 @@ class Watcher(Instrument):
             name = ("read", "written", "updated")[does]
             atomic = ATOMIC if access["atomic"] else 0
             size = size_of(kind)
-            site = self._site(lines, line, name, _array_of(pointer, arrays), size)
+            # what was moved out of a loop has no line: that of what comes next is near
+            told = next((near for near in code[number:] if lines.of(near)[1]), line)
+            site = self._site(lines, told, name, _array_of(pointer, arrays), size)
             value = "0"
             if does == WRITE and (made := _bits(access["value"], kind, number, lines.debug(line))):
                 yield made

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .._numba import kernel_of, triple
-from ..arguments import checked, signature
+from .._numba import Kernel, kernel_of, triple
+from ..arguments import checked, is_array, signature
 from ..emulator import machine, workers
 from ..emulator.bounds import extent
 from ..emulator.runtime import BARRIER, WARP
@@ -67,17 +67,24 @@ def sanitize(
     kernel = kernel_of(kernel)
     grid, block = triple(grid), triple(block)
     args = checked(kernel, args)
-    arrays = {n: a for n, a in zip(kernel.parameters, args) if isinstance(a, np.ndarray)}
+    arrays = {n: a for n, a in zip(kernel.parameters, args) if is_array(a)}
+    if strangers := [n for n, a in arrays.items() if not isinstance(a, np.ndarray)]:
+        raise TypeError(f"{kernel.__name__}: {', '.join(strangers)}: sanitize takes NumPy arrays")
     if unknown := set(fresh) - {*arrays}:
         raise ValueError(f"{kernel.__name__}: fresh names {sorted(unknown)}, not an array of it")
     with workers.lock:
         try:
             workers.check_limits(kernel, grid, block)
-            code = machine.code(kernel, signature(kernel, args), Watcher)
+            code = _code(kernel, signature(kernel, args))
             workers.check_shared(kernel, code, shared)
         except machine.LaunchError as error:
             return Report(kernel.__name__, (Finding("launch", hint=str(error)),), 0, 0)
         return _Watched(kernel, code, grid, block, shared, args, arrays, fresh).report()
+
+
+@functools.cache
+def _code(kernel: Kernel, kinds: tuple[Any, ...]) -> machine.Code:
+    return machine.code(kernel, kinds, Watcher)
 
 
 class _Worker(workers.Worker):

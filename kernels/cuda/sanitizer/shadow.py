@@ -259,11 +259,12 @@ def access(state, watch, cells, work, releases, place, first, size, does, site, 
         _note(s, w, OUTSIDE, site, w.origin[site] if array < 0 else array, first, size)
         return w.nowhere
     where = first - w.array[array, FROM]
-    if where & size - 1 and size in (2, 4, 8, 16):
+    wrong = where & size - 1 and size in (2, 4, 8, 16)
+    if wrong:
         _note(s, w, MISALIGNED, site, array, first, size)
     what = site << 16 | size << 8 | w.array[array, SHARED]
     log(s, w, carray(work, (ROWS, WORK)), where, what)
-    if w.array[array, FIXED]:
+    if wrong or w.array[array, FIXED]:  # a GPU stops at a wrong address
         return first
     released = carray(releases, (SYNCS, max(w.blocks, 1), 2))
     cell = w.array[array, CELLS]
