@@ -59,7 +59,6 @@ def _of_watch(name: str) -> str:
     return f"getelementptr (i8, ptr @nv_watch, i64 {WATCH.fields[name][1]})"  # type: ignore[index]
 
 
-_LOADED = "cells", "work", "releases"
 _BEFORE = f"""
 @nv_watch = external global i8
 define void @nv_at(i64 %site) alwaysinline {{              ; before a thread waits
@@ -79,8 +78,8 @@ define void @nv_fence() alwaysinline {{                    ; what it wrote, all 
 }}
 """
 _AFTER = f"""
-declare i64 @nv_access({", ".join(["ptr"] * 6 + ["i64"] * 5)})
-define ptr @nv_seen(ptr %p, i64 %size, i64 %does, i64 %site, i64 %value) noinline {{
+declare i64 @nv_access(ptr, ptr, i64, i64, i64)
+define ptr @nv_seen(ptr %p, i64 %what, i64 %value) noinline {{
   %first = ptrtoint ptr %p to i64
   %frame = call ptr @llvm.frameaddress.p0(i32 0)
   %here = ptrtoint ptr %frame to i64
@@ -91,15 +90,7 @@ define ptr @nv_seen(ptr %p, i64 %size, i64 %does, i64 %site, i64 %value) noinlin
 mine:                                                      ; a local array, on its stack
   ret ptr %p
 look:
-{
-    "".join(
-        f'''  %{name} = load ptr, ptr {_of_watch(name)}
-'''
-        for name in _LOADED
-    )
-}  %at = call i64 @nv_access(
-    ptr @nv_state, ptr @nv_watch, {", ".join(f"ptr %{name}" for name in _LOADED)}, ptr %p,
-    i64 %first, i64 %size, i64 %does, i64 %site, i64 %value)
+  %at = call i64 @nv_access(ptr @nv_state, ptr @nv_watch, i64 %first, i64 %what, i64 %value)
   %q = inttoptr i64 %at to ptr
   ret ptr %q
 }}
@@ -167,7 +158,7 @@ class Watcher(Instrument):
             if does == WRITE and (made := _bits(access["value"], kind, number, lines.debug(line))):
                 yield made
                 does, value = does | VALUED, f"%nv.value.{number}"
-            what = f"i64 {size}, i64 {does | atomic}, i64 {site}, i64 {value}"
+            what = f"i64 {site << 16 | size << 8 | does | atomic}, i64 {value}"
             yield f"  %nv.{number} = call ptr @nv_seen(ptr {pointer}, {what}){lines.debug(line)}\n"
             yield f"{line[: access.end()]}%nv.{number}{rest}"
 

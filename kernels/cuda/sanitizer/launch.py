@@ -117,11 +117,11 @@ class _Watched:
         run = worker.prepare(self.work)
         self.regions = worker.regions(self.work)
         self.shared = [*code.arrays, *([(code.dynamic, shared)] if code.dynamic else [])]
-        worker.watch[:] = np.zeros(1, WATCH)
+        worker.watch.view(np.uint8).fill(0)
         self.fill(worker.watch[0], args, fresh)
         self.start()
         self.ended = run(0, 1)
-        _finish()(*(a.ctypes.data for a in (worker.watch, worker.work)))
+        _finish()(worker.watch.ctypes.data)
 
     def fill(self, watch, args, fresh) -> None:
         """Say where which memory is."""
@@ -331,4 +331,4 @@ def _words(args: Any) -> list[int]:
 @functools.cache
 def _finish() -> Any:
     address = machine.native(shadow.finish, shadow.FINISH)
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2)(address)
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)

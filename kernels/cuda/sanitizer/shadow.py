@@ -12,7 +12,11 @@ that was done there before, for blocks are emulated one after the other. Plain s
 that is already there are no race, as in GPUVerify: whoever is last, the memory is the same.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from numba import carray, from_dtype, njit, types
+from numba.extending import intrinsic
 
 from ..emulator.runtime import STATE
 from .requests import log, settle
@@ -64,13 +68,27 @@ from .watch import (
 )  # fmt: skip
 
 _POINTER = types.CPointer(types.int64)
+_BYTE = types.CPointer(types.uint8)
 SIGNATURE = types.int64(
     types.CPointer(from_dtype(STATE)),
     types.CPointer(from_dtype(WATCH)),
-    *(_POINTER, _POINTER, _POINTER),  # cells, work, releases
-    types.CPointer(types.uint8),  # what is accessed
-    *(types.int64, types.int64, types.int64, types.int64, types.int64),
+    *(types.int64, types.int64, types.int64),  # no more: what is not in a register takes longer
 )
+
+
+def _pointer(kind: types.Type) -> Callable[[int], Any]:
+    """A function that makes an address a pointer to what is of a kind."""
+
+    def typed(typing: Any, address: types.Type) -> tuple[Any, Callable]:
+        def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(kind))
+
+        return kind(types.int64), lower
+
+    return intrinsic(typed)
+
+
+_words, _bytes = _pointer(_POINTER), _pointer(_BYTE)
 
 
 @njit
@@ -183,11 +201,11 @@ def _come_by(s, w, releases, first):
 
 
 @njit
-def _same(place, size, does, value):
+def _same(first, size, does, value):
     """Whether a value is what lies at its place already."""
     if not does & VALUED:
         return False
-    memory = carray(place, size)
+    memory = carray(_bytes(first), size)
     same = True
     for i in range(size):
         same &= memory[i] == value >> 8 * i & 255
@@ -210,7 +228,7 @@ def _write_down(s, cells, cell, slot, atomic, site):
 
 
 @njit
-def _touch(s, w, cells, releases, cell, array, place, first, size, does, site, value):
+def _touch(s, w, cells, releases, cell, array, first, size, does, site, value):
     """One granule of an access."""
     since = s.began if w.array[array, SHARED] else 1  # what is older belongs to another block
     atomic, writes = does & ATOMIC != 0, does & 3 != READ
@@ -222,7 +240,7 @@ def _touch(s, w, cells, releases, cell, array, place, first, size, does, site, v
     for slot in (WRITTEN, ALSO_WRITTEN):
         if written and _meets(s, w, cells, releases, cell, slot, since):
             both = atomic and cells[cell, slot + WHO] >> SITE_BITS + THREAD_BITS & 1
-            if not both and not (does & 3 == WRITE and _same(place, size, does, value)):
+            if not both and not (does & 3 == WRITE and _same(first, size, does, value)):
                 _race(s, w, cells, releases, cell, slot, site, array, first, size)
             beside |= slot == WRITTEN
     if writes:
@@ -250,10 +268,14 @@ def _in_gap(w, cells, array, first, size):
     return False
 
 
-def access(state, watch, cells, work, releases, place, first, size, does, site, value):
-    """Look at an access before it is made. Returns where it may be made."""
+def access(state, watch, first, what, value):
+    """Look at an access before it is made. Returns where it may be made.
+
+    what: its site, bytes, and what it does, in 16, 8 and 8 bits.
+    """
     s, w = carray(state, 1)[0], carray(watch, 1)[0]
-    memory = carray(cells, (1 << 40, CELL))
+    site, size, does = what >> 16, what >> 8 & 255, what & 255
+    memory = carray(_words(w.cells), (1 << 40, CELL))
     array = _array(w, first, size, site)
     if array < 0 or _in_gap(w, memory, array, first, size):
         _note(s, w, OUTSIDE, site, w.origin[site] if array < 0 else array, first, size)
@@ -262,14 +284,14 @@ def access(state, watch, cells, work, releases, place, first, size, does, site, 
     wrong = where & size - 1 and size in (2, 4, 8, 16)
     if wrong:
         _note(s, w, MISALIGNED, site, array, first, size)
-    what = site << 16 | size << 8 | w.array[array, SHARED]
-    log(s, w, carray(work, (ROWS, WORK)), where, what)
+    what = what & ~255 | w.array[array, SHARED]
+    log(s, w, carray(_words(w.work), (ROWS, WORK)), where, what)
     if wrong or w.array[array, FIXED]:  # a GPU stops at a wrong address
         return first
-    released = carray(releases, (SYNCS, max(w.blocks, 1), 2))
+    released = carray(_words(w.releases), (SYNCS, max(w.blocks, 1), 2))
     cell = w.array[array, CELLS]
     for granule in range(first >> w.shift, (first + size - 1 >> w.shift) + 1):
-        _touch(s, w, memory, released, cell + granule, array, place, first, size, does, site, value)
+        _touch(s, w, memory, released, cell + granule, array, first, size, does, site, value)
     if does & 3 != READ and not w.array[array, SHARED]:
         if does & ATOMIC:
             _come_by(s, w, released, first)
@@ -278,9 +300,10 @@ def access(state, watch, cells, work, releases, place, first, size, does, site, 
     return first
 
 
-FINISH = types.void(types.CPointer(from_dtype(WATCH)), _POINTER)
+FINISH = types.void(types.CPointer(from_dtype(WATCH)))
 
 
-def finish(watch, work):
+def finish(watch):
     """Count what the last warp asked."""
-    settle(carray(watch, 1)[0], carray(work, (ROWS, WORK)))
+    w = carray(watch, 1)[0]
+    settle(w, carray(_words(w.work), (ROWS, WORK)))
