@@ -222,6 +222,15 @@ def loop_by_one_too_far(x, y):
         y[0] = total
 
 
+@launched(1, N, lambda: (*of_one(N, N), ones(1)))
+def loop_into_the_next_array(x, y, sums):
+    if cuda.grid(1) == 0:
+        total = y[0]
+        for i in range(x.size + 1):
+            total += x[i]  # out of bounds: x
+        sums[0] = total
+
+
 @cuda.jit(device=True)
 def right_of(x, i):
     return x[i + 1]  # out of bounds: x

@@ -32,7 +32,8 @@ _DEFINE = re.compile(r"^(define [^{!]*?)( !dbg !\d+)? \{$", re.M)
 # a view of any strides is reached by arithmetic on addresses
 _MADE = "load ptr, |getelementptr |addrspacecast |bitcast |ptrtoint |inttoptr |add "
 _GIVEN = re.compile(rf"^ +(%\S+) = (?:{_MADE})(.*)")
-_CHOICE = re.compile(r"^ +(%\S+) = (?:phi|select) (.*)")
+_CHOICE = re.compile(r"^ +(%\S+) = (?:phi|select i1 \S+) (.*)")
+_CHOSEN = re.compile(r"(?:\[|ptr|i64) (%[\w.\"]+)")  # by a phi [%value, %from], or by a select
 _FIRST_ARGUMENT = STATE.fields["args"][1]  # type: ignore[index]
 
 
@@ -237,6 +238,13 @@ def _array_of(pointer: str, known: dict[str, int | None]) -> int | None:
     return known.get(pointer)
 
 
+def _first(name: str, bases: dict[str, list[str]], end: str) -> str:
+    """The value that a pointer is made of, step by step, at most back to `end`."""
+    while name != end and bases.get(name):
+        name = bases[name][0]
+    return name
+
+
 def _arrays(function: str) -> dict[str, int | None]:
     """The array that each pointer in a function is sure to lie in."""
     given, choices = {}, {}
@@ -244,7 +252,7 @@ def _arrays(function: str) -> dict[str, int | None]:
         if found := _GIVEN.match(line):
             given[found[1]] = found[2], " = load ptr" in line
         elif found := _CHOICE.match(line):
-            choices[found[1]] = re.findall(r"%[\w.\"]+", found[2])
+            choices[found[1]] = _CHOSEN.findall(found[2])
     known: dict[str, int | None] = {}
     for name, (rest, loaded) in given.items():
         if loaded:
@@ -264,10 +272,10 @@ def _arrays(function: str) -> dict[str, int | None]:
             if name not in known and len(origins) == 1:
                 more[name] = origins.pop()
         for name, operands in choices.items():
-            origins = {
-                known.get(o, "?") for o in operands if o != name and not o.startswith("%.lr")
-            }
-            if name not in known and len(origins) == 1 and "?" not in origins:
+            # what a loop makes of a pointer, step by step, lies where the pointer does
+            others = [o for o in operands if _first(o, bases, name) != name]
+            origins = {known[o] for o in others if o in known}
+            if name not in known and len(origins) == 1 and all(o in known for o in others):
                 more[name] = origins.pop()
         if not more:
             return known

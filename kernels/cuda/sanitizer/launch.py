@@ -201,11 +201,11 @@ class _Watched:
 
     def lines(self) -> tuple[Line, ...]:
         """What each line did."""
-        counts, found = self.worker.watch[0]["counts"], {}
-        for site, row in zip(self.sites, counts):
+        found: dict[tuple[int, str, bool], np.ndarray] = {}
+        for site, row in zip(self.sites, self.worker.watch[0]["counts"]):
             if row[ACCESSES]:
                 key = site.line, site.does, bool(row[TURNS])
-                found[key] = found.get(key, 0) + row
+                found[key] = row + found.get(key, 0)
         return tuple(
             Line(*key, *(int(row[i]) for i in (ACCESSES, BYTES, REQUESTS, SECTORS, TURNS)))
             for key, row in sorted(found.items())
@@ -247,8 +247,12 @@ class _Watched:
     def waiting(self, thread: int, does: str) -> Place:
         """A thread where it waits."""
         here = self.sites[int(self.worker.state["at"][thread])]
-        block = tuple(int(i) for i in self.worker.state["ctaid"])
-        return Place(thread, block, does, here.file, here.line)
+        return Place(thread, self.stopped(), does, here.file, here.line)
+
+    def stopped(self) -> tuple[int, int, int]:
+        """The block that runs, or ran last."""
+        x, y, z = map(int, self.worker.state["ctaid"])
+        return x, y, z
 
     def stuck(self) -> Finding:
         """A barrier, shuffle or syncwarp that not all threads came to."""
@@ -261,8 +265,7 @@ class _Watched:
             if a >= 0:
                 places.append(self.waiting(t, f"waits at a {self.sites[a].does}"))
             else:
-                block = tuple(int(i) for i in self.worker.state["ctaid"])
-                places.append(Place(t, block, "has returned", "", 0))
+                places.append(Place(t, self.stopped(), "has returned", "", 0))
         kind = "divergent barrier" if not (doing == WARP).any() else "divergent shuffle"
         return Finding(kind, places=tuple(places), hint=workers.waiting(ask))
 
