@@ -205,6 +205,20 @@ def test_a_finding_says_all():
     assert "syncwarp()" in str(race) and "s[t // 16, t % 16] = x[t]" in str(race)
 
 
+@pytest.mark.parametrize("order", ["forward", "reverse", "shuffled"])
+def test_a_race_in_and_between_warps_asks_for_a_barrier_of_the_block(order):
+    def turn(x, y):
+        s = cuda.shared.array(64, float32)
+        t = cuda.threadIdx.x
+        s[t] = x[t]
+        y[t] = s[(t + 1) % 64] + s[(t + 2) % 64]
+
+    with schedule(order):
+        (race,) = sanitize(turn, 1, 64, ones(64), ones(64)).findings  # one line reads twice
+    assert race.hint == "syncthreads() in between would make them wait"
+    assert race.count == 128
+
+
 @pytest.mark.parametrize(
     "x, index",
     [

@@ -15,7 +15,7 @@ from ..emulator.scheduler import FINISHED
 from ..guarded import GUARD, Buffer
 from . import shadow
 from .instrument import Site, Watcher
-from .report import Finding, Line, Place, Report, index_of, shared_names
+from .report import Finding, Line, Place, Report, index_of, merged, shared_names
 from .watch import (
     ACCESSES,
     ADDRESS,
@@ -39,6 +39,7 @@ from .watch import (
     OTHER_IN,
     OUTSIDE,
     RACE,
+    REACH,
     REQUESTS,
     ROWS,
     SECTORS,
@@ -181,11 +182,12 @@ class _Watched:
         watch, record = self.worker.watch[0], self.worker.record[0]
         rows = watch["found"][: watch["finds"]]
         races = {(row[ARRAY], site) for row in rows if row[KIND] == RACE for site in row[_SITES]}
-        found = [  # who races with the first write reads too early, which is one mistake
+        found = merged(
             self.finding(row)
-            for row in rows
+            for row in sorted(rows, key=lambda row: -row[REACH])
+            # who races with the first write reads too early, which is one mistake
             if row[KIND] != UNINITIALISED or (row[ARRAY], row[AT]) not in races
-        ]
+        )
         if self.ended != FINISHED:
             found.append(self.stuck())
         if record["silent"]:

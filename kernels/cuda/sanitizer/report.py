@@ -4,8 +4,8 @@ import ast
 import inspect
 import linecache
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -59,6 +59,16 @@ class Finding:
         )
         head = f"{self.kind}{where}" + f", {self.count:,} times" * (self.count > 1)
         return "\n  ".join([head, *map(str, self.places), *([self.hint] if self.hint else [])])
+
+
+def merged(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding for each kind, array and lines; the first one stands for the others."""
+    found: dict[Any, Finding] = {}
+    for one in findings:
+        key = one.kind, one.array, frozenset((place.file, place.line) for place in one.places)
+        count = found[key].count if key in found else 0
+        found[key] = replace(found.get(key, one), count=count + one.count)
+    return [*found.values()]
 
 
 @dataclass(frozen=True)

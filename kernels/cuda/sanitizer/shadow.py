@@ -48,6 +48,7 @@ from .watch import (
     OTHER_READ,
     OUTSIDE,
     RACE,
+    REACH,
     READ,
     ROWS,
     SHARED,
@@ -133,20 +134,31 @@ def _of(cells, cell, slot):
 
 @njit
 def _race(s, w, cells, releases, cell, slot, site, array, first, size):
-    """Note a race with an access before; of two lines it is one, whichever came first."""
+    """Note a race with an access before; of two lines one is, the first of those that go farthest.
+
+    Whoever is told of two lanes of a warp might put a syncwarp where a syncthreads is due.
+    """
     block, thread, other = _of(cells, cell, slot)
+    reach = 2 if block != s.block else int(thread >> 5 != s.thread >> 5)
+    row = -1
     for i in range(w.finds):
         if w.found[i, KIND] == RACE and w.found[i, ARRAY] == array:
             one, two = w.found[i, AT], w.found[i, OTHER_AT]
             if (one == site and two == other) or (one == other and two == site):
                 w.found[i, COUNT] += 1
-                return
-    i = _note(s, w, RACE, site, array, first, size)
-    if i >= 0:
-        w.found[i, OTHER_AT], w.found[i, OTHER_IN], w.found[i, OTHER_BY] = other, block, thread
-        if block != s.block:
-            now = cells[cell, slot + WHEN] >> CLOCK_BITS
-            w.found[i, FENCED] = not _released(s, w, releases, now, block, thread, -1)
+                if w.found[i, REACH] >= reach:
+                    return
+                row = i
+    if row < 0:
+        row = _note(s, w, RACE, site, array, first, size)
+    if row < 0:
+        return
+    w.found[row, AT], w.found[row, ADDRESS], w.found[row, REACH] = site, first, reach
+    w.found[row, BY], w.found[row, IN] = s.thread, s.block
+    w.found[row, OTHER_AT], w.found[row, OTHER_IN], w.found[row, OTHER_BY] = other, block, thread
+    if reach == 2:
+        now = cells[cell, slot + WHEN] >> CLOCK_BITS
+        w.found[row, FENCED] = not _released(s, w, releases, now, block, thread, -1)
 
 
 @njit
