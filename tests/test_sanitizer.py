@@ -174,12 +174,12 @@ def test_lanes_that_are_not_together_ask_alone():
     assert (line.accesses, line.requests, line.sectors) == (48, 3, 12)
 
 
-def test_what_was_moved_out_of_a_loop_has_a_line():
+def test_what_was_moved_out_of_a_loop_has_its_line():
     def some(x, y):
-        for k in range(4):
+        for k in range(cuda.threadIdx.x, x.size, 8):
             y[0] += x[k]
 
-    report = sanitize(some, 1, 32, ones(4), ones(1))
+    report = sanitize(some, 1, 8, ones(64), ones(1))
     assert {line.line for line in report.lines} == {some.__code__.co_firstlineno + 2}
 
 

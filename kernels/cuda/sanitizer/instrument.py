@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from ..emulator.bounds import own_pointers, size_of
@@ -152,8 +153,11 @@ class Watcher(Instrument):
             name = ("read", "written", "updated")[does]
             atomic = ATOMIC if access["atomic"] else 0
             size = size_of(kind)
-            # what was moved out of a loop has no line: that of what comes next is near
-            told = next((near for near in code[number:] if lines.of(near)[1]), line)
+            # what was moved out of a loop has no line: that of the same memory's next access is it
+            near = chain(
+                [line], (n for n in code[number:] if f"ptr {pointer}," in n), code[number:]
+            )
+            told = next((n for n in near if lines.of(n)[1]), line)
             site = self._site(lines, told, name, _array_of(pointer, arrays), size)
             value = "0"
             if does == WRITE and (made := _bits(access["value"], kind, number, lines.debug(line))):
