@@ -60,6 +60,18 @@ def added_and_read_by_the_first(y):
 
 
 @launched(1, N, lambda: (ones(1),))
+def read_and_added_at_once(y):
+    s = cuda.shared.array(1, float32)
+    t = cuda.threadIdx.x
+    if t == 0:
+        s[0] = 0
+    cuda.syncthreads()
+    if t == 0:
+        y[0] = s[0]  # race: s
+    cuda.atomic.add(s, 0, 1)  # race: s
+
+
+@launched(1, N, lambda: (ones(1),))
 def begun_without_a_barrier(y):
     s = cuda.shared.array(1, float32)
     t = cuda.threadIdx.x
