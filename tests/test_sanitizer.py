@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import json
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from minidl.kernels.cuda.emulator import schedule
 
 pytestmark = pytest.mark.emulator
 PAGE = Path(__file__).parent.parent / "docs" / "sanitizer.md"
+RESULTS = "2026-11-21-sanitizer.json"
 
 
 def reported(labelled: Labelled):
@@ -63,6 +65,15 @@ def score() -> str:
 def test_the_score_on_the_page():
     assert len(KERNELS) >= 60
     assert score() in PAGE.read_text(), score()
+
+
+def test_the_times_on_the_page():
+    measured = json.loads((PAGE.parents[1] / "benchmarks/results" / RESULTS).read_text())["rows"]
+    for row in measured:
+        name, times = row["kernel"].replace("_", " "), row["times as long"]
+        both = f"{row['emulated ms']:.2g} | {row['sanitized ms']:.2g}"
+        assert f"| {name} | {row['accesses']:,} | {both} | {times:.2g} |" in PAGE.read_text()
+        assert times <= 30
 
 
 def test_the_example_on_the_page(tmp_path):
