@@ -162,6 +162,19 @@ def last_block_without_fence(x, part, done, y):
         y[0] = part[0] + part[1] + part[2] + part[3]  # race: part
 
 
+@launched(4, N, lambda: (ones(4 * N), ones(4), count(1, np.int32), ones(1)))
+def last_block_with_the_fence_too_early(x, part, done, y):
+    s = cuda.shared.array(1, int32)
+    t = cuda.threadIdx.x
+    if t == 0:
+        cuda.threadfence()
+        part[cuda.blockIdx.x] = x[cuda.grid(1)]  # race: part
+        s[0] = cuda.atomic.add(done, 0, 1)
+    cuda.syncthreads()
+    if s[0] == cuda.gridDim.x - 1 and t == 0:
+        y[0] = part[0] + part[1] + part[2] + part[3]  # race: part
+
+
 @launched(4, N, lambda: (ones(4 * N), ones(4 * N), count(1, np.int32), ones(1)))
 def last_block_of_all_threads(x, part, done, y):
     s = cuda.shared.array(1, int32)
