@@ -45,7 +45,7 @@ PACKAGES = {
 }
 # kernels/: packages, then other parts of kernels/.
 KERNELS = {
-    "": (set(), set()),
+    "": (set(), {"cuda"}),  # sanitize, when it is first asked for
     "roles": (set(), set()),
     "families": (set(), {""}),
     "shapes": (set(), set()),
@@ -71,6 +71,7 @@ KERNELS = {
     "cuda.distance": (set(), {"roles", "reference", "cuda"}),  # the bounds of its logs
     "cuda.linear": ({"numpy", "cupy"}, {"roles", "shapes", "cuda"}),
     "cuda.intrinsics": ({"numba", "llvmlite"}, {"roles", "cuda"}),
+    "cuda.sanitizer": ({"numpy", "numba"}, {"cuda"}),
     "cuda.emulator": ({"numpy", "numba", "llvmlite"}, {"roles", "cuda"}),
     "cases": ({"numpy", "hypothesis"}, {"roles", "shapes", "families", "reference", "testing"}),
     "differences": ({"numpy"}, set()),

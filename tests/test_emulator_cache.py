@@ -46,9 +46,9 @@ def builds(monkeypatch, tmp_path):
     """Names of the kernels that were compiled, with a cache of our own."""
     names, build = [], machine.build
 
-    def noted(kernel, kinds):
+    def noted(kernel, kinds, tool):
         names.append(kernel.__name__)
-        return build(kernel, kinds)
+        return build(kernel, kinds, tool)
 
     monkeypatch.setenv("MINIDL_CACHE", str(tmp_path))
     monkeypatch.setattr(machine, "build", noted)
@@ -122,7 +122,7 @@ calls = []
 def note(name, function):
     return lambda *args: calls.append(name) or function(*args)
 machine.compile_ir = note("compile_ir", machine.compile_ir)
-machine._compile_scheduler = note("scheduler", machine._compile_scheduler)
+machine._compile = note("scheduler", machine._compile)
 x, y = np.arange(4000, dtype=np.float32).reshape(100, 40), np.zeros(40, np.float32)
 start = time.perf_counter()
 k.sum_rows(x, y, False)

@@ -6,6 +6,7 @@ numba-cuda is in maintenance mode; a move to its successor should touch this fil
 import contextlib
 import functools
 import importlib.util
+import inspect
 import math
 import os
 import weakref
@@ -190,7 +191,7 @@ def blocks(count: int, size: int) -> int:
 
 def triple(n: int | tuple[int, ...]) -> tuple[int, ...]:
     """A size of a grid or a block along three axes."""
-    n = (n,) if isinstance(n, int) else tuple(n)
+    n = tuple(n) if isinstance(n, (tuple, list)) else (n,)
     return n + (1,) * (3 - len(n))
 
 
@@ -202,7 +203,18 @@ def compile_ir(
     The kernel's module comes first, then one for each device function that is not inlined. lines:
     each instruction tells the line of the source that it is for.
     """
+    _tell_lines(kernel)
     return _library(kernel, types, lineinfo=lines).llvm_strs
+
+
+def _tell_lines(function: Callable[..., None]) -> None:
+    """Let device functions tell their lines: each is compiled once, for whoever calls it first."""
+    known = inspect.getclosurevars(function)
+    for called in (*known.globals.values(), *known.nonlocals.values()):
+        options = getattr(called, "targetoptions", {})
+        if options.get("device") and not options.get("lineinfo"):
+            options["lineinfo"] = True
+            _tell_lines(called.py_func)
 
 
 def compile_ptx(

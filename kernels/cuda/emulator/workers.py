@@ -87,6 +87,18 @@ class Work(NamedTuple):
     regions: list[tuple[int, int]]  # first byte and one behind the last, of each array given
 
 
+def work_of(
+    code: machine.Code, grid: tuple[int, ...], block: tuple[int, ...], dynamic: int, args: Any
+) -> Work:
+    """A launch in the order of the schedule."""
+    order, seed, _ = _schedule.get()
+    return Work(
+        *(code, grid, block, dynamic, flatten(args)),
+        *(_line(grid[0] * grid[1] * grid[2], order, seed), threads(block, order, seed)),
+        [extent(a) for a in args if isinstance(a, np.ndarray)],
+    )
+
+
 class Worker:
     """One that runs blocks: a state and shared memory of its own, and a stack for each thread."""
 
@@ -218,17 +230,12 @@ def launch(
     bits at a wrong address: the arrays may then hold anything.
     """
     check_limits(kernel, grid, block)
-    order, seed, workers = _schedule.get()
     arrays = {n: a for n, a in zip(kernel.parameters, args) if isinstance(a, np.ndarray)}
     with lock:
         code = _code(kernel, args)
         check_shared(kernel, code, shared)
-        work = Work(
-            *(code, grid, block, shared, flatten(args)),
-            *(_line(grid[0] * grid[1] * grid[2], order, seed), threads(block, order, seed)),
-            [extent(a) for a in arrays.values()],
-        )
-        for worker, ended in _share(work, workers or _worth(work)):
+        work = work_of(code, grid, block, shared, args)
+        for worker, ended in _share(work, _schedule.get().workers or _worth(work)):
             if ended != FINISHED:
                 what = _report(worker, ended, work, arrays)
                 raise RuntimeError(f"{kernel.__name__}: {what}")

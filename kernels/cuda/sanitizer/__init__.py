@@ -10,16 +10,20 @@ threads does not reach; launches that no GPU takes. It counts bytes, requests of
 turns of shared memory, by line.
 
 How: the emulator's code of the kernel has a call before each access (`instrument.py`), to compiled
-Python that knows, of each granule of memory, its last write and two reads since (`shadow.py`), and
-what the lanes of a warp asked together (`requests.py`). Threads run one after the other; but what
-is a race does not depend on who was first.
+Python that knows, of each granule of memory, its last two writes and two reads since (`shadow.py`),
+and what the lanes of a warp asked together (`requests.py`). Threads run one after the other, in the
+order of `schedule`; but what is a race does not depend on who was first.
 
 What it cannot see. Paths that these arguments do not take. Locks and flags on which a thread waits
 in a loop: the emulator would wait for ever. An order that blocks make by plain or volatile stores;
-between blocks only atomics after a threadfence count. Of more than two reads of a granule between
-two writes, by threads that have not waited for each other, all but two. Local arrays, constants.
-Where the compiler has put two reads of a thread into one, there is one. A wrong index that lies in
-the array. The memory model beyond this, timing, and what NVIDIA's assembler does.
+between blocks only atomics after a threadfence count, and beyond 4096 blocks any atomic does. Of
+more than two reads of a granule between two writes, by threads that have not waited for each other,
+all but two; of such atomics before a plain access, too. A race of stores that are equal with these
+arguments only. Local arrays, constants. Where the compiler has put two reads of a thread into one,
+there is one. A wrong index that lies in the array; and, through a pointer that may be of several
+arrays, in another one. The memory model beyond this, timing, and what NVIDIA's assembler does.
+
+It is held to its word by the kernels of tests/sanitized/; docs/sanitizer.md has the score.
 """
 
 from .launch import sanitize

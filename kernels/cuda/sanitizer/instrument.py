@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from ..emulator.bounds import own_pointers, size_of
@@ -29,8 +30,11 @@ _WAITS = {
 }  # fmt: skip
 _FENCE = re.compile(r'^ +(?:tail )?call void @"?nv\.membar\.(?:gl|sys)"?\(')
 _DEFINE = re.compile(r"^(define [^{!]*?)( !dbg !\d+)? \{$", re.M)
-_GIVEN = re.compile(r"^ +(%\S+) = (?:load ptr, |getelementptr |addrspacecast |bitcast )(.*)")
-_CHOICE = re.compile(r"^ +(%\S+) = (?:phi|select) (.*)")
+# a view of any strides is reached by arithmetic on addresses
+_MADE = "load ptr, |getelementptr |addrspacecast |bitcast |ptrtoint |inttoptr |add "
+_GIVEN = re.compile(rf"^ +(%\S+) = (?:{_MADE})(.*)")
+_CHOICE = re.compile(r"^ +(%\S+) = (?:phi|select i1 \S+) (.*)")
+_CHOSEN = re.compile(r"(?:\[|ptr|i64) (%[\w.\"]+)")  # by a phi [%value, %from], or by a select
 _FIRST_ARGUMENT = STATE.fields["args"][1]  # type: ignore[index]
 
 
@@ -47,12 +51,16 @@ class Site(NamedTuple):
     array: int | None
     size: int  # bytes of an access
 
+    @property
+    def writes(self) -> bool:
+        """Whether it changes memory."""
+        return self.does in ("written", "updated")
+
 
 def _of_watch(name: str) -> str:
     return f"getelementptr (i8, ptr @nv_watch, i64 {WATCH.fields[name][1]})"  # type: ignore[index]
 
 
-_LOADED = "cells", "log", "work", "releases"
 _BEFORE = f"""
 @nv_watch = external global i8
 define void @nv_at(i64 %site) alwaysinline {{              ; before a thread waits
@@ -72,8 +80,8 @@ define void @nv_fence() alwaysinline {{                    ; what it wrote, all 
 }}
 """
 _AFTER = f"""
-declare i64 @nv_access({", ".join(["ptr"] * 7 + ["i64"] * 5)})
-define ptr @nv_seen(ptr %p, i64 %size, i64 %does, i64 %site, i64 %value) noinline {{
+declare i64 @nv_access(ptr, ptr, i64, i64, i64)
+define ptr @nv_seen(ptr %p, i64 %what, i64 %value) noinline {{
   %first = ptrtoint ptr %p to i64
   %frame = call ptr @llvm.frameaddress.p0(i32 0)
   %here = ptrtoint ptr %frame to i64
@@ -84,15 +92,7 @@ define ptr @nv_seen(ptr %p, i64 %size, i64 %does, i64 %site, i64 %value) noinlin
 mine:                                                      ; a local array, on its stack
   ret ptr %p
 look:
-{
-    "".join(
-        f'''  %{name} = load ptr, ptr {_of_watch(name)}
-'''
-        for name in _LOADED
-    )
-}  %at = call i64 @nv_access(
-    ptr @nv_state, ptr @nv_watch, {", ".join(f"ptr %{name}" for name in _LOADED)}, ptr %p,
-    i64 %first, i64 %size, i64 %does, i64 %site, i64 %value)
+  %at = call i64 @nv_access(ptr @nv_state, ptr @nv_watch, i64 %first, i64 %what, i64 %value)
   %q = inttoptr i64 %at to ptr
   ret ptr %q
 }}
@@ -136,7 +136,8 @@ class Watcher(Instrument):
 
     def _seen(self, lines: "_Lines", function: str) -> Iterator[str]:
         own, arrays = own_pointers(function), _arrays(function)
-        for number, line in enumerate(function.splitlines(keepends=True)):
+        code = function.splitlines(keepends=True)
+        for number, line in enumerate(code):
             does, access = next(
                 ((d, m) for d, pattern in _ACCESSES if (m := pattern.match(line))), (READ, None)
             )
@@ -152,12 +153,17 @@ class Watcher(Instrument):
             name = ("read", "written", "updated")[does]
             atomic = ATOMIC if access["atomic"] else 0
             size = size_of(kind)
-            site = self._site(lines, line, name, _array_of(pointer, arrays), size)
+            # what was moved out of a loop has no line: that of the same memory's next access is it
+            near = chain(
+                [line], (n for n in code[number:] if f"ptr {pointer}," in n), code[number:]
+            )
+            told = next((n for n in near if lines.of(n)[1]), line)
+            site = self._site(lines, told, name, _array_of(pointer, arrays), size)
             value = "0"
             if does == WRITE and (made := _bits(access["value"], kind, number, lines.debug(line))):
                 yield made
                 does, value = does | VALUED, f"%nv.value.{number}"
-            what = f"i64 {size}, i64 {does | atomic}, i64 {site}, i64 {value}"
+            what = f"i64 {site << 16 | size << 8 | does | atomic}, i64 {value}"
             yield f"  %nv.{number} = call ptr @nv_seen(ptr {pointer}, {what}){lines.debug(line)}\n"
             yield f"{line[: access.end()]}%nv.{number}{rest}"
 
@@ -236,6 +242,13 @@ def _array_of(pointer: str, known: dict[str, int | None]) -> int | None:
     return known.get(pointer)
 
 
+def _first(name: str, bases: dict[str, list[str]], end: str) -> str:
+    """The value that a pointer is made of, step by step, at most back to `end`."""
+    while name != end and bases.get(name):
+        name = bases[name][0]
+    return name
+
+
 def _arrays(function: str) -> dict[str, int | None]:
     """The array that each pointer in a function is sure to lie in."""
     given, choices = {}, {}
@@ -243,7 +256,7 @@ def _arrays(function: str) -> dict[str, int | None]:
         if found := _GIVEN.match(line):
             given[found[1]] = found[2], " = load ptr" in line
         elif found := _CHOICE.match(line):
-            choices[found[1]] = re.findall(r"%[\w.\"]+", found[2])
+            choices[found[1]] = _CHOSEN.findall(found[2])
     known: dict[str, int | None] = {}
     for name, (rest, loaded) in given.items():
         if loaded:
@@ -253,17 +266,20 @@ def _arrays(function: str) -> dict[str, int | None]:
                 known[name] = at // 8
         elif "@nv_shared" in rest:
             known[name] = _array_of(rest.split("@", 1)[0] + "@" + rest.split("@", 1)[1], {})
+    bases = {
+        name: re.findall(r"%[\w.\"]+", rest) for name, (rest, loaded) in given.items() if not loaded
+    }
     while True:
         more = {}
-        for name, (rest, loaded) in given.items():
-            base = re.search(r"ptr (%[\w.\"]+)", rest)
-            if name not in known and not loaded and base and base[1] in known:
-                more[name] = known[base[1]]
+        for name, operands in bases.items():
+            origins = {known[o] for o in operands if o in known}
+            if name not in known and len(origins) == 1:
+                more[name] = origins.pop()
         for name, operands in choices.items():
-            origins = {
-                known.get(o, "?") for o in operands if o != name and not o.startswith("%.lr")
-            }
-            if name not in known and len(origins) == 1 and "?" not in origins:
+            # what a loop makes of a pointer, step by step, lies where the pointer does
+            others = [o for o in operands if _first(o, bases, name) != name]
+            origins = {known[o] for o in others if o in known}
+            if name not in known and len(origins) == 1 and all(o in known for o in others):
                 more[name] = origins.pop()
         if not more:
             return known

@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from .._numba import kernel_of, triple
-from ..arguments import checked, signature
+from .._numba import Kernel, kernel_of, triple
+from ..arguments import checked, is_array, signature
 from ..emulator import machine, workers
 from ..emulator.bounds import extent
 from ..emulator.runtime import BARRIER, WARP
 from ..emulator.scheduler import FINISHED
+from ..guarded import GUARD, Buffer
 from . import shadow
 from .instrument import Site, Watcher
-from .report import Finding, Line, Place, Report, index_of, shared_names
+from .report import Finding, Line, Place, Report, index_of, merged, shared_names
 from .watch import (
     ACCESSES,
     ADDRESS,
@@ -25,24 +26,33 @@ from .watch import (
     CELL,
     COUNT,
     FENCED,
+    FIXED,
+    FRESH,
+    GAP,
+    GAPS,
     IN,
     KIND,
     KINDS,
-    LOG,
-    LOGGED,
     MAX_ORDERED,
     OTHER_AT,
     OTHER_BY,
     OTHER_IN,
     OUTSIDE,
     RACE,
+    REACH,
     REQUESTS,
+    ROWS,
     SECTORS,
+    SHARED,
     SYNCS,
     TURNS,
+    UNINITIALISED,
     WATCH,
+    WORK,
+    WRITTEN,
 )  # fmt: skip
 
+_SITES = [AT, OTHER_AT]
 _DOES = {"read": "reads it", "written": "writes it", "updated": "updates it"}
 
 
@@ -58,21 +68,23 @@ def sanitize(
     kernel = kernel_of(kernel)
     grid, block = triple(grid), triple(block)
     args = checked(kernel, args)
-    arrays = {n: a for n, a in zip(kernel.parameters, args) if isinstance(a, np.ndarray)}
+    arrays = {n: a for n, a in zip(kernel.parameters, args) if is_array(a)}
+    if strangers := [n for n, a in arrays.items() if not isinstance(a, np.ndarray)]:
+        raise TypeError(f"{kernel.__name__}: {', '.join(strangers)}: sanitize takes NumPy arrays")
     if unknown := set(fresh) - {*arrays}:
         raise ValueError(f"{kernel.__name__}: fresh names {sorted(unknown)}, not an array of it")
-    try:
-        workers.check_limits(kernel, grid, block)
-        code = _code(kernel, signature(kernel, args))
-        workers.check_shared(kernel, code, shared)
-    except machine.LaunchError as error:
-        return Report(kernel.__name__, (Finding("launch", hint=str(error)),), 0, 0)
     with workers.lock:
+        try:
+            workers.check_limits(kernel, grid, block)
+            code = _code(kernel, signature(kernel, args))
+            workers.check_shared(kernel, code, shared)
+        except machine.LaunchError as error:
+            return Report(kernel.__name__, (Finding("launch", hint=str(error)),), 0, 0)
         return _Watched(kernel, code, grid, block, shared, args, arrays, fresh).report()
 
 
 @functools.cache
-def _code(kernel: Any, kinds: Any) -> machine.Code:
+def _code(kernel: Kernel, kinds: tuple[Any, ...]) -> machine.Code:
     """A kernel's code: of its first launch, whose globals it keeps, as on a GPU."""
     return machine.code(kernel, kinds, Watcher)
 
@@ -83,7 +95,7 @@ class _Worker(workers.Worker):
     def __init__(self) -> None:
         super().__init__()
         self.watch = np.zeros(1, WATCH)
-        self.log, self.work = np.zeros((LOG, LOGGED), np.int64), np.zeros((LOG, 33), np.int64)
+        self.work = np.zeros((ROWS, WORK), np.int64)
 
     def places(self) -> dict[str, int]:
         """Addresses of what its code refers to."""
@@ -103,36 +115,40 @@ class _Watched:
         self.kernel, self.grid, self.block, self.arrays = kernel, grid, block, arrays
         self.sites = [Site(*site) for site in code.sites]
         self.worker = worker = _worker()
-        self.work = workers.Work(
-            *(code, grid, block, shared, workers.flatten(args)),
-            *(np.arange(grid[0] * grid[1] * grid[2]), workers.threads(block, "forward", 0)),
-            [extent(a) for a in arrays.values()],
-        )
+        self.work = workers.work_of(code, grid, block, shared, args)
         run = worker.prepare(self.work)
         self.regions = worker.regions(self.work)
         self.shared = [*code.arrays, *([(code.dynamic, shared)] if code.dynamic else [])]
-        worker.watch[:] = np.zeros(1, WATCH)
+        worker.watch.view(np.uint8).fill(0)
         self.fill(worker.watch[0], args, fresh)
         self.start()
         self.ended = run(0, 1)
-        _finish()(*(a.ctypes.data for a in (worker.watch, worker.log, worker.work)))
+        _finish()(worker.watch.ctypes.data)
 
     def fill(self, watch, args, fresh) -> None:
         """Say where which memory is."""
-        sizes = [site.size for site in self.sites if site.size]
-        watch["shift"] = min(sizes, default=4).bit_length() - 1
-        starts = np.cumsum([0, *((b - a >> int(watch["shift"])) + 1 for a, b in self.regions)])
-        rows = watch["array"]
-        for i, ((start, stop), cell) in enumerate(zip(self.regions, starts)):
-            name = [*self.arrays][i] if i < len(self.arrays) else ""
-            rows[i] = start, stop, cell, i >= len(self.arrays), name in fresh
-        self.cells = np.zeros((starts[-1] + 1, CELL), np.int64)
+        shift = min((site.size for site in self.sites if site.size), default=4).bit_length() - 1
+        watch["shift"] = shift
+        places, size = _cells(self.regions, shift)
+        self.cells = np.zeros((size, CELL), np.int64)
+        rows, names = watch["array"], [*self.arrays, *[""] * len(self.shared)]
+        for i, (name, (start, stop), cell) in enumerate(zip(names, self.regions, places)):
+            a = self.arrays.get(name)
+            origin = 0 if a is None else _owner(a) - (i + 1 << 40)
+            gaps = a is not None and stop - start > a.nbytes
+            rows[i] = start, stop, cell, origin, gaps, a is None, name in fresh, 0
+            if gaps:
+                self.cells[(start >> shift) + cell : (stop - 1 >> shift) + cell + 1, WRITTEN] = GAP
+        if rows[:, GAPS].any():
+            for a, cell in zip(self.arrays.values(), places):  # what any array has is no gap
+                for byte in range(0, a.itemsize, 1 << shift):
+                    self.cells[(_addresses(a) + byte >> shift) + cell, WRITTEN] = 0
         blocks = len(self.work.blocks)
         watch["blocks"] = blocks if blocks <= MAX_ORDERED else 0
         self.releases = np.zeros((SYNCS, max(int(watch["blocks"]), 1), 2), np.int64)
         self.nowhere = np.zeros(32, np.int64)
         for name, a in (
-            ("cells", self.cells), ("log", self.worker.log), ("work", self.worker.work),
+            ("cells", self.cells), ("work", self.worker.work),
             ("releases", self.releases), ("nowhere", self.nowhere),
         ):  # fmt: skip
             watch[name] = a.ctypes.data
@@ -140,6 +156,10 @@ class _Watched:
         words = _words(args)
         for i, site in enumerate(self.sites):
             watch["origin"][i] = self.array_of(site, words)
+        written = {int(watch["origin"][i]) for i, site in enumerate(self.sites) if site.writes}
+        common = {places[i] for i in written} if -1 not in written else {*places}
+        for row, cell in zip(rows, places):
+            row[FIXED] = cell not in common and not row[SHARED] and not row[FRESH]
 
     def array_of(self, site: Site, words: list[int]) -> int:
         """The number of the array that a site is sure to mean, or -1."""
@@ -161,7 +181,14 @@ class _Watched:
     def report(self) -> Report:
         """All of it in words."""
         watch, record = self.worker.watch[0], self.worker.record[0]
-        found = [self.finding(row) for row in watch["found"][: watch["finds"]]]
+        rows = watch["found"][: watch["finds"]]
+        races = {(row[ARRAY], site) for row in rows if row[KIND] == RACE for site in row[_SITES]}
+        found = merged(
+            self.finding(row)
+            for row in sorted(rows, key=lambda row: -row[REACH])
+            # who races with the first write reads too early, which is one mistake
+            if row[KIND] != UNINITIALISED or (row[ARRAY], row[AT]) not in races
+        )
         if self.ended != FINISHED:
             found.append(self.stuck())
         if record["silent"]:
@@ -177,11 +204,11 @@ class _Watched:
 
     def lines(self) -> tuple[Line, ...]:
         """What each line did."""
-        counts, found = self.worker.watch[0]["counts"], {}
-        for site, row in zip(self.sites, counts):
+        found: dict[tuple[int, str, bool], np.ndarray] = {}
+        for site, row in zip(self.sites, self.worker.watch[0]["counts"]):
             if row[ACCESSES]:
                 key = site.line, site.does, bool(row[TURNS])
-                found[key] = found.get(key, 0) + row
+                found[key] = row + found.get(key, 0)
         return tuple(
             Line(*key, *(int(row[i]) for i in (ACCESSES, BYTES, REQUESTS, SECTORS, TURNS)))
             for key, row in sorted(found.items())
@@ -223,8 +250,12 @@ class _Watched:
     def waiting(self, thread: int, does: str) -> Place:
         """A thread where it waits."""
         here = self.sites[int(self.worker.state["at"][thread])]
-        block = tuple(int(i) for i in self.worker.state["ctaid"])
-        return Place(thread, block, does, here.file, here.line)
+        return Place(thread, self.stopped(), does, here.file, here.line)
+
+    def stopped(self) -> tuple[int, int, int]:
+        """The block that runs, or ran last."""
+        x, y, z = map(int, self.worker.state["ctaid"])
+        return x, y, z
 
     def stuck(self) -> Finding:
         """A barrier, shuffle or syncwarp that not all threads came to."""
@@ -237,8 +268,7 @@ class _Watched:
             if a >= 0:
                 places.append(self.waiting(t, f"waits at a {self.sites[a].does}"))
             else:
-                block = tuple(int(i) for i in self.worker.state["ctaid"])
-                places.append(Place(t, block, "has returned", "", 0))
+                places.append(Place(t, self.stopped(), "has returned", "", 0))
         kind = "divergent barrier" if not (doing == WARP).any() else "divergent shuffle"
         return Finding(kind, places=tuple(places), hint=workers.waiting(ask))
 
@@ -261,6 +291,37 @@ class _Watched:
         return name, index_of(offset, item, shape, [int(s) for s in strides])
 
 
+def _cells(regions: list[tuple[int, int]], shift: int) -> tuple[list[int], int]:
+    """What makes the number of an address's granule that of its cell, for each region, and how many
+    cells there are. Where regions overlap they have their cells in common."""
+    places, cells, end = [0] * len(regions), 0, -1
+    for i in sorted(range(len(regions)), key=regions.__getitem__):
+        start, stop = regions[i]
+        if start >= end:
+            place = cells - (start >> shift)
+        places[i], end = place, max(end, stop)
+        cells = place + (end >> shift) + 1
+    return places, cells
+
+
+def _owner(a: np.ndarray) -> int:
+    """Where the memory begins that an array is a view of: on a GPU a multiple of 256."""
+    owner: Any = a
+    while getattr(a, "base", None) is not None:
+        a = a.base  # type: ignore[assignment]
+        owner = a if isinstance(a, np.ndarray) else owner
+    start = extent(owner)[0]
+    return start + -start % GUARD if isinstance(owner, Buffer) else start
+
+
+def _addresses(a: np.ndarray) -> np.ndarray:
+    """Where each element of an array is."""
+    found = np.full(a.shape, a.ctypes.data)
+    for axis, (n, stride) in enumerate(zip(a.shape, a.strides)):
+        found += np.expand_dims(np.arange(n) * stride, [i for i in range(a.ndim) if i != axis])
+    return found
+
+
 def _words(args: Any) -> list[int]:
     """In which word of the arguments each array's address is."""
     found, at = [], 0
@@ -276,4 +337,4 @@ def _words(args: Any) -> list[int]:
 @functools.cache
 def _finish() -> Any:
     address = machine.native(shadow.finish, shadow.FINISH)
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(address)
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)

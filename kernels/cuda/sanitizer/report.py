@@ -4,8 +4,8 @@ import ast
 import inspect
 import linecache
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -59,6 +59,16 @@ class Finding:
         )
         head = f"{self.kind}{where}" + f", {self.count:,} times" * (self.count > 1)
         return "\n  ".join([head, *map(str, self.places), *([self.hint] if self.hint else [])])
+
+
+def merged(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding for each kind, array and lines; the first one stands for the others."""
+    found: dict[Any, Finding] = {}
+    for one in findings:
+        key = one.kind, one.array, frozenset((place.file, place.line) for place in one.places)
+        count = found[key].count if key in found else 0
+        found[key] = replace(found.get(key, one), count=count + one.count)
+    return [*found.values()]
 
 
 @dataclass(frozen=True)
@@ -176,12 +186,14 @@ def _shape(node: ast.expr | None, space: dict[str, Any]) -> tuple[int, ...]:
 
 
 def index_of(offset: int, itemsize: int, shape: Sequence[int], strides: Sequence[int]) -> tuple:
-    """The index of a byte of an array; of one outside, the number of its element alone."""
+    """The index of a byte of an array; outside, what would be its index there."""
     found, rest = [0] * len(shape), offset
-    for axis in sorted(range(len(shape)), key=lambda i: -abs(strides[i])):
-        if shape[axis] > 1 and strides[axis] > 0:
-            found[axis] = min(rest // strides[axis], shape[axis] - 1) if rest >= 0 else 0
-            rest -= found[axis] * strides[axis]
-    if 0 <= rest < itemsize:
-        return tuple(found)
-    return (offset // itemsize,)
+    axes = [i for i, n in enumerate(shape) if n > 1 and strides[i]]
+    rest -= sum((shape[i] - 1) * strides[i] for i in axes if strides[i] < 0)
+    for i in sorted(axes, key=lambda i: -abs(strides[i])):
+        found[i], rest = divmod(rest, abs(strides[i]))
+        if strides[i] < 0:
+            found[i] = shape[i] - 1 - found[i]
+    if found:
+        found[-1] += rest // itemsize  # along an axis of one element
+    return tuple(found)

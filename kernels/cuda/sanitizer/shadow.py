@@ -12,63 +12,84 @@ that was done there before, for blocks are emulated one after the other. Plain s
 that is already there are no race, as in GPUVerify: whoever is last, the memory is the same.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from numba import carray, from_dtype, njit, types
+from numba.extending import intrinsic
 
 from ..emulator.runtime import STATE
 from .requests import log, settle
 from .watch import (
-    ACCESSES,
     ADDRESS,
+    ALSO_WRITTEN,
     ARRAY,
     AT,
     ATOMIC,
-    ATOMICALLY,
-    BLOCK,
     BY,
-    BYTES,
     CELL,
-    CLOCK,
+    CELLS,
+    CLOCK_BITS,
     COUNT,
     FENCED,
-    FIRST_CELL,
     FIRST_READ,
+    FIXED,
     FRESH,
+    FROM,
+    GAP,
+    GAPS,
     IN,
     KIND,
-    LOG,
-    LOGGED,
     MAX_FOUND,
     MISALIGNED,
-    NOW,
     OTHER_AT,
     OTHER_BY,
     OTHER_IN,
     OTHER_READ,
     OUTSIDE,
     RACE,
+    REACH,
     READ,
+    ROWS,
     SHARED,
-    SITE,
+    SITE_BITS,
     SIZE,
     START,
     STOP,
     SYNCS,
-    THREAD,
+    THREAD_BITS,
     UNINITIALISED,
     VALUED,
     WATCH,
+    WHEN,
+    WHO,
+    WORK,
     WRITE,
     WRITTEN,
 )  # fmt: skip
 
 _POINTER = types.CPointer(types.int64)
+_BYTE = types.CPointer(types.uint8)
 SIGNATURE = types.int64(
     types.CPointer(from_dtype(STATE)),
     types.CPointer(from_dtype(WATCH)),
-    *(_POINTER, _POINTER, _POINTER, _POINTER),  # cells, log, work, releases
-    types.CPointer(types.uint8),  # what is accessed
-    *(types.int64, types.int64, types.int64, types.int64, types.int64),
+    *(types.int64, types.int64, types.int64),  # no more: what is not in a register takes longer
 )
+
+
+def _pointer(kind: types.Type) -> Callable[[int], Any]:
+    """A function that makes an address a pointer to what is of a kind."""
+
+    def typed(typing: Any, address: types.Type) -> tuple[Any, Callable]:
+        def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(kind))
+
+        return kind(types.int64), lower
+
+    return intrinsic(typed)
+
+
+_words, _bytes = _pointer(_POINTER), _pointer(_BYTE)
 
 
 @njit
@@ -104,52 +125,72 @@ def _note(s, w, kind, site, array, first, size):
 
 
 @njit
-def _race(s, w, cells, releases, cell, before, site, array, first, size):
-    """Note a race with the access before."""
-    other, block = cells[cell, before + SITE], cells[cell, before + BLOCK]
-    for i in range(w.finds):
-        same = w.found[i, KIND] == RACE and w.found[i, AT] == site
-        if same and w.found[i, OTHER_AT] == other and w.found[i, ARRAY] == array:
-            w.found[i, COUNT] += 1
-            return
-    i = _note(s, w, RACE, site, array, first, size)
-    if i >= 0:
-        w.found[i, OTHER_AT], w.found[i, OTHER_IN] = other, block
-        w.found[i, OTHER_BY] = cells[cell, before + THREAD]
-        if block != s.block:
-            w.found[i, FENCED] = not _released(s, w, releases, cells, cell, before, -1)
+def _of(cells, cell, slot):
+    """Block, thread and site of what is remembered."""
+    who = cells[cell, slot + WHO]
+    thread = who >> SITE_BITS & (1 << THREAD_BITS) - 1
+    return who >> SITE_BITS + THREAD_BITS + 1, thread, who & (1 << SITE_BITS) - 1
 
 
 @njit
-def _released(s, w, releases, cells, cell, before, sign):
-    """Whether this block came by an atomic after the one of the access before had been there.
+def _race(s, w, cells, releases, cell, slot, site, array, first, size):
+    """Note a race with an access before; of two lines one is, the first of those that go farthest.
+
+    Whoever is told of two lanes of a warp might put a syncwarp where a syncthreads is due.
+    """
+    block, thread, other = _of(cells, cell, slot)
+    reach = 2 if block != s.block else int(thread >> 5 != s.thread >> 5)
+    row = -1
+    for i in range(w.finds):
+        if w.found[i, KIND] == RACE and w.found[i, ARRAY] == array:
+            one, two = w.found[i, AT], w.found[i, OTHER_AT]
+            if (one == site and two == other) or (one == other and two == site):
+                w.found[i, COUNT] += 1
+                if w.found[i, REACH] >= reach:
+                    return
+                row = i
+    if row < 0:
+        row = _note(s, w, RACE, site, array, first, size)
+    if row < 0:
+        return
+    w.found[row, AT], w.found[row, ADDRESS], w.found[row, REACH] = site, first, reach
+    w.found[row, BY], w.found[row, IN] = s.thread, s.block
+    w.found[row, OTHER_AT], w.found[row, OTHER_IN], w.found[row, OTHER_BY] = other, block, thread
+    if reach == 2:
+        now = cells[cell, slot + WHEN] >> CLOCK_BITS
+        w.found[row, FENCED] = not _released(s, w, releases, now, block, thread, -1)
+
+
+@njit
+def _released(s, w, releases, now, block, thread, sign):
+    """Whether this block came by an atomic after a thread of another had been there.
 
     sign: 1 where that one had a fence before, -1 where it had none.
     """
-    block, now = cells[cell, before + BLOCK], cells[cell, before + NOW]
     for i in range(w.syncs):
         here = w.sync[i, 1]
         if here < s.began or (here == s.now and w.sync[i, 2] != s.thread):
             continue
         then = releases[i, block, 0] * sign
-        same = releases[i, block, 1] == cells[cell, before + THREAD]
-        if then > 0 and (now < then or (now == then and same)):
+        if then > 0 and (now < then or (now == then and releases[i, block, 1] == thread)):
             return True
     return False
 
 
 @njit
-def _waited(s, w, releases, cells, cell, before):
-    """Whether this thread has waited for the access before, or made it itself."""
-    thread = cells[cell, before + THREAD]
-    if cells[cell, before + BLOCK] == s.block:
-        if cells[cell, before + NOW] < s.now or thread == s.thread:
+def _waited(s, w, releases, cells, cell, slot):
+    """Whether this thread has waited for an access before, or made it itself."""
+    block, thread, _ = _of(cells, cell, slot)
+    when = cells[cell, slot + WHEN]
+    now = when >> CLOCK_BITS
+    if block == s.block:
+        if now < s.now or thread == s.thread:
             return True
         same = thread // 32 == s.thread // 32
-        return same and s.met[s.thread, thread % 32] >= cells[cell, before + CLOCK]
+        return same and s.met[s.thread, thread % 32] >= when & (1 << CLOCK_BITS) - 1
     if w.blocks == 0 and w.syncs:
         return True
-    return w.syncs > 0 and _released(s, w, releases, cells, cell, before, 1)
+    return w.syncs > 0 and _released(s, w, releases, now, block, thread, 1)
 
 
 @njit
@@ -172,11 +213,11 @@ def _come_by(s, w, releases, first):
 
 
 @njit
-def _same(place, size, does, value):
+def _same(first, size, does, value):
     """Whether a value is what lies at its place already."""
     if not does & VALUED:
         return False
-    memory = carray(place, size)
+    memory = carray(_bytes(first), size)
     same = True
     for i in range(size):
         same &= memory[i] == value >> 8 * i & 255
@@ -184,73 +225,97 @@ def _same(place, size, does, value):
 
 
 @njit
-def _write_down(s, cells, cell, slot, site):
-    cells[cell, slot + NOW], cells[cell, slot + CLOCK] = s.now, s.clock[s.thread]
-    cells[cell, slot + BLOCK], cells[cell, slot + THREAD] = s.block, s.thread
-    cells[cell, slot + SITE] = site
+def _meets(s, w, cells, releases, cell, slot, since):
+    """Whether there is an access before, in this slot, that this thread has not waited for."""
+    if cells[cell, slot + WHEN] >> CLOCK_BITS < since:
+        return False
+    return not _waited(s, w, releases, cells, cell, slot)
 
 
 @njit
-def _touch(s, w, cells, releases, cell, array, place, first, size, does, site, value):
+def _write_down(s, cells, cell, slot, atomic, site):
+    cells[cell, slot + WHEN] = s.now << CLOCK_BITS | s.clock[s.thread]
+    who = (s.block << 1 | atomic) << THREAD_BITS | s.thread
+    cells[cell, slot + WHO] = who << SITE_BITS | site
+
+
+@njit
+def _touch(s, w, cells, releases, cell, array, first, size, does, site, value):
     """One granule of an access."""
     since = s.began if w.array[array, SHARED] else 1  # what is older belongs to another block
     atomic, writes = does & ATOMIC != 0, does & 3 != READ
-    written = cells[cell, WRITTEN + NOW] >= since
+    written = cells[cell, WRITTEN + WHEN] >> CLOCK_BITS >= since
     if not written and does & 3 != WRITE and (w.array[array, SHARED] or w.array[array, FRESH]):
         _note(s, w, UNINITIALISED, site, array, first, size)
-    if (
-        written
-        and not (atomic and cells[cell, ATOMICALLY])
-        and not _waited(s, w, releases, cells, cell, WRITTEN)
-        and not (does & 3 == WRITE and _same(place, size, does, value))
-    ):
-        _race(s, w, cells, releases, cell, WRITTEN, site, array, first, size)
+    plain = not cells[cell, WRITTEN + WHO] >> SITE_BITS + THREAD_BITS & 1
+    beside = written and atomic and plain
+    for slot in (WRITTEN, ALSO_WRITTEN):
+        if written and _meets(s, w, cells, releases, cell, slot, since):
+            both = atomic and cells[cell, slot + WHO] >> SITE_BITS + THREAD_BITS & 1
+            if not both and not (does & 3 == WRITE and _same(first, size, does, value)):
+                _race(s, w, cells, releases, cell, slot, site, array, first, size)
+            beside |= slot == WRITTEN
     if writes:
         for slot in (FIRST_READ, OTHER_READ):
-            if cells[cell, slot + NOW] >= since:
-                if not _waited(s, w, releases, cells, cell, slot):
-                    _race(s, w, cells, releases, cell, slot, site, array, first, size)
-                cells[cell, slot + NOW] = 0
-        _write_down(s, cells, cell, WRITTEN, site)
-        cells[cell, ATOMICALLY] = atomic
+            if _meets(s, w, cells, releases, cell, slot, since):
+                _race(s, w, cells, releases, cell, slot, site, array, first, size)
+            if not atomic:  # else one that follows may be atomic as well: no race but with these
+                cells[cell, slot + WHEN] = 0
+        if beside:
+            cells[cell, ALSO_WRITTEN + WHEN] = cells[cell, WRITTEN + WHEN]
+            cells[cell, ALSO_WRITTEN + WHO] = cells[cell, WRITTEN + WHO]
+        _write_down(s, cells, cell, WRITTEN, atomic, site)
     elif not atomic:
-        old = cells[cell, FIRST_READ + NOW] < since
-        free = old or _waited(s, w, releases, cells, cell, FIRST_READ)
-        _write_down(s, cells, cell, FIRST_READ if free else OTHER_READ, site)
+        free = not _meets(s, w, cells, releases, cell, FIRST_READ, since)
+        _write_down(s, cells, cell, FIRST_READ if free else OTHER_READ, atomic, site)
 
 
-def access(state, watch, cells, entries, work, releases, place, first, size, does, site, value):
-    """Look at an access before it is made. Returns where it may be made."""
+@njit
+def _in_gap(w, cells, array, first, size):
+    """Whether a part of an access lies between the elements of a view."""
+    if w.array[array, GAPS]:
+        for granule in range(first >> w.shift, (first + size - 1 >> w.shift) + 1):
+            if cells[w.array[array, CELLS] + granule, WRITTEN + WHEN] == GAP:
+                return True
+    return False
+
+
+def access(state, watch, first, what, value):
+    """Look at an access before it is made. Returns where it may be made.
+
+    what: its site, bytes, and what it does, in 16, 8 and 8 bits.
+    """
     s, w = carray(state, 1)[0], carray(watch, 1)[0]
-    memory = carray(cells, (1 << 40, CELL))
-    released = carray(releases, (SYNCS, max(w.blocks, 1), 2))
+    site, size, does = what >> 16, what >> 8 & 255, what & 255
+    memory = carray(_words(w.cells), (1 << 40, CELL))
     array = _array(w, first, size, site)
-    if array < 0:
-        _note(s, w, OUTSIDE, site, w.origin[site], first, size)
+    if array < 0 or _in_gap(w, memory, array, first, size):
+        _note(s, w, OUTSIDE, site, w.origin[site] if array < 0 else array, first, size)
         return w.nowhere
-    if size in (2, 4, 8, 16) and first % size:
+    where = first - w.array[array, FROM]
+    wrong = where & size - 1 and size in (2, 4, 8, 16)
+    if wrong:
         _note(s, w, MISALIGNED, site, array, first, size)
-    w.counts[site, ACCESSES] += 1
-    w.counts[site, BYTES] += size
-    if size <= 16:
-        what = site << 16 | size << 8 | w.array[array, SHARED]
-        log(s, w, carray(entries, (LOG, LOGGED)), carray(work, (LOG, 33)), first, what)
-    cell = w.array[array, FIRST_CELL]
-    start = w.array[array, START]
-    for granule in range((first - start) >> w.shift, ((first + size - 1 - start) >> w.shift) + 1):
-        _touch(s, w, memory, released, cell + granule, array, place, first, size, does, site, value)
-    if does & 3 != READ:
+    what = what & ~255 | w.array[array, SHARED]
+    log(s, w, carray(_words(w.work), (ROWS, WORK)), where, what)
+    if wrong or w.array[array, FIXED]:  # a GPU stops at a wrong address
+        return first
+    released = carray(_words(w.releases), (SYNCS, max(w.blocks, 1), 2))
+    cell = w.array[array, CELLS]
+    for granule in range(first >> w.shift, (first + size - 1 >> w.shift) + 1):
+        _touch(s, w, memory, released, cell + granule, array, first, size, does, site, value)
+    if does & 3 != READ and not w.array[array, SHARED]:
         if does & ATOMIC:
-            if not w.array[array, SHARED]:
-                _come_by(s, w, released, first)
-        elif not w.array[array, SHARED]:
+            _come_by(s, w, released, first)
+        else:
             w.fence[s.thread] = 0
     return first
 
 
-FINISH = types.void(types.CPointer(from_dtype(WATCH)), _POINTER, _POINTER)
+FINISH = types.void(types.CPointer(from_dtype(WATCH)))
 
 
-def finish(watch, entries, work):
+def finish(watch):
     """Count what the last warp asked."""
-    settle(carray(watch, 1)[0], carray(entries, (LOG, LOGGED)), carray(work, (LOG, 33)))
+    w = carray(watch, 1)[0]
+    settle(w, carray(_words(w.work), (ROWS, WORK)))

@@ -17,40 +17,48 @@ MAX_SITES = 4096  # places in a kernel that touch memory
 MAX_ARRAYS = 128
 MAX_ORDERED = 4096  # blocks of which it is known who waited for whom by atomics
 SYNCS = 64  # addresses of such atomics
-LOG = 1 << 16  # accesses of a warp, before they are put together as requests
-SECTOR = 32  # bytes that a GPU brings from memory at once
-BANKS, WORD = 32, 4  # of shared memory; a bank has four bytes in every 128
+ROWS = 1 << 14  # requests of a warp before they are counted; none is in row 0
+BANKS = 32  # of shared memory; a bank has four bytes in every 128
 
-# Of a granule of memory: the last write, and two reads after it by threads that had not waited for
-# each other. NOW: when, a count that goes on at each barrier and block, 0 where there was none.
-# CLOCK: the same in the thread's own count, which goes on at each syncwarp.
-NOW, CLOCK, BLOCK, THREAD, SITE = range(5)
-WRITTEN, FIRST_READ, OTHER_READ, ATOMICALLY, CELL = 0, 5, 10, 15, 16
+# Of a granule of memory: the last write; one before it that it did not wait for, as both are atomic
+# or write the same, or that was plain before an atomic one; and two reads by threads that had not
+# waited for each other. WHEN: a count that goes on at each barrier and block, and in the lower half
+# the thread's own, which goes on at each syncwarp; 0 where there was none. WHO: block, thread,
+# site, and whether it was atomic.
+WHEN, WHO = range(2)
+WRITTEN, ALSO_WRITTEN, FIRST_READ, OTHER_READ, CELL = range(0, 10, 2)
+THREAD_BITS, SITE_BITS, CLOCK_BITS = 10, 12, 32
+GAP = -1  # WHEN of what lies between the elements of a view
 
-# Columns of `array`. SHARED: in shared memory; FRESH: nothing is in it when the launch begins.
-START, STOP, FIRST_CELL, SHARED, FRESH = range(5)
-# Columns of `found`. FENCED: 0 where the block before had an atomic, but no fence before it.
+# Columns of `array`. CELLS: what makes the number of an address's granule that of its cell; FROM:
+# what makes the address one in memory that begins where a GPU's would; GAPS: a view with something
+# in between that is not its own; SHARED: in shared memory; FRESH: nothing is in it when the launch
+# begins; FIXED: nobody writes there, so there is no race.
+START, STOP, CELLS, FROM, GAPS, SHARED, FRESH, FIXED, PARTS = range(9)
+# Columns of `found`. FENCED: 0 where the block before had an atomic, but no fence before it. REACH:
+# 0 where both are in a warp, 1 in a block, 2 in two.
 (
-    KIND, AT, OTHER_AT, ARRAY, ADDRESS, SIZE, BY, IN, OTHER_BY, OTHER_IN, FENCED, COUNT, FINDING
-) = range(13)  # fmt: skip
+    KIND, AT, OTHER_AT, ARRAY, ADDRESS, SIZE, BY, IN, OTHER_BY, OTHER_IN, FENCED, REACH, COUNT,
+    FINDING,
+) = range(14)  # fmt: skip
 # Columns of `counts`, for each site. A request is what the lanes of a warp ask at once; sectors of
 # global memory are brought for it, or shared memory takes so many turns.
 ACCESSES, BYTES, REQUESTS, SECTORS, TURNS, COUNTS = range(6)
-# Columns of `log`.
-WHERE, TIMES, LANE, WHAT, LOGGED = range(5)
+# Columns of `work` behind the addresses of 32 lanes: site, bytes, whether it is of shared memory;
+# the next request from this site, 0 if there is none.
+WHAT, NEXT, WORK = 32, 33, 34
 
 WATCH = np.dtype(
     [
         ("cells", "i8"),  # address of an array (granules, CELL)
-        ("log", "i8"),  # (LOG, LOGGED)
-        ("work", "i8"),  # (LOG, 33): of each request the lanes' addresses, and what it is
+        ("work", "i8"),  # (ROWS, WORK)
         ("releases", "i8"),  # (SYNCS, blocks, 2): when a block let others go on, and its thread
         ("nowhere", "i8"),  # what a wild access touches instead
         ("shift", "i8"),  # a granule has 1 << shift bytes
         ("sites", "i8"),
         ("blocks", "i8"),  # of the launch, or 0 if they are too many
         ("arrays", "i8"),
-        ("array", "i8", (MAX_ARRAYS, 5)),
+        ("array", "i8", (MAX_ARRAYS, PARTS)),
         ("origin", "i8", MAX_SITES),  # the array that a site is sure to mean, or -1
         ("finds", "i8"),
         ("found", "i8", (MAX_FOUND, FINDING)),
@@ -58,10 +66,12 @@ WATCH = np.dtype(
         ("fence", "i8", 1024),  # whether a thread had a fence after all that it wrote
         ("syncs", "i8"),
         ("sync", "i8", (SYNCS, 3)),  # address; when this block came by, and the thread
-        ("logged", "i8"),
-        ("warp", "i8"),  # whose accesses are in the log
-        ("times", "i4", (32, MAX_SITES)),  # how often a lane has been at a site
-        ("base", "i8", MAX_SITES),  # the number of a site's first request
+        ("warp", "i8"),  # whose requests are in `work`
+        ("rows", "i8"),  # how many there are
+        ("head", "i4", MAX_SITES),  # the first from a site
+        ("cursor", "i4", (MAX_SITES, 32)),  # the last from a site that a lane is in
+        ("uses", "i8"),
+        ("used", "i4", MAX_SITES),  # sites that have one
         ("busy", "i8", BANKS),  # words that a request asks of each bank
     ],
     align=True,
