@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import math
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -204,7 +205,9 @@ def compile_ir(
     each instruction tells the line of the source that it is for.
     """
     _tell_lines(kernel)
-    return _library(kernel, types, lineinfo=lines).llvm_strs
+    with warnings.catch_warnings():  # those of a lambda, or of what was typed in, say
+        warnings.filterwarnings("ignore", "Could not find source for function")
+        return _library(kernel, types, lineinfo=lines).llvm_strs
 
 
 def _tell_lines(function: Callable[..., None]) -> None:

@@ -9,7 +9,6 @@ which it asks the driver for memory, streams, events and launches answer from he
 
 import contextlib
 import types
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -211,26 +210,16 @@ def _contiguous(a: np.ndarray) -> None:
         )
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what numba-cuda warns of when it looks for lines: a lambda's are not found, say."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Could not find source for function")
-        yield
-
-
 def _emulate(asked: Asked) -> None:
     """Run a launch in the emulator."""
     kernel, grid, block, args, shared, _ = asked
-    with _quiet():
-        launch(kernel, grid, block, shared, checked(kernel, args))
+    launch(kernel, grid, block, shared, checked(kernel, args))
 
 
 def watched(asked: Asked) -> Report:
     """What the sanitizer says of a launch."""
     kernel, grid, block, args, shared, fresh = asked
-    with _quiet():
-        return sanitize(kernel, grid, block, *args, shared=shared, fresh=fresh)
+    return sanitize(kernel, grid, block, *args, shared=shared, fresh=fresh)
 
 
 def asked(kernel: Any, grid: Any, block: Any, args: tuple[Any, ...], shared: int = 0) -> Asked:
