@@ -24,6 +24,7 @@ def followed(folder: Path) -> Path:
         "benchmarks",
         "docs",
         "examples",
+        "notebooks",
         "pyproject.toml",
         "README.md",
         PAGE.name,
