@@ -17,6 +17,7 @@ from minidl.cli import main
 from minidl.kernels.mutants import HINTS, Source, faults
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.numba  # what it plants does not depend on who computes, and it takes long
 
 
 def planted(tmp_path, text, *names):
