@@ -6,7 +6,7 @@ puzzle's file has its definition in NumPy, a solution, and two wrong ones with w
 
 from typing import Any
 
-from minidl.kernels.cuda._numba import kernel_of
+from minidl.kernels.cuda import kernel_of
 
 from . import correlate, dot, double, flip, outer, product, rows, running, smooth, square
 from .verdict import Puzzle, Verdict

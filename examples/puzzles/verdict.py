@@ -16,7 +16,7 @@ import numpy as np
 
 from minidl.kernels import sanitize
 from minidl.kernels.cases import Blank
-from minidl.kernels.cuda._numba import Kernel
+from minidl.kernels.cuda import Kernel
 from minidl.kernels.cuda.sanitizer import Report
 from minidl.kernels.roles import roles
 from minidl.kernels.testing import Mismatch, check

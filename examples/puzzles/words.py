@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl.kernels.cuda._numba import triple
+from minidl.kernels.cuda import triple
 from minidl.kernels.cuda.sanitizer import Finding, Place
 
 # Where several things are wrong, the first of these tells most: a race may come from an index that

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..families import files_of
 from ..roles import kernels_of
-from ._numba import blocks, cuda, device, jit  # noqa: F401  (for kernels of your own)
+from ._numba import Kernel, blocks, cuda, device, jit, kernel_of, triple  # noqa: F401
 from .linear import set_matmul  # noqa: F401
 from .memory import contiguous, empty, empty_image, empty_like, memory_order, scratch  # noqa: F401
 

@@ -179,10 +179,12 @@ def kernel_of(given: Any) -> Kernel:
     function = getattr(given, "py_func", given)
     if not callable(function) or not hasattr(function, "__code__"):
         raise TypeError(f"a kernel is a function under cuda.jit, not a {type(given).__name__}")
-    return _kernels.setdefault(function, Kernel(function, True, (7, 5), foreign=True))
+    return _foreign(function)
 
 
-_kernels: dict[Callable[..., None], Kernel] = {}
+@functools.cache
+def _foreign(function: Callable[..., None]) -> Kernel:
+    return Kernel(function, True, (7, 5), foreign=True)
 
 
 def blocks(count: int, size: int) -> int:

@@ -53,7 +53,6 @@ from .watch import (
     ROWS,
     SHARED,
     SITE_BITS,
-    SIZE,
     START,
     STOP,
     SYNCS,
@@ -105,7 +104,7 @@ def _array(w, first, size, site):
 
 
 @njit
-def _note(s, w, kind, site, array, first, size):
+def _note(s, w, kind, site, array, first):
     """The row of a finding, a new one unless there is one of this kind, line and array."""
     for i in range(w.finds):
         same = w.found[i, KIND] == kind and w.found[i, AT] == site and w.found[i, ARRAY] == array
@@ -117,7 +116,7 @@ def _note(s, w, kind, site, array, first, size):
     i = w.finds
     w.finds += 1
     w.found[i, KIND], w.found[i, AT], w.found[i, ARRAY] = kind, site, array
-    w.found[i, ADDRESS], w.found[i, SIZE] = first, size
+    w.found[i, ADDRESS] = first
     w.found[i, BY], w.found[i, IN], w.found[i, COUNT] = s.thread, s.block, 1
     w.found[i, OTHER_AT] = w.found[i, OTHER_BY] = w.found[i, OTHER_IN] = -1
     w.found[i, FENCED] = 1
@@ -133,7 +132,7 @@ def _of(cells, cell, slot):
 
 
 @njit
-def _race(s, w, cells, releases, cell, slot, site, array, first, size):
+def _race(s, w, cells, releases, cell, slot, site, array, first):
     """Note a race with an access before; of two lines one is, the first of those that go farthest.
 
     Whoever is told of two lanes of a warp might put a syncwarp where a syncthreads is due.
@@ -150,7 +149,7 @@ def _race(s, w, cells, releases, cell, slot, site, array, first, size):
                     return
                 row = i
     if row < 0:
-        row = _note(s, w, RACE, site, array, first, size)
+        row = _note(s, w, RACE, site, array, first)
     if row < 0:
         return
     w.found[row, AT], w.found[row, ADDRESS], w.found[row, REACH] = site, first, reach
@@ -246,19 +245,19 @@ def _touch(s, w, cells, releases, cell, array, first, size, does, site, value):
     atomic, writes = does & ATOMIC != 0, does & 3 != READ
     written = cells[cell, WRITTEN + WHEN] >> CLOCK_BITS >= since
     if not written and does & 3 != WRITE and (w.array[array, SHARED] or w.array[array, FRESH]):
-        _note(s, w, UNINITIALISED, site, array, first, size)
+        _note(s, w, UNINITIALISED, site, array, first)
     plain = not cells[cell, WRITTEN + WHO] >> SITE_BITS + THREAD_BITS & 1
     beside = written and atomic and plain
     for slot in (WRITTEN, ALSO_WRITTEN):
         if written and _meets(s, w, cells, releases, cell, slot, since):
             both = atomic and cells[cell, slot + WHO] >> SITE_BITS + THREAD_BITS & 1
             if not both and not (does & 3 == WRITE and _same(first, size, does, value)):
-                _race(s, w, cells, releases, cell, slot, site, array, first, size)
+                _race(s, w, cells, releases, cell, slot, site, array, first)
             beside |= slot == WRITTEN
     if writes:
         for slot in (FIRST_READ, OTHER_READ):
             if _meets(s, w, cells, releases, cell, slot, since):
-                _race(s, w, cells, releases, cell, slot, site, array, first, size)
+                _race(s, w, cells, releases, cell, slot, site, array, first)
             if not atomic:  # else one that follows may be atomic as well: no race but with these
                 cells[cell, slot + WHEN] = 0
         if beside:
@@ -290,12 +289,12 @@ def access(state, watch, first, what, value):
     memory = carray(_words(w.cells), (1 << 40, CELL))
     array = _array(w, first, size, site)
     if array < 0 or _in_gap(w, memory, array, first, size):
-        _note(s, w, OUTSIDE, site, w.origin[site] if array < 0 else array, first, size)
+        _note(s, w, OUTSIDE, site, w.origin[site] if array < 0 else array, first)
         return w.nowhere
     where = first - w.array[array, FROM]
     wrong = where & size - 1 and size in (2, 4, 8, 16)
     if wrong:
-        _note(s, w, MISALIGNED, site, array, first, size)
+        _note(s, w, MISALIGNED, site, array, first)
     what = what & ~255 | w.array[array, SHARED]
     log(s, w, carray(_words(w.work), (ROWS, WORK)), where, what)
     if wrong or w.array[array, FIXED]:  # a GPU stops at a wrong address

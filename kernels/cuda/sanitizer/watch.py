@@ -38,9 +38,9 @@ START, STOP, CELLS, FROM, GAPS, SHARED, FRESH, FIXED, PARTS = range(9)
 # Columns of `found`. FENCED: 0 where the block before had an atomic, but no fence before it. REACH:
 # 0 where both are in a warp, 1 in a block, 2 in two.
 (
-    KIND, AT, OTHER_AT, ARRAY, ADDRESS, SIZE, BY, IN, OTHER_BY, OTHER_IN, FENCED, REACH, COUNT,
+    KIND, AT, OTHER_AT, ARRAY, ADDRESS, BY, IN, OTHER_BY, OTHER_IN, FENCED, REACH, COUNT,
     FINDING,
-) = range(14)  # fmt: skip
+) = range(13)  # fmt: skip
 # Columns of `counts`, for each site. A request is what the lanes of a warp ask at once; sectors of
 # global memory are brought for it, or shared memory takes so many turns.
 ACCESSES, BYTES, REQUESTS, SECTORS, TURNS, COUNTS = range(6)
