@@ -53,6 +53,7 @@ class Node:
         "keep",  # store the gradient in `grad`: always for a leaf, else by retain_grad()
         "grad",
         "home",  # a leaf's place in an optimizer's flat gradient buffer
+        "rows",  # of a table, gradients of the rows that were looked up: see rows.py
         "hooks",
         "__weakref__",
     )
@@ -66,6 +67,7 @@ class Node:
         self.versions: tuple = ()
         self.grad: Array | None = None
         self.home: Array | None = None
+        self.rows: list[tuple[Array, Array]] | None = None
         self.hooks: dict[int, Callable[[Array], Array]] | None = None
 
     def saved(self) -> dict[str, Array]:

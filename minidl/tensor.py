@@ -222,9 +222,12 @@ class Tensor:
     @property
     def grad(self) -> "Tensor | None":
         """The gradient that backward left here: for leaves, and after retain_grad()."""
-        if self.node is None or self.node.grad is None:
-            return None
-        return _wrap(self.node.grad, self.device)
+        node = self.node
+        if node is not None and node.rows:
+            from .rows import whole  # few networks have tables with gradients of rows
+
+            return _wrap(whole(node), self.device)
+        return None if node is None or node.grad is None else _wrap(node.grad, self.device)
 
     @grad.setter
     def grad(self, value: "Tensor | None") -> None:
@@ -232,7 +235,7 @@ class Tensor:
             raise RuntimeError("this tensor does not require gradients")
         if value is not None:
             self._check_gradient("grad", value)
-        self.node.grad = None if value is None else value.data
+        self.node.grad, self.node.rows = None if value is None else value.data, None
 
     def _check_gradient(self, name: str, value: "Tensor") -> None:
         if (value.shape, value.dtype, value.device) != (self.shape, self.dtype, self.device):

@@ -22,6 +22,7 @@ FILES = sorted((*ROOT.glob("minidl/**/*.py"), *ROOT.glob("kernels/**/*.py")))
 LAYERS = (
     {"backend", "atomic", "later", "version"},
     {"autograd"},
+    {"rows"},
     {"tensor"},
     {"op", "check", "random", "cuda", "threads", "mistakes"},
     {"ops", "convolution", "custom"},

@@ -682,6 +682,39 @@ def a_row_taken_twice_gets_one(dy, index, dx, add):
     return put(rows, dx, add)
 
 
+@mutant("distinct")
+def a_number_that_comes_again_stands_there_again(index, rows, place, skip):
+    right.distinct(index, rows, place, skip)
+    rows[...] = np.sort(np.where(index < 0, np.iinfo(index.dtype).max, index))
+    rows[(rows == np.iinfo(index.dtype).max) | (rows == skip)] = -1
+    return rows, place
+
+
+@mutant("distinct")
+def nothing_is_skipped(index, rows, place, skip):
+    return right.distinct(index, rows, place, -1)
+
+
+@mutant("distinct")
+def those_left_out_have_a_place(index, rows, place, skip):
+    right.distinct(index, rows, place, skip)
+    place[place == len(index)] = len(index) - 1
+    return rows, place
+
+
+@mutant("put_")
+def the_last_row_for_none(x, rows, y):
+    y[rows] = x
+    return y
+
+
+@mutant("put_")
+def rows_are_added(x, rows, y):
+    here = rows >= 0
+    y[rows[here]] += x[here]
+    return y
+
+
 @mutant("csr_matmul")
 def rows_that_begin_one_too_late(value, row, column, row_start, order, column_start, x, y):
     start = np.minimum(row_start + 1, row_start[-1])

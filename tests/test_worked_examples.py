@@ -664,6 +664,19 @@ def test_rows_picked_twice_get_both_gradients():
     same(k.fill(np.empty((2, 1)), 0.5), [[0.5], [0.5]])
 
 
+def test_distinct_numbers_and_where_each_is():
+    index, rows, place = np.array([7, 2, -1, 7, 0, 2]), np.empty(6, int), np.empty(6, int)
+    k.distinct(index, rows, place, -1)
+    same(rows, [0, 2, -1, 7, -1, -1])  # the second 2, the second 7, what is below 0
+    same(place, [3, 1, 6, 3, 0, 1])
+    k.distinct(index, rows, place, 2)
+    same(rows, [0, -1, -1, 7, -1, -1])
+    same(place, [3, 6, 6, 3, 0, 6])
+    y = np.zeros((3, 2))
+    same(k.put_(np.array([[1, 2], [3, NAN], [5, INF]]), np.array([2, -1, 0]), y), y)
+    same(y, [[5, INF], [0, 0], [1, 2]])
+
+
 # Elements by their places
 
 

@@ -1,4 +1,4 @@
-"""Cases of elements picked along an axis, and of paddings."""
+"""Cases of elements picked along an axis, rows that are put back, and paddings."""
 
 import numpy as np
 
@@ -35,6 +35,27 @@ def _gather(d: Draw) -> Values:
     length = d.size(1, 5, 40)
     x = d.array((*shape[:axis], length, *shape[axis + 1 :]))
     return dict(x=x, index=d.integers(shape, -length, length), y=Blank(shape), axis=axis)
+
+
+def _picked(d: Draw) -> np.ndarray:
+    """Numbers of rows, some of them several times."""
+    return d.integers((d.size(0, 9, 1000),), d.pick("", 0, -2), d.pick("", 9, 1, 200))
+
+
+@case("distinct", bound=exact)
+def _distinct(d: Draw) -> Values:
+    index = _picked(d)
+    blank = Blank(index.shape, "int64")
+    return dict(index=index, rows=blank, place=blank, skip=d.pick("skip", -1, 0, 3))
+
+
+@case("put_", bound=exact)
+def _put(d: Draw) -> Values:
+    rows = np.unique(_picked(d))  # no row is put twice
+    rows = np.where((rows < 0) | (d.integers(rows.shape, 0, 4) == 3), -1, rows)
+    shape = d.shape(0, 2)[1:]
+    most = int(rows.max(initial=-1)) + d.pick("", 1, 3)
+    return dict(x=d.array((len(rows), *shape)), rows=rows, y=d.array((most, *shape)))
 
 
 @case(

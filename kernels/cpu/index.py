@@ -1,11 +1,11 @@
-"""Elements picked by number along an axis, and put back: a loop where NumPy builds arrays."""
+"""Elements picked by number, and put back: a loop where NumPy builds arrays."""
 
 import math
 
 import numpy as np
 
 from .. import reference
-from ..roles import Array, Out
+from ..roles import Array, InOut, Out
 from ._numba import jit
 from .memory import canonical, rare, settle, target
 
@@ -57,3 +57,52 @@ def _put(dy, index, dx):
                 if not 0 <= at < dx.shape[1]:
                     raise IndexError("gather_grad: an index is not a place of dx")
                 dx[o, at, i] += dy[o, j, i]
+
+
+MOST_ROWS = 1 << 30  # of a table: a number and a position are one key
+
+
+def distinct(index: Array, rows: Out, place: Out, skip: int) -> tuple[Array, Array]:
+    """rows: the numbers of index (n,), ascending, -1 where one comes again; place: where each is.
+
+    index[i] = rows[place[i]]. The number skip, and those below 0, which stand behind all others,
+    are left out: -1 in rows, and their place is n.
+    """
+    if index.dtype != np.int64 or index.max(initial=0) >= MOST_ROWS:
+        return reference.distinct(index, rows, place, skip)
+    key = np.where(index < 0, MOST_ROWS, index) << 32
+    key += np.arange(len(index))
+    key.sort()  # NumPy sorts numbers many times as fast as it finds out their order
+    out = target(rows), target(place, nth=1)
+    _number(key, *out, skip)
+    return settle(out[0], rows), settle(out[1], place)
+
+
+@jit
+def _number(key, rows, place, skip):
+    first = 0
+    for i in range(len(key)):
+        row, at = key[i] >> 32, key[i] & 0xFFFFFFFF
+        if i == 0 or row != key[i - 1] >> 32:
+            first = i
+        known = row < MOST_ROWS and row != skip
+        rows[i] = row if known and first == i else -1
+        place[at] = first if known else len(key)
+
+
+def put_(x: Array, rows: Array, y: InOut) -> Array:
+    """y[rows[i]] = x[i], but where rows[i] is -1. x (n, ...), rows (n,), y (M, ...)."""
+    if rare(x, y) or rows.dtype != np.int64 or not y.flags.carray:
+        return reference.put_(x, rows, y)
+    _put_rows(canonical(x).reshape(len(x), -1), canonical(rows), y.reshape(len(y), -1))
+    return y
+
+
+@jit
+def _put_rows(x, rows, y):
+    for i in range(len(x)):
+        if rows[i] >= len(y):
+            raise IndexError("put_: an index is not a row of y")
+        if rows[i] >= 0:
+            for k in range(x.shape[1]):
+                y[rows[i], k] = x[i, k]

@@ -1,15 +1,25 @@
-"""Elements by their places: picked by number along an axis, and repeated around the edges."""
+"""Elements by their places: picked by number, put back, and repeated around the edges."""
 
 import math
 
 import numpy as np
 
-from ..roles import Array, Out
+from ..roles import Array, InOut, Out
 from . import memory
-from ._numba import cuda, device, jit
+from ._numba import blocks, cuda, device, jit
 from .intrinsics import plus
-from .layout import cover
-from .move import copy, dense, fill, take_grad
+from .layout import THREADS, cover
+from .move import (
+    POSITION,
+    below,
+    copy,
+    dense,
+    fill,
+    row_launch,
+    row_place,
+    sorted_keys,
+    take_grad,
+)
 
 Shape4 = tuple[int, int, int, int]
 Widths = tuple[tuple[int, int], ...]
@@ -17,6 +27,7 @@ Widths = tuple[tuple[int, int], ...]
 # Numbers of a line that one thread adds up by itself. For longer ones sorting all of them pays:
 # else a few long lines would keep a few threads busy, and the rest of the GPU waiting.
 SHORT = 64
+MOST_ROWS = 1 << 29  # of a table: a number and a position are one key
 
 
 @device
@@ -106,6 +117,50 @@ def gather_grad(dy: Array, index: Array, dx: Out, axis: int, add: bool) -> Array
     grid, block = cover(inner, outer)
     _put_lines[grid, block](dy.reshape(shape), index.reshape(shape), out.reshape(wide))
     return copy(out, dx, True) if add else dx
+
+
+@jit
+def _distinct(key, rows, place, skip):
+    """A thread looks at one of the sorted keys: whether it is the first of its number."""
+    i = cuda.grid(1)
+    if i >= key.size:
+        return
+    row = key[i] >> POSITION
+    known = row < MOST_ROWS and row != skip
+    first = below(key, 0, i, row << POSITION)
+    rows[i] = row if known and first == i else -1
+    place[key[i] & ((1 << POSITION) - 1)] = first if known else key.size
+
+
+@dense
+def distinct(index: Array, rows: Out, place: Out, skip: int) -> tuple[Array, Array]:
+    """rows: the numbers of index (n,), ascending, -1 where one comes again; place: where each is.
+
+    index[i] = rows[place[i]]. The number skip, and those below 0, which stand behind all others,
+    are left out: -1 in rows, and their place is n.
+    """
+    key = sorted_keys(index, 2 * MOST_ROWS)  # to a number below 0 it adds as many
+    _distinct[blocks(index.size, THREADS), THREADS](key, rows, place, skip)
+    return rows, place
+
+
+@jit
+def _put(x, rows, y):
+    """A thread copies elements of one row of x; its neighbours copy their neighbours."""
+    i, c, step = row_place()
+    if i < x.shape[0] and 0 <= rows[i] < y.shape[0]:
+        while c < x.shape[1]:
+            y[rows[i], c] = x[i, c]
+            c += step
+
+
+@dense
+def put_(x: Array, rows: Array, y: InOut) -> Array:
+    """y[rows[i]] = x[i], but where rows[i] is -1. x (n, ...), rows (n,), y (M, ...)."""
+    columns = math.prod(x.shape[1:])
+    grid, block = row_launch(rows.size, columns)
+    _put[grid, block](x.reshape(rows.size, columns), rows, y.reshape(y.shape[0], columns))
+    return y
 
 
 # pad works on two neighbouring axes at a time, (outer, height, width, inner): one launch for

@@ -114,7 +114,7 @@ def fill(y: Out, value: float) -> Array:
 
 
 @device
-def _place():
+def row_place():
     """A thread's row and first column in a launch over rows, and the step to its next column."""
     across, down = cuda.blockDim.x, cuda.blockDim.y
     row = cuda.blockIdx.x * down + cuda.threadIdx.y
@@ -124,7 +124,7 @@ def _place():
 @jit
 def _take(x, index, y):
     """A thread copies elements of one row of y; its neighbours copy their neighbours."""
-    i, c, step = _place()
+    i, c, step = row_place()
     if i >= y.shape[0]:
         return
     row = index[i] + (x.shape[0] if index[i] < 0 else 0)
@@ -138,14 +138,14 @@ def _take(x, index, y):
 def take(x: Array, index: Array, y: Out) -> Array:
     """y[i...] = x[index[i...]]: rows of x (M, ...); a negative number counts from the end."""
     columns = math.prod(x.shape[1:])
-    grid, block = _row_launch(index.size, columns)
+    grid, block = row_launch(index.size, columns)
     _take[grid, block](
         x.reshape(x.shape[0], columns), index.reshape(-1), y.reshape(index.size, columns)
     )
     return y
 
 
-def _row_launch(count: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def row_launch(count: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Grid and block for rows: along the grid's first axis, which has room for any number."""
     (across, *_), (lanes, *_) = cover(columns)
     height = THREADS // lanes
@@ -183,7 +183,7 @@ def _sort_chunks(index, key, rows):
 
 
 @device
-def _below(key, start, stop, limit):
+def below(key, start, stop, limit):
     """How many of the sorted key[start:stop] are less than limit."""
     low, high = start, stop
     while low < high:
@@ -208,7 +208,18 @@ def _merge(key, merged, run):
     own = i & -run
     other = own ^ run
     start, stop = min(other, key.size), min(other + run, key.size)
-    merged[(own & other) + (i - own) + _below(key, start, stop, key[i])] = key[i]
+    merged[(own & other) + (i - own) + below(key, start, stop, key[i])] = key[i]
+
+
+def sorted_keys(index: Array, rows: int) -> Array:
+    """The keys of index (n,), numbers of so many rows: (number, position), ascending."""
+    count, run = index.size, CHUNK
+    key, spare = memory.scratch((count,), np.int64), memory.scratch((count,), np.int64)
+    _sort_chunks[blocks(count, CHUNK), CHUNK](index, key, rows)
+    while run < count:
+        _merge[blocks(count, THREADS), THREADS](key, spare, run)
+        key, spare, run = spare, key, 2 * run
+    return key
 
 
 @device
@@ -224,7 +235,7 @@ def _run_sum(dy, key, start, stop, row, c):
 @jit
 def _sum_pieces(dy, key, partial):
     """A thread adds up one column over the row with which a piece of the sorted keys begins."""
-    t, c, step = _place()
+    t, c, step = row_place()
     start = t * PIECE
     if start < key.size:
         stop, row = min(start + PIECE, key.size), key[start] >> POSITION
@@ -240,10 +251,10 @@ def _sum_runs(dy, key, partial, dx, add):
     What stands before the next piece it adds up itself; of each piece that begins with this row it
     takes the sum that is there.
     """
-    row, c, step = _place()
+    row, c, step = row_place()
     if row >= dx.shape[0]:
         return
-    start = _below(key, 0, key.size, row << POSITION)
+    start = below(key, 0, key.size, row << POSITION)
     piece = (start + PIECE - 1) // PIECE
     while c < dx.shape[1]:
         total = _run_sum(dy, key, start, min(piece * PIECE, key.size), row, c)
@@ -259,16 +270,11 @@ def _sum_runs(dy, key, partial, dx, add):
 def take_grad(dy: Array, index: Array, dx: Out, add: bool) -> Array:
     """dx[index[i...]] += dy[i...], in the order of i; a row taken twice gets both."""
     rows, columns, count = dx.shape[0], math.prod(dx.shape[1:]), index.size
-    key, spare = memory.scratch((count,), np.int64), memory.scratch((count,), np.int64)
-    _sort_chunks[blocks(count, CHUNK), CHUNK](index.reshape(-1), key, rows)
-    run = CHUNK
-    while run < count:
-        _merge[blocks(count, THREADS), THREADS](key, spare, run)
-        key, spare, run = spare, key, 2 * run
+    key = sorted_keys(index.reshape(-1), rows)
     dy, pieces = dy.reshape(count, columns), blocks(count, PIECE)
     partial = memory.scratch((pieces, columns), dx.dtype)
-    grid, block = _row_launch(pieces, columns)
+    grid, block = row_launch(pieces, columns)
     _sum_pieces[grid, block](dy, key, partial)
-    grid, block = _row_launch(rows, columns)
+    grid, block = row_launch(rows, columns)
     _sum_runs[grid, block](dy, key, partial, dx.reshape(rows, columns), add)
     return dx

@@ -1,8 +1,8 @@
-"""Elements by their places: picked by number along an axis, and repeated around the edges."""
+"""Elements by their places: picked by number, put back, and repeated around the edges."""
 
 import numpy as np
 
-from ..roles import Array, Out
+from ..roles import Array, InOut, Out
 from .elementwise import quiet, store
 
 
@@ -22,6 +22,30 @@ def gather_grad(dy: Array, index: Array, dx: Out, axis: int, add: bool) -> Array
     cells = np.zeros(dx.size, dx.dtype)
     np.add.at(cells, np.take_along_axis(place, index, axis).reshape(-1), dy.reshape(-1))
     return store(cells.reshape(dx.shape), dx, add)
+
+
+def distinct(index: Array, rows: Out, place: Out, skip: int) -> tuple[Array, Array]:
+    """rows: the numbers of index (n,), ascending, -1 where one comes again; place: where each is.
+
+    index[i] = rows[place[i]]. The number skip, and those below 0, which stand behind all others,
+    are left out: -1 in rows, and their place is n.
+    """
+    last = np.iinfo(index.dtype).max
+    known = np.where(index < 0, last, index)
+    rows[...] = np.sort(known)
+    place[...] = np.searchsorted(rows, known)
+    place[(index < 0) | (index == skip)] = len(index)
+    again = np.flatnonzero(rows[1:] == rows[:-1]) + 1
+    rows[(rows == last) | (rows == skip)] = -1
+    rows[again] = -1
+    return rows, place
+
+
+def put_(x: Array, rows: Array, y: InOut) -> Array:
+    """y[rows[i]] = x[i], but where rows[i] is -1. x (n, ...), rows (n,), y (M, ...)."""
+    here = rows >= 0
+    y[rows[here]] = x[here]
+    return y
 
 
 def pad(x: Array, y: Out, widths: tuple[tuple[int, int], ...], mode: str, value: float) -> Array:

@@ -27,18 +27,23 @@ if TYPE_CHECKING:
 TIMES = {"in": 1, "out": 1, "inout": 2}  # how often a kernel moves an argument, at least
 # Operations for each element of the largest array: 1 where nothing is said.
 PER_ELEMENT = {
-    "copy": 0, "fill": 0, "take": 0, "reserve_": 0,
+    "copy": 0, "fill": 0, "take": 0, "put_": 0, "distinct": 0, "reserve_": 0,
     "batch_norm": 6, "batch_norm_eval": 3, "batch_norm_grad": 9, "batch_norm_eval_grad": 6,
     "layer_norm": 7, "layer_norm_grad": 12, "log_softmax": 4, "softmax": 4, "cross_entropy": 4,
     "cross_entropy_grad": 4, "dropout": 2, "dropout_grad": 2, "sgd_step_": 4, "adam_step_": 12,
     "rmsprop_step_": 10, "adagrad_step_": 7,
 }  # fmt: skip
+TABLES = {"take": (0, 2), "put_": (2, 0)}  # a table, and the rows of it that a kernel moves
 LEFT = {"kernel", "op", "shapes", "bound by"}  # columns of text
 
 
 def traffic(entry: Entry) -> int:
     """Bytes that a kernel moves at least: inputs in, outputs out, what it changes both ways."""
-    return sum(TIMES.get(kind, 0) * ref.nbytes for kind, ref in entry.refs())
+    nbytes = sum(TIMES.get(kind, 0) * ref.nbytes for kind, ref in entry.refs())
+    if entry.name in TABLES:
+        table, rows = TABLES[entry.name]
+        nbytes += entry.args[rows].nbytes - entry.args[table].nbytes * TIMES[entry.kinds[table]]
+    return nbytes
 
 
 def operations(entry: Entry) -> int:

@@ -187,7 +187,7 @@ class Module:
         """Forget all gradients."""
         for parameter in self.parameters():
             if parameter.node is not None:
-                parameter.node.grad = None
+                parameter.node.grad = parameter.node.rows = None
 
     def requires_grad_(self, wanted: bool = True) -> "Module":
         """Ask for gradients of every parameter, or (False) freeze them."""

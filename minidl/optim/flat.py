@@ -1,9 +1,8 @@
 """Flat buffers: parameters side by side in memory, so that one kernel call steps them all."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
-from typing import Any
 
 from ..backend import Array
 from ..tensor import Tensor
@@ -12,8 +11,8 @@ Numbers = Callable[[dict], dict[str, tuple[float, ...]]]  # of a group, by name
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector loads, from the buffer's start
 
-# id of a gradient's place in a flat buffer -> that buffer, while it lives
-_places: "weakref.WeakValueDictionary[int, Flat]" = weakref.WeakValueDictionary()
+# id of a gradient's place in a flat buffer -> that buffer, while it lives: what clipping asks
+places: "weakref.WeakValueDictionary[int, Flat]" = weakref.WeakValueDictionary()
 
 
 class Flat:
@@ -44,7 +43,7 @@ class Flat:
             p.data = k.copy(p.data, data, False)
             if p.node is not None:
                 p.node.home = grad
-            _places[id(grad)] = self
+            places[id(grad)] = self
 
     def zeros(self) -> Array:
         """A new flat buffer."""
@@ -78,6 +77,16 @@ class Flat:
                     self.kernels.fill(self.numbers[name].reshape(-1)[i : i + 1], value)
                     self._set[name, i] = value
 
+    def parts(self, counted: bool) -> Iterator[tuple["Flat", int, int]]:
+        """What a step changes: parameters from first to before stop of a Flat, this or another."""
+        for i, p in enumerate(self.parameters):
+            if p.node is not None and p.node.rows:
+                from .rows import step  # few networks have tables with gradients of rows
+
+                yield from step(self, i, p.node)
+        for first, stop in self.runs(counted):
+            yield self, first, stop
+
     def runs(self, counted: bool) -> list[tuple[int, int]]:
         """Neighbours (first, stop) that have gradients, now in their homes: usually one run.
 
@@ -95,15 +104,17 @@ class Flat:
         node = p.node
         if node is None or node.grad is None:
             return False
-        data, grad = self.homes[i]
-        if p.data is not data:
-            self._bring_back(i, p)
+        self.bring_home(i)
+        grad = self.homes[i][1]
         if node.grad is not grad:
             node.grad = node.home = self.device.kernels.copy(node.grad, grad, False)
         return True
 
-    def _bring_back(self, i: int, p: Tensor) -> None:
-        data, grad = self.homes[i]
+    def bring_home(self, i: int) -> None:
+        """Copy the values of parameter i to where they should be, if they are elsewhere."""
+        p, (data, grad) = self.parameters[i], self.homes[i]
+        if p.data is data:
+            return
         if p.node is not None and p.node.home is not None and p.node.home is not grad:
             raise RuntimeError(
                 f"step: parameter {i} {p.shape} belongs to another optimizer, made after this one; "
@@ -127,25 +138,3 @@ def neighbours(indices: Iterable[int], cuts: Iterable[int] = ()) -> list[tuple[i
         else:
             runs.append((i, i + 1))
     return runs
-
-
-def gradients(parameters: Iterable[Tensor]) -> list[tuple[Any, Array]]:
-    """(kernels, array) pairs that cover the gradients: stretches of flat buffers where they can.
-
-    A stretch ends before a gap: NaN, scaled in there with the gradients, would stay for good.
-    """
-    arrays: list[tuple[Any, Array]] = []
-    flats: dict[Flat, list[int]] = {}
-    for p in {id(p): p for p in parameters}.values():
-        grad = None if p.node is None else p.node.grad
-        flat = _places.get(id(grad))
-        if flat is not None:
-            flats.setdefault(flat, []).append(flat.index[id(grad)])
-        elif grad is not None:
-            arrays.append((p.device.kernels, grad))
-    for flat, indices in flats.items():
-        ends = [start + p.size for start, p in zip(flat.bounds, flat.parameters, strict=False)]
-        cuts = {i for i, end in enumerate(ends, 1) if end < flat.bounds[i]}
-        for first, stop in neighbours(sorted(indices), cuts):
-            arrays.append((flat.device.kernels, flat.grad[flat.bounds[first] : ends[stop - 1]]))
-    return arrays

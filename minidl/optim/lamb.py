@@ -35,6 +35,11 @@ class LAMB(Adam):
 
     def update(self, flat: Flat, first: int, stop: int, group: dict) -> None:
         """One call of adam_step_ for the directions, then three for each parameter's length."""
+        if type(flat) is not Flat:
+            raise RuntimeError(
+                "LAMB: a step is scaled to the length of the whole table, so it cannot go without "
+                "the gradients of rows that nobody looked up; leave out sparse=True, or use Adam"
+            )
         k, at, t = flat.device.kernels, flat.span(first, stop), flat.t[first:stop]
         k.count_(t)
         p, numbers, dtype = flat.data[at], flat.numbers, flat.dtype

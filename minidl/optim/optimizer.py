@@ -102,7 +102,7 @@ class Optimizer:
         self.zeroed = True
         for p in self._parameters():
             if p.node is not None:
-                p.node.grad = None
+                p.node.grad = p.node.rows = None
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change every parameter that has a gradient; the others keep values and state.
@@ -118,9 +118,9 @@ class Optimizer:
         for group, flats in zip(self.param_groups, self._flats, strict=True):
             for flat in flats:
                 every_step(flat.bring, self.numbers, group, *flat.numbers.values())
-                for first, stop in flat.runs(self.counts_steps):
-                    self.update(flat, first, stop, group)
-                    for p in flat.parameters[first:stop]:
+                for part, first, stop in flat.parts(self.counts_steps):
+                    self.update(part, first, stop, group)
+                    for p in part.parameters[first:stop]:
                         p.changed()
         for hook in self.after_step:
             hook()
