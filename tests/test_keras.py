@@ -196,6 +196,17 @@ def classifier(*metrics, **options):
     return model
 
 
+@pytest.mark.parametrize("x", [[1], [[1.0, 2.0]], [[1, 2]] * 4, 3, None, iter([])])
+def test_what_is_no_array_is_refused_in_words(x):
+    model, y = classifier(), points()[1]
+    name = type(x).__name__
+    for call in (model.predict, lambda x: model.fit(x, y), lambda x: model.evaluate(x, y)):
+        with pytest.raises(TypeError, match=f"arrays x and y are needed, or .*; x is a {name}"):
+            call(x)
+    with pytest.raises(ValueError, match="predict: the data set is empty"):
+        model.predict([])
+
+
 def test_weights_of_classes_and_samples_count_in_the_loss():
     x, y = points()
     model, w = classifier(), np.linspace(0, 2, 60)

@@ -164,6 +164,10 @@ def test_networks_that_cannot_be_are_refused(call, words):
 
 
 def test_an_argument_that_is_not_there_is_answered_with_those_that_are():
+    with pytest.raises(
+        TypeError, match=r"device; minidl\.load\(path, LeNet\(\.\.\.\)\) reads weights"
+    ):
+        models.LeNet(weights="imagenet")
     with pytest.raises(TypeError, match=r"MobileNet: .*'num_classes'; it takes .*classes, alpha"):
         models.MobileNet(num_classes=1)
 

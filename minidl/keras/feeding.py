@@ -24,23 +24,25 @@ class Batches:
     ):  # fmt: skip
         self.who, self.class_weight, self.labels = who, class_weight, labels
         given = list(x) if isinstance(x, list | tuple) else [x]
-        arrays = all(isinstance(a, np.ndarray | Tensor) for a in given)
+        arrays = bool(given) and all(isinstance(a, np.ndarray | Tensor) for a in given)
         self.inputs, self.source = len(given) if arrays else 1, x
         if arrays:
             if labels and y is None:
                 raise TypeError(f"{who}(x, y): the labels y are missing")
             given += [a for a in (y, weights) if a is not None]
             self.source = _loader(who, [_numbers(a) for a in given], batch_size or 32, shuffle)
-        elif not hasattr(x, "__iter__") or isinstance(x, Iterator) or y is not None or batch_size:
+        again = hasattr(x, "__iter__") and not isinstance(x, Iterator)
+        first = next(iter(self.source), None) if again else x
+        parts = list(first) if isinstance(first, tuple | list) else [first]
+        strange = first is not None and not all(hasattr(a, "shape") for a in parts)
+        if strange or (not arrays and (not again or y is not None or batch_size)):
             raise TypeError(
-                f"{who}: arrays x and y are needed, or batches (x, y), in a DataLoader or a list, "
-                f"that can be gone through again, without y and batch_size; x is a "
-                f"{type(x).__name__}"
+                f"{who}: arrays x and y are needed, or batches (x, y) in a DataLoader or a list, "
+                f"to go through again, without y and batch_size; x is a {type(x).__name__}"
             )
-        first = next(iter(self.source), None)
         if first is None:
             raise ValueError(f"{who}: the data set is empty: there was no batch")
-        self.example: Any = self._x(list(first) if isinstance(first, tuple | list) else [first])
+        self.example: Any = self._x(parts)
 
     @classmethod
     def held_out(cls, data: Any, batch_size: int | None) -> "Batches | None":
@@ -73,18 +75,17 @@ class Batches:
 
     def _of_classes(self, y: np.ndarray, own: Any = 1.0) -> np.ndarray:
         """The weight of each sample by its class, times its own."""
-        one_hot = y.ndim > 1 and y.shape[-1] > 1
-        labels, wanted = (y.argmax(-1) if one_hot else y).ravel(), self.class_weight or {}
-        of_class = np.array([wanted.get(int(label), 1.0) for label in labels], np.float32)
-        return of_class * np.asarray(own, np.float32)
+        labels = (y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y).ravel()
+        wanted = [(self.class_weight or {}).get(int(label), 1.0) for label in labels]
+        return np.array(wanted, np.float32) * np.asarray(own, np.float32)
 
 
 def _loader(who: str, columns: list[np.ndarray], batch_size: int, shuffle: bool) -> DataLoader:
     if len({len(a) for a in columns}) > 1:
         shapes = ", ".join(str(a.shape) for a in columns)
         raise ValueError(f"{who}: x and y need one length, but the shapes are {shapes}")
-    images = columns[0].dtype == np.uint8 and columns[0].ndim == 4
-    scale = Scale(1.0) if images else None  # bytes stay from 0 to 255, as in Keras
+    # images of bytes stay from 0 to 255, as in Keras
+    scale = Scale(1.0) if columns[0].dtype == np.uint8 and columns[0].ndim == 4 else None
     return DataLoader(tuple(columns), batch_size, shuffle, transform=scale)
 
 

@@ -26,7 +26,9 @@ def model(factory: Callable[..., Network]) -> Callable[..., Network]:
             given = signature.bind(*args, **kwargs)
         except TypeError as error:
             takes = ", ".join([*signature.parameters, "device"])
-            raise TypeError(f"{factory.__name__}: {error}; it takes {takes}") from None
+            hint = f"; minidl.load(path, {factory.__name__}(...)) reads weights"
+            said = f"{factory.__name__}: {error}; it takes {takes}{hint * ('weights' in kwargs)}"
+            raise TypeError(said) from None
         given.apply_defaults()
         network = factory(**given.arguments)
         network.config = {"name": name, "args": given.arguments}
