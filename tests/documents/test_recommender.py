@@ -103,13 +103,14 @@ def test_row_10_folds_hold_every_rating_once(movielens):
 
 
 @pytest.mark.download
-def test_row_10_stars_of_real_ratings(movielens):
+@pytest.mark.parametrize("name", ["factors", "neumf"])
+def test_row_10_stars_of_real_ratings(movielens, name):
     """The first of the five folds; all of them: python examples/movielens.py."""
     train, test = movielens.folds(data.movielens(), 5, seed=0)[0]
+    kind, settings = movielens.MODELS[name]
     minidl.manual_seed(0)
-    assert (
-        movielens.rmse(movielens.learn_stars(train, **movielens.STARS)(test), test.ratings) < 0.875
-    )
+    guess = movielens.learn_stars(train, kind, **settings)(test)
+    assert movielens.rmse(guess, test.ratings) < 0.875
 
 
 @pytest.mark.download
