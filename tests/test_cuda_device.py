@@ -761,6 +761,7 @@ def test_views_in_any_order_go_through_ops_as_on_the_cpu(cuda, expression):
 def test_the_command_line_says_what_takes_the_room(cuda, memory, monkeypatch, tmp_path, capsys):
     from minidl.cli import main
 
+    monkeypatch.setenv("MINIDL_QUIET", "1")  # compiling may take so long that a line tells it
     monkeypatch.setattr(memory, "LIMIT", memory.allocated() + 2**18)
     assert main(["train", "mnist-mlp", "--device", "cuda", "--out", str(tmp_path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
