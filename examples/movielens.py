@@ -153,7 +153,7 @@ def cross_validate(ratings: Ratings, name: str, count: int, seed: int) -> dict:
 
 
 def search(ratings: Ratings, name: str, out: Path, seed: int) -> None:
-    """Look for a model's settings in the training part of the first fold, a tenth of which tells."""
+    """Look for settings in the training part of the first fold, a tenth of which tells."""
     train, check = folds(folds(ratings, 5, seed)[0][0], 10, seed)[0]
     space = {
         "rank": [4, 8, 16, 32], "decay": tune.log_uniform(0.003, 0.3), "epochs": [6, 10, 20],
