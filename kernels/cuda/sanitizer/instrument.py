@@ -81,7 +81,14 @@ define void @nv_fence() alwaysinline {{                    ; what it wrote, all 
 """
 _AFTER = f"""
 declare i64 @nv_access(ptr, ptr, i64, i64, i64)
-define ptr @nv_seen(ptr %p, i64 %what, i64 %value) noinline {{
+define ptr @nv_seen(ptr %p, i64 %what, i64 %value) alwaysinline {{
+  %first = ptrtoint ptr %p to i64
+  %at = call i64 @nv_access(ptr @nv_state, ptr @nv_watch, i64 %first, i64 %what, i64 %value)
+  %q = inttoptr i64 %at to ptr
+  ret ptr %q
+}}
+
+define ptr @nv_seen_or_own(ptr %p, i64 %what, i64 %value) noinline {{
   %first = ptrtoint ptr %p to i64
   %frame = call ptr @llvm.frameaddress.p0(i32 0)
   %here = ptrtoint ptr %frame to i64
@@ -92,8 +99,7 @@ define ptr @nv_seen(ptr %p, i64 %what, i64 %value) noinline {{
 mine:                                                      ; a local array, on its stack
   ret ptr %p
 look:
-  %at = call i64 @nv_access(ptr @nv_state, ptr @nv_watch, i64 %first, i64 %what, i64 %value)
-  %q = inttoptr i64 %at to ptr
+  %q = call ptr @nv_seen(ptr %p, i64 %what, i64 %value)
   ret ptr %q
 }}
 """
@@ -158,13 +164,15 @@ class Watcher(Instrument):
                 [line], (n for n in code[number:] if f"ptr {pointer}," in n), code[number:]
             )
             told = next((n for n in near if lines.of(n)[1]), line)
-            site = self._site(lines, told, name, _array_of(pointer, arrays), size)
+            array = _array_of(pointer, arrays)
+            site = self._site(lines, told, name, array, size)
+            seen = "nv_seen" if array is not None else "nv_seen_or_own"
             value = "0"
             if does == WRITE and (made := _bits(access["value"], kind, number, lines.debug(line))):
                 yield made
                 does, value = does | VALUED, f"%nv.value.{number}"
             what = f"i64 {site << 16 | size << 8 | does | atomic}, i64 {value}"
-            yield f"  %nv.{number} = call ptr @nv_seen(ptr {pointer}, {what}){lines.debug(line)}\n"
+            yield f"  %nv.{number} = call ptr @{seen}(ptr {pointer}, {what}){lines.debug(line)}\n"
             yield f"{line[: access.end()]}%nv.{number}{rest}"
 
     def _site(

@@ -9,12 +9,11 @@ import numpy as np
 from .._numba import Kernel, kernel_of, triple
 from ..arguments import checked, is_array, signature
 from ..emulator import machine, workers
-from ..emulator.bounds import extent
 from ..emulator.runtime import BARRIER, WARP
 from ..emulator.scheduler import FINISHED
-from ..guarded import GUARD, Buffer
 from . import shadow
 from .instrument import Site, Watcher
+from .layout import Shadow, lay_out, owner
 from .report import Finding, Line, Place, Report, index_of, merged, shared_names
 from .watch import (
     ACCESSES,
@@ -23,12 +22,10 @@ from .watch import (
     AT,
     BY,
     BYTES,
-    CELL,
     COUNT,
     FENCED,
-    FIXED,
     FRESH,
-    GAP,
+    FROM,
     GAPS,
     IN,
     KIND,
@@ -44,14 +41,16 @@ from .watch import (
     ROWS,
     SECTORS,
     SHARED,
+    START,
+    STOP,
     SYNCS,
     TURNS,
     UNINITIALISED,
     WATCH,
     WORK,
-    WRITTEN,
 )  # fmt: skip
 
+LATE = 1 << 30  # a count for which a shadow has no room if a launch goes on from there
 _SITES = [AT, OTHER_AT]
 _DOES = {"read": "reads it", "written": "writes it", "updated": "updates it"}
 
@@ -96,6 +95,8 @@ class _Worker(workers.Worker):
         super().__init__()
         self.watch = np.zeros(1, WATCH)
         self.work = np.zeros((ROWS, WORK), np.int64)
+        self.watch["look"] = machine.native(shadow.look, shadow.SIGNATURE)
+        self.shadow = Shadow()
 
     def places(self) -> dict[str, int]:
         """Addresses of what its code refers to."""
@@ -119,7 +120,9 @@ class _Watched:
         run = worker.prepare(self.work)
         self.regions = worker.regions(self.work)
         self.shared = [*code.arrays, *([(code.dynamic, shared)] if code.dynamic else [])]
-        worker.watch.view(np.uint8).fill(0)
+        if worker.record["now"] > LATE:
+            worker.shadow.clear()
+            worker.record["now"] = 0
         self.fill(worker.watch[0], args, fresh)
         self.start()
         self.ended = run(0, 1)
@@ -127,39 +130,39 @@ class _Watched:
 
     def fill(self, watch, args, fresh) -> None:
         """Say where which memory is."""
-        shift = min((site.size for site in self.sites if site.size), default=4).bit_length() - 1
-        watch["shift"] = shift
-        places, size = _cells(self.regions, shift)
-        self.cells = np.zeros((size, CELL), np.int64)
-        rows, names = watch["array"], [*self.arrays, *[""] * len(self.shared)]
-        for i, (name, (start, stop), cell) in enumerate(zip(names, self.regions, places)):
+        count, words = len(self.sites), _words(args)
+        for name in ("array", "fence", "sync"):
+            watch[name].fill(0)
+        watch["counts"][:count] = 0
+        watch["finds"] = watch["syncs"] = 0
+        origins = [self.array_of(site, words) for site in self.sites]
+        watch["origin"][:count] = origins
+        watch["near"][:count] = np.maximum(origins, 0)
+        rows = watch["array"][: len(self.regions)]
+        names = [*self.arrays, *[""] * len(self.shared)]
+        for i, (name, (start, stop)) in enumerate(zip(names, self.regions)):
             a = self.arrays.get(name)
-            origin = 0 if a is None else _owner(a) - (i + 1 << 40)
-            gaps = a is not None and stop - start > a.nbytes
-            rows[i] = start, stop, cell, origin, gaps, a is None, name in fresh, 0
-            if gaps:
-                self.cells[(start >> shift) + cell : (stop - 1 >> shift) + cell + 1, WRITTEN] = GAP
-        if rows[:, GAPS].any():
-            for a, cell in zip(self.arrays.values(), places):  # what any array has is no gap
-                for byte in range(0, a.itemsize, 1 << shift):
-                    self.cells[(_addresses(a) + byte >> shift) + cell, WRITTEN] = 0
+            origin = 0 if a is None else owner(a) - (i + 1 << 40)
+            rows[i, [START, STOP, FROM]] = start, stop, origin
+            rows[i, GAPS] = a is not None and stop - start > a.nbytes
+            rows[i, SHARED], rows[i, FRESH] = a is None, name in fresh
+        least = [
+            min((s.size for s, o in zip(self.sites, origins) if s.size and o in (i, -1)), default=4)
+            for i in range(len(rows))
+        ]
+        written = {o for o, site in zip(origins, self.sites) if site.writes}
+        size, gaps = lay_out(rows, [*self.arrays.values()], least, written)
         blocks = len(self.work.blocks)
         watch["blocks"] = blocks if blocks <= MAX_ORDERED else 0
-        self.releases = np.zeros((SYNCS, max(int(watch["blocks"]), 1), 2), np.int64)
-        self.nowhere = np.zeros(32, np.int64)
-        for name, a in (
-            ("cells", self.cells), ("work", self.worker.work),
-            ("releases", self.releases), ("nowhere", self.nowhere),
-        ):  # fmt: skip
+        releases = np.zeros((SYNCS, max(int(watch["blocks"]), 1), 2), np.int64)
+        cells, more = self.worker.shadow.of(size)
+        self.memory = {
+            "cells": cells, "more": more, "gaps": gaps, "releases": releases,
+            "nowhere": np.zeros(32, np.int64), "work": self.worker.work,
+        }  # fmt: skip
+        for name, a in self.memory.items():
             watch[name] = a.ctypes.data
-        watch["arrays"], watch["sites"], watch["warp"] = len(self.regions), len(self.sites), -1
-        words = _words(args)
-        for i, site in enumerate(self.sites):
-            watch["origin"][i] = self.array_of(site, words)
-        written = {int(watch["origin"][i]) for i, site in enumerate(self.sites) if site.writes}
-        common = {places[i] for i in written} if -1 not in written else {*places}
-        for row, cell in zip(rows, places):
-            row[FIXED] = cell not in common and not row[SHARED] and not row[FRESH]
+        watch["arrays"], watch["warp"] = len(rows), -1
 
     def array_of(self, site: Site, words: list[int]) -> int:
         """The number of the array that a site is sure to mean, or -1."""
@@ -174,7 +177,8 @@ class _Watched:
         """Begin to count."""
         state, record = self.worker.state, self.worker.record
         state["clock"][:], state["met"][:] = 1, 0
-        record["watched"], record["now"], record["barriers"], record["silent"] = 1, 0, 0, 0
+        record["watched"], record["barriers"], record["silent"] = 1, 0, 0
+        self.worker.watch["start"] = record["now"] + 1
 
     # --- what was found
 
@@ -289,37 +293,6 @@ class _Watched:
         shape = shape or (size // item,)
         strides = item * np.cumprod([1, *shape[:0:-1]])[::-1]
         return name, index_of(offset, item, shape, [int(s) for s in strides])
-
-
-def _cells(regions: list[tuple[int, int]], shift: int) -> tuple[list[int], int]:
-    """What makes the number of an address's granule that of its cell, for each region, and how many
-    cells there are. Where regions overlap they have their cells in common."""
-    places, cells, end = [0] * len(regions), 0, -1
-    for i in sorted(range(len(regions)), key=regions.__getitem__):
-        start, stop = regions[i]
-        if start >= end:
-            place = cells - (start >> shift)
-        places[i], end = place, max(end, stop)
-        cells = place + (end >> shift) + 1
-    return places, cells
-
-
-def _owner(a: np.ndarray) -> int:
-    """Where the memory begins that an array is a view of: on a GPU a multiple of 256."""
-    owner: Any = a
-    while getattr(a, "base", None) is not None:
-        a = a.base  # type: ignore[assignment]
-        owner = a if isinstance(a, np.ndarray) else owner
-    start = extent(owner)[0]
-    return start + -start % GUARD if isinstance(owner, Buffer) else start
-
-
-def _addresses(a: np.ndarray) -> np.ndarray:
-    """Where each element of an array is."""
-    found = np.full(a.shape, a.ctypes.data)
-    for axis, (n, stride) in enumerate(zip(a.shape, a.strides)):
-        found += np.expand_dims(np.arange(n) * stride, [i for i in range(a.ndim) if i != axis])
-    return found
 
 
 def _words(args: Any) -> list[int]:

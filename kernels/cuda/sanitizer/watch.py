@@ -19,22 +19,26 @@ MAX_ORDERED = 4096  # blocks of which it is known who waited for whom by atomics
 SYNCS = 64  # addresses of such atomics
 ROWS = 1 << 14  # requests of a warp before they are counted; none is in row 0
 BANKS = 32  # of shared memory; a bank has four bytes in every 128
+TABLE = 256  # for what a request touches: 32 lanes of 16 bytes are 160 words, if misaligned
+SPREAD = 0x9E3779B1  # a prime near 2**32 over the golden ratio, which spreads numbers evenly
 
-# Of a granule of memory: the last write; one before it that it did not wait for, as both are atomic
-# or write the same, or that was plain before an atomic one; and two reads by threads that had not
-# waited for each other. WHEN: a count that goes on at each barrier and block, and in the lower half
-# the thread's own, which goes on at each syncwarp; 0 where there was none. WHO: block, thread,
-# site, and whether it was atomic.
+# Of a granule of memory: the last write and a read since, in `cells`. In `more`, which most need
+# not: a write before it that it did not wait for, as both are atomic or write the same, or that
+# was plain before an atomic one; and a read by a thread that had not waited for the first. WHEN: a
+# count that goes on at each barrier and block, from launch to launch, and in the lower half the
+# thread's own, which goes on at each syncwarp; 0 where there was none. WHO: block, whether there
+# is one in `more`, whether it was atomic, thread, site.
 WHEN, WHO = range(2)
-WRITTEN, ALSO_WRITTEN, FIRST_READ, OTHER_READ, CELL = range(0, 10, 2)
+WRITTEN, SEEN, CELL = range(0, 6, 2)
 THREAD_BITS, SITE_BITS, CLOCK_BITS = 10, 12, 32
-GAP = -1  # WHEN of what lies between the elements of a view
+ATOMIC_BIT = SITE_BITS + THREAD_BITS
+MORE_BIT, BLOCK_BIT = ATOMIC_BIT + 1, ATOMIC_BIT + 2
 
-# Columns of `array`. CELLS: what makes the number of an address's granule that of its cell; FROM:
-# what makes the address one in memory that begins where a GPU's would; GAPS: a view with something
-# in between that is not its own; SHARED: in shared memory; FRESH: nothing is in it when the launch
-# begins; FIXED: nobody writes there, so there is no race.
-START, STOP, CELLS, FROM, GAPS, SHARED, FRESH, FIXED, PARTS = range(9)
+# Columns of `array`. CELLS: what makes the number of an address's granule that of its cell; SHIFT:
+# a granule has 1 << SHIFT bytes; FROM: what makes the address one in memory that begins where a
+# GPU's would; GAPS: a view with something in between that is not its own; SHARED: in shared memory;
+# FRESH: nothing is in it when the launch begins; FIXED: nobody writes there, so there is no race.
+START, STOP, CELLS, SHIFT, FROM, GAPS, SHARED, FRESH, FIXED, PARTS = range(10)
 # Columns of `found`. FENCED: 0 where the block before had an atomic, but no fence before it. REACH:
 # 0 where both are in a warp, 1 in a block, 2 in two.
 (
@@ -51,15 +55,18 @@ WHAT, NEXT, WORK = 32, 33, 34
 WATCH = np.dtype(
     [
         ("cells", "i8"),  # address of an array (granules, CELL)
+        ("more", "i8"),  # the same
         ("work", "i8"),  # (ROWS, WORK)
+        ("look", "i8"),  # address of `shadow.look`
         ("releases", "i8"),  # (SYNCS, blocks, 2): when a block let others go on, and its thread
         ("nowhere", "i8"),  # what a wild access touches instead
-        ("shift", "i8"),  # a granule has 1 << shift bytes
-        ("sites", "i8"),
+        ("gaps", "i8"),  # (granules,) of bytes: whether it lies between the elements of a view
         ("blocks", "i8"),  # of the launch, or 0 if they are too many
+        ("start", "i8"),  # when the launch began
         ("arrays", "i8"),
         ("array", "i8", (MAX_ARRAYS, PARTS)),
         ("origin", "i8", MAX_SITES),  # the array that a site is sure to mean, or -1
+        ("near", "i8", MAX_SITES),  # the array that it touched last
         ("finds", "i8"),
         ("found", "i8", (MAX_FOUND, FINDING)),
         ("counts", "i8", (MAX_SITES, COUNTS)),
@@ -68,11 +75,12 @@ WATCH = np.dtype(
         ("sync", "i8", (SYNCS, 3)),  # address; when this block came by, and the thread
         ("warp", "i8"),  # whose requests are in `work`
         ("rows", "i8"),  # how many there are
-        ("head", "i4", MAX_SITES),  # the first from a site
-        ("cursor", "i4", (MAX_SITES, 32)),  # the last from a site that a lane is in
+        ("head", "u4", MAX_SITES),  # the first from a site
+        ("cursor", "u4", (MAX_SITES, 32)),  # the last from a site that a lane is in
         ("uses", "i8"),
         ("used", "i4", MAX_SITES),  # sites that have one
         ("busy", "i8", BANKS),  # words that a request asks of each bank
+        ("table", "i8", TABLE),  # sectors or words of a request
     ],
     align=True,
 )
