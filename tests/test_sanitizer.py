@@ -226,8 +226,97 @@ def test_a_race_in_and_between_warps_asks_for_a_barrier_of_the_block(order):
 
     with schedule(order):
         (race,) = sanitize(turn, 1, 64, ones(64), ones(64)).findings  # one line reads twice
-    assert race.hint == "syncthreads() in between would make them wait"
+    assert race.hint == "cuda.syncthreads() in between would make them wait"
     assert race.count == 128
+
+
+def add_all(x, sums):
+    i = cuda.grid(1)
+    if i < x.size:
+        sums[0, 0] += x[i]
+
+
+def take_largest(x, sums):
+    for i in range(cuda.threadIdx.x, x.size, cuda.blockDim.x):
+        sums[0, 1] = max(x[i], sums[0, 1])
+
+
+def shift_down(x, sums):
+    i = cuda.threadIdx.x
+    x[i] += x[i + 1]
+
+
+def number(x, sums):
+    i = cuda.threadIdx.x
+    sums[0, 0] = i
+
+
+@pytest.mark.parametrize(
+    "kernel, grid, block, hint",
+    [
+        (add_all, 2, 64, "use cuda.atomic.add(sums, (0, 0), x[i]): here others come in between"),
+        (add_all, 1, 32, "use cuda.atomic.add(sums, (0, 0), x[i]): here others come in between"),
+        (take_largest, 1, 64, "use cuda.atomic.max(sums, (0, 1), x[i]): here others come"),
+        (shift_down, 1, 64, "cuda.syncthreads() between reading and writing, and in each turn"),
+        (shift_down, 1, 32, "cuda.syncwarp() between reading and writing, and in each turn"),
+        (number, 2, 64, "each thread needs an element of its own to write to"),
+    ],
+)
+def test_advice_for_a_race_of_one_line(kernel, grid, block, hint):
+    findings = sanitize(kernel, grid, block, count(129), ones(1, 2)).findings
+    assert findings and findings[0].hint.startswith(hint), findings
+
+
+def test_a_syncwarp_is_not_advised_where_others_may_race():
+    def total(y):
+        s = cuda.shared.array(1, float32)
+        if cuda.threadIdx.x == 0:
+            s[0] = 0
+        cuda.atomic.add(s, 0, 1)
+        cuda.syncthreads()
+        y[0] = s[0]
+
+    # all race with the first; once there was an atomic, the sanitizer remembers that
+    for threads, barrier in (64, "cuda.syncthreads()"), (32, "cuda.syncwarp()"):
+        (race,) = sanitize(total, 1, threads, ones(1)).findings
+        assert race.hint == f"{barrier} in between would make them wait"
+
+
+def test_threads_and_blocks_are_named_by_their_axes():
+    def rows(x):
+        i, j = cuda.grid(2)
+        x[j, i] = 1
+
+    (found,) = sanitize(rows, (2, 1), (4, 4), ones(4, 7)).findings
+    (place,) = found.places
+    assert (place.index, place.position) == ((3, 3, 0), (7, 3, 0))
+    assert found.index == (3, 7)  # not (4, 0), which is the same place
+    who, above, line, hint = str(found).splitlines()[1:]
+    first = rows.__code__.co_firstlineno
+    said = "thread (3, 3) of block 1 (cuda.grid(2) = (7, 3)) writes it"
+    assert who == f"  {said}, line {first + 2}"
+    assert above == f"    {first + 1:>4}  i, j = cuda.grid(2)"
+    assert line == f"    {first + 2:>4}  x[j, i] = 1"
+    assert hint.startswith("  x has the shape (4, 7), so its last index is [3, 6]; `if i < x.shape")
+
+
+def write_at(x, i):
+    x[i] = 1
+
+
+@pytest.mark.parametrize(
+    "x, i, hint",
+    [
+        (ones(500), 500, "x has 500 elements, so its last index is 499"),
+        (ones(1), 1, "x has one element, x[0]"),
+        (ones(0), 3, "x has no elements"),
+        (ones(4), -6, "this is before the first element; a negative index counts from the end"),
+    ],
+)
+def test_how_large_an_array_is(x, i, hint):
+    (found,) = sanitize(write_at, 1, 1, x, i).findings
+    assert (found.kind, found.array) == ("out of bounds", "x")
+    assert found.hint.startswith(hint) and "keeps other threads out" not in found.hint
 
 
 @pytest.mark.parametrize(

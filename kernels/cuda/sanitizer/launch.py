@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from ..arguments import checked, is_array, signature
 from ..emulator import machine, workers
 from ..emulator.runtime import BARRIER, WARP
 from ..emulator.scheduler import FINISHED
-from . import shadow
+from . import advice, shadow
 from .instrument import Site, Watcher
 from .layout import Shadow, lay_out, owner
-from .report import Finding, Line, Place, Report, index_of, merged, shared_names
+from .report import Extent, Finding, Line, Place, Report, merged, named, shared_names
 from .watch import (
     ACCESSES,
     ADDRESS,
@@ -31,6 +32,7 @@ from .watch import (
     KIND,
     KINDS,
     MAX_ORDERED,
+    MISALIGNED,
     OTHER_AT,
     OTHER_BY,
     OTHER_IN,
@@ -186,9 +188,10 @@ class _Watched:
         """All of it in words."""
         watch, record = self.worker.watch[0], self.worker.record[0]
         rows = watch["found"][: watch["finds"]]
-        races = {(row[ARRAY], site) for row in rows if row[KIND] == RACE for site in row[_SITES]}
+        raced = [row for row in rows if row[KIND] == RACE]
+        races = {(row[ARRAY], site) for row in raced for site in row[_SITES]}
         found = merged(
-            self.finding(row)
+            self.finding(row, raced)
             for row in sorted(rows, key=lambda row: -row[REACH])
             # who races with the first write reads too early, which is one mistake
             if row[KIND] != UNINITIALISED or (row[ARRAY], row[AT]) not in races
@@ -197,8 +200,12 @@ class _Watched:
             found.append(self.stuck())
         if record["silent"]:
             place = self.waiting(int(record["silent_by"]), "shuffles")
-            lane = (int(record["silent"]) - 1) % 32
-            hint = f"lane {lane} is not in the mask, or not there: what comes is undefined"
+            asked = int(record["silent"]) - 1
+            lane, n = asked % 32, len(self.work.order)
+            why = f"lane {lane} is not in the mask"
+            if asked >= n:
+                why = f"there is no lane {lane} in this warp, as the block has {n} threads"
+            hint = f"{why}: what comes is undefined"
             found.append(Finding("shuffle of a silent lane", places=(place,), hint=hint))
         record["watched"] = 0
         threads = len(self.work.blocks) * len(self.work.order)
@@ -218,43 +225,67 @@ class _Watched:
             for key, row in sorted(found.items())
         )
 
-    def finding(self, row: np.ndarray) -> Finding:
+    def finding(self, row: np.ndarray, races: list[np.ndarray]) -> Finding:
         """A row of `found` in words."""
-        kind = int(row[KIND])
-        name, index = self.named(int(row[ARRAY]), int(row[ADDRESS]))
-        places = [self.place(row[BY], row[IN], row[AT])]
-        hint = ""
+        kind, number, address = int(row[KIND]), int(row[ARRAY]), int(row[ADDRESS])
+        here, site = self.place(row[BY], row[IN], row[AT]), self.sites[row[AT]]
+        if number < 0:
+            hint = f"at {address:#x}, outside all arrays"
+            return Finding(KINDS[kind], "", (), (here,), hint, int(row[COUNT]))
+        name, array = self.named(number)
+        offset = address - array.start
+        index, places = array.index(offset), [here]
         if kind == RACE:
             places.append(self.place(row[OTHER_BY], row[OTHER_IN], row[OTHER_AT]))
-            hint = self.advice(row, places)
-        elif kind == OUTSIDE and not name:
-            hint = f"at {int(row[ADDRESS]):#x}, outside all arrays"
+            hint = self.advice(row, races)
+        elif kind == OUTSIDE:
+            there = array.at(here.position, offset)
+            if there and here.position != here.index:
+                grid = here.position[: len(there)]
+                note = f"cuda.grid({len(there)}) = {named(grid, (2,) * len(grid))}"
+                places = [replace(here, note=note)]
+            index = there or index
+            many = site.size // array.itemsize
+            hint = advice.of_outside(name, index, array.shape, many, bool(there))
+        elif kind == MISALIGNED:
+            off = (address - int(self.worker.watch["array"][0, number, FROM])) % site.size
+            hint = f"{site.size} bytes at once must begin at a multiple of {site.size} bytes"
+            hint += f"; this is {off} further"
+        elif number < len(self.arrays):
+            hint = f"{name} was given as fresh: nothing is in it until somebody writes"
+        else:
+            hint = "when a block begins, shared memory is not 0: what others left is in it"
         return Finding(KINDS[kind], name, index, tuple(places), hint, int(row[COUNT]))
 
-    def advice(self, row: np.ndarray, places: list[Place]) -> str:
+    def advice(self, row: np.ndarray, races: list[np.ndarray]) -> str:
         """What the threads of a race could have waited by."""
-        if row[IN] != row[OTHER_IN]:
-            if not row[FENCED]:
-                return "threadfence() is missing before the atomic that tells the other block"
-            return "blocks do not wait for each other: use atomics, or two launches"
-        one, other = places
-        if one.line == other.line:
-            return "several threads are here at once: use cuda.atomic, or a place for each"
-        if one.thread // 32 == other.thread // 32:
-            return "syncwarp() in between would make them wait"
-        return "syncthreads() in between would make them wait"
+        one, other = (self.sites[site] for site in row[_SITES])
+        same = [r for r in races if r[ARRAY] == row[ARRAY] and {*r[_SITES]} & {*row[_SITES]}]
+        # of accesses beside atomics some are not remembered, so others may be of other warps
+        sure = "updated" not in (one.does, other.does) and all(r[REACH] == 0 for r in same)
+        return advice.of_race(
+            *(advice.Access(site.file, site.line, site.does) for site in (one, other)),
+            blocks=row[IN] != row[OTHER_IN],
+            fenced=bool(row[FENCED]),
+            warp=sure or len(self.work.order) <= 32,
+        )
 
     def place(self, thread: int, block: int, site: int) -> Place:
         """A thread and where it was."""
         x, y, _ = self.grid
         at = int(block) % x, int(block) // x % y, int(block) // (x * y)
         here = self.sites[site]
-        return Place(int(thread), at, _DOES[here.does], here.file, here.line)
+        return self.at(int(thread), at, _DOES[here.does], here)
+
+    def at(self, thread: int, block: tuple[int, int, int], does: str, site: Site | None) -> Place:
+        """A thread that does something, at a site if there is one."""
+        file, line = (site.file, site.line) if site else ("", 0)
+        return Place(thread, block, does, file, line, self.block, self.grid)
 
     def waiting(self, thread: int, does: str) -> Place:
         """A thread where it waits."""
         here = self.sites[int(self.worker.state["at"][thread])]
-        return Place(thread, self.stopped(), does, here.file, here.line)
+        return self.at(thread, self.stopped(), does, here)
 
     def stopped(self) -> tuple[int, int, int]:
         """The block that runs, or ran last."""
@@ -272,27 +303,26 @@ class _Watched:
             if a >= 0:
                 places.append(self.waiting(t, f"waits at a {self.sites[a].does}"))
             else:
-                places.append(Place(t, self.stopped(), "has returned", "", 0))
-        kind = "divergent barrier" if not (doing == WARP).any() else "divergent shuffle"
-        return Finding(kind, places=tuple(places), hint=workers.waiting(ask))
+                places.append(self.at(t, self.stopped(), "has returned", None))
+        shuffle = (doing == WARP).any()
+        kind = "divergent shuffle" if shuffle else "divergent barrier"
+        hint = f"{workers.waiting(ask)}\n  {advice.SHUFFLE if shuffle else advice.BARRIER}"
+        return Finding(kind, places=tuple(places), hint=hint)
 
-    def named(self, array: int, address: int) -> tuple[str, tuple[int, ...]]:
-        """The name of an array, and the index of a byte in it."""
-        if array < 0:
-            return "", ()
-        if array < len(self.arrays):
-            name, a = [*self.arrays.items()][array]
-            return name, index_of(address - a.ctypes.data, a.itemsize, a.shape, a.strides)
-        i = array - len(self.arrays)
+    def named(self, number: int) -> tuple[str, Extent]:
+        """The name of an array, and how it lies in memory."""
+        if number < len(self.arrays):
+            name, a = [*self.arrays.items()][number]
+            return name, Extent(a.ctypes.data, a.itemsize, a.shape, a.strides)
+        i = number - len(self.arrays)
         names = shared_names(self.kernel.function)
         name, shape = names[i] if len(names) == len(self.shared) else (f"shared array {i + 1}", ())
-        size = self.regions[array][1] - self.regions[array][0]
-        offset = address - self.regions[array][0]
+        start, stop = self.regions[number]
         count = int(np.prod(shape)) if shape else 0
-        item = size // count if count and size % count == 0 else 4
-        shape = shape or (size // item,)
+        item = (stop - start) // count if count and (stop - start) % count == 0 else 4
+        shape = shape if count else ((stop - start) // item,)
         strides = item * np.cumprod([1, *shape[:0:-1]])[::-1]
-        return name, index_of(offset, item, shape, [int(s) for s in strides])
+        return name, Extent(start, item, shape, tuple(map(int, strides)))
 
 
 def _words(args: Any) -> list[int]:
