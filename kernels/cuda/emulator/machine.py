@@ -278,7 +278,8 @@ def code(
 def _compile(function: Callable[..., Any], signature: Any) -> bytes:
     compiled = cfunc(signature, nopython=True, error_model="numpy")(function)
     text = compiled.inspect_llvm().replace(compiled.native_name, "nv_run")
-    text = text.replace("{ noinline }", "{ nounwind }")  # of the function within what can be called from C
+    # what can be called from C calls the function, which Numba forbids to put in there
+    text = text.replace("{ noinline }", "{ nounwind }")
     return _emit(ll.parse_assembly(text), {"nv_run"})
 
 

@@ -49,6 +49,7 @@ def atomic(code: str) -> str:
         (line,) = ast.parse(code.strip()).body
     except (SyntaxError, ValueError):  # a part of a statement, or none
         return ""
+    target: ast.expr
     if isinstance(line, ast.AugAssign):
         target, value, does = line.target, line.value, _ATOMIC.get(type(line.op), "")
     elif isinstance(line, ast.Assign) and isinstance(line.value, ast.Call):

@@ -66,7 +66,8 @@ def lay_out(rows: np.ndarray, arrays: list[np.ndarray], least: list[int], writte
 
 def _groups(rows: np.ndarray) -> Iterator[list[int]]:
     """Numbers of arrays, those together that overlap: they have their cells in common."""
-    group, end = [], 0
+    group: list[int] = []
+    end = 0
     for i in np.argsort(rows[:, START], kind="stable"):
         if group and rows[i, START] >= end:
             yield group

@@ -6,7 +6,7 @@ import linecache
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 
 def named(at: Sequence[int], size: Sequence[int]) -> str:
@@ -244,7 +244,8 @@ def _shape(node: ast.expr | None, space: dict[str, Any]) -> tuple[int, ...]:
     return ()
 
 
-class Extent(NamedTuple):
+@dataclass(frozen=True)
+class Extent:
     """How an array lies in memory."""
 
     start: int  # the address of its first element
