@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba import cuda, float32, float64
-from sanitized import KERNELS, Labelled, barriers, blocks, count, memory, ones, races, warps  # noqa: F401  # they fill KERNELS
+from sanitized import KERNELS, Labelled, barriers, blocks, count, memory, ones, races, waits, warps  # noqa: F401  # they fill KERNELS
 
 from minidl.kernels import sanitize
 from minidl.kernels.cuda.emulator import schedule

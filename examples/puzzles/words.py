@@ -14,7 +14,7 @@ from minidl.kernels.cuda.sanitizer.advice import extent
 # ran out of its array, and what has not been written yet may be so because of a race.
 ORDER = (
     "launch", "out of bounds", "misaligned access", "divergent barrier", "divergent shuffle",
-    "race", "uninitialised read",
+    "endless loop", "race", "uninitialised read",
 )  # fmt: skip
 FEW = 24  # numbers that are shown one by one
 NOTHING = np.uint32(0x7FC0DEAD).view(np.float32)  # a NaN that no arithmetic makes
@@ -121,9 +121,23 @@ def _divergent(found: Finding, launch: Launch) -> str:
     )
 
 
+def _endless(found: Finding, launch: Launch) -> str:
+    place = found.places[0]
+    said = f"{place.where.capitalize()} never leaves this loop:{_code(place)}"
+    if found.hint.startswith("it waits for"):
+        return said + _prose(
+            f"It waits for {found.array or 'memory'} to change, and no thread is left to do that."
+        )
+    return said + _prose(
+        "What the loop goes on for stays true: does each round change it, as `step //= 2` does?",
+        "A loop with a fixed number of rounds is safer as a `for`.",
+    )
+
+
 _WORDS = {
     "out of bounds": _outside, "race": _race, "uninitialised read": _unwritten,
-    "divergent barrier": _divergent, "launch": lambda found, _: found.hint,
+    "divergent barrier": _divergent, "endless loop": _endless,
+    "launch": lambda found, _: found.hint,
 }  # fmt: skip
 
 

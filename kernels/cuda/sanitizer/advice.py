@@ -28,8 +28,9 @@ def of_race(one: Access, other: Access, *, blocks: bool, fenced: bool, warp: boo
     blocks: they are of two blocks. fenced: the one before had a fence before its atomic. warp: all
     that race there are lanes of one warp.
     """
-    if blocks and not fenced:
-        return "cuda.threadfence() is missing before the atomic that tells the other block"
+    if not fenced:
+        other_one = "block" if blocks else "thread"
+        return f"cuda.threadfence() is missing before the atomic that tells the other {other_one}"
     here = (one.file, one.line) == (other.file, other.line)
     if here and (call := atomic(linecache.getline(one.file, one.line))):
         return f"use {call}: here others come in between reading and writing"

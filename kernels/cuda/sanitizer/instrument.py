@@ -28,7 +28,9 @@ _WAITS = {
     "barrier0": "syncthreads", "bar.warp": "syncwarp", "shfl": "shuffle", "vote": "vote",
     "match": "match",
 }  # fmt: skip
-_FENCE = re.compile(r'^ +(?:tail )?call void @"?nv\.membar\.(?:gl|sys)"?\(')
+_FENCE = re.compile(r'^ +(?:tail )?call void @"?nv\.membar\.(?P<for>gl|sys|cta)"?\(')
+_TURN = re.compile(r"^ +call void @nv_turn\(i64 (?P<site>0),")
+LOOP = "loop"  # what is done where a round of a loop ends
 _DEFINE = re.compile(r"^(define [^{!]*?)( !dbg !\d+)? \{$", re.M)
 # a view of any strides is reached by arithmetic on addresses
 _MADE = "load ptr, |getelementptr |addrspacecast |bitcast |ptrtoint |inttoptr |add "
@@ -70,12 +72,16 @@ define void @nv_at(i64 %site) alwaysinline {{              ; before a thread wai
   ret void
 }}
 
-define void @nv_fence() alwaysinline {{                    ; what it wrote, all others can see
+define void @nv_fence(i1 %wide) alwaysinline {{            ; what it wrote, all others can see
   %t = load i32, ptr {place("thread")}
   %b = load i64, ptr {place("block")}
   %n = add i64 %b, 1
   %p = getelementptr i64, ptr {_of_watch("fence")}, i32 %t
-  store i64 %n, ptr %p
+  %before = load i64, ptr %p
+  %m = select i1 %wide, i64 %n, i64 %before
+  store i64 %m, ptr %p
+  %near = getelementptr i64, ptr {_of_watch("near_fence")}, i32 %t
+  store i64 %n, ptr %near
   ret void
 }}
 """
@@ -126,11 +132,15 @@ class Watcher(Instrument):
                 if wait := _WAIT.match(line):
                     yield f"  call void @nv_at(i64 {self._site(lines, line, _WAITS[wait['name']])})"
                     yield f"{lines.debug(line)}\n"
-                elif _FENCE.match(line):
-                    yield f"  call void @nv_fence(){lines.debug(line)}\n"
+                elif fence := _FENCE.match(line):
+                    wide = str(fence["for"] != "cta").lower()
+                    yield f"  call void @nv_fence(i1 {wide}){lines.debug(line)}\n"
+                elif turn := _TURN.match(line):
+                    line = line[: turn.start("site")] + str(self._site(lines, line, LOOP))
+                    line += turn.string[turn.end("site") :]
                 yield line
 
-        return "".join(told()) + "declare void @nv_at(i64)\ndeclare void @nv_fence()\n"
+        return "".join(told()) + "declare void @nv_at(i64)\ndeclare void @nv_fence(i1)\n"
 
     def after(self, text: str) -> str:
         """IR in which each access goes through `nv_seen`."""

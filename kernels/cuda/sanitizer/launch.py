@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 from .._numba import Kernel, kernel_of, triple
 from ..arguments import checked, is_array, signature
 from ..emulator import machine, workers
-from ..emulator.runtime import BARRIER, WARP
-from ..emulator.scheduler import FINISHED
+from ..emulator.scheduler import ENDLESS, GIVEN_UP, STUCK
 from . import advice, shadow
+from .endless import Stopped
 from .instrument import Site, Watcher
 from .layout import Shadow, lay_out, owner
+from .order import Tables
 from .report import Extent, Finding, Line, Place, Report, merged, named, shared_names
 from .watch import (
     ACCESSES,
@@ -45,7 +47,6 @@ from .watch import (
     SHARED,
     START,
     STOP,
-    SYNCS,
     TURNS,
     UNINITIALISED,
     WATCH,
@@ -58,13 +59,21 @@ _DOES = {"read": "reads it", "written": "writes it", "updated": "updates it"}
 
 
 def sanitize(
-    kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, fresh: tuple[str, ...] = ()
+    kernel: Any,
+    grid: Any,
+    block: Any,
+    *args: Any,
+    shared: int = 0,
+    fresh: tuple[str, ...] = (),
+    limit: float = workers.LIMIT,
 ) -> Report:
     """Run a kernel on NumPy arrays, in the emulator, and tell what is wrong with it.
 
     kernel: of `cuda.jit`, of minidl.kernels.cuda's `jit`, or a plain function. shared: bytes of
     dynamic shared memory. fresh: names of arrays in which nothing is yet: to read there before
-    something was written is a mistake. The arrays are written, as by a launch.
+    something was written is a mistake. limit: seconds in which no thread comes to its end, after
+    which the launch is given up; a loop that is sure to have no end is told at once. The arrays are
+    written, as by a launch.
     """
     kernel = kernel_of(kernel)
     grid, block = triple(grid), triple(block)
@@ -81,7 +90,7 @@ def sanitize(
             workers.check_shared(kernel, code, shared)
         except machine.LaunchError as error:
             return Report(kernel.__name__, (Finding("launch", hint=str(error)),), 0, 0)
-        return _Watched(kernel, code, grid, block, shared, args, arrays, fresh).report()
+        return _Watched(kernel, code, grid, block, shared, args, arrays, fresh, limit).report()
 
 
 @functools.cache
@@ -98,7 +107,7 @@ class _Worker(workers.Worker):
         self.watch = np.zeros(1, WATCH)
         self.work = np.zeros((ROWS, WORK), np.int64)
         self.watch["look"] = machine.native(shadow.look, shadow.SIGNATURE)
-        self.shadow = Shadow()
+        self.shadow, self.tables = Shadow(), Tables(self.watch[0])
 
     def places(self) -> dict[str, int]:
         """Addresses of what its code refers to."""
@@ -114,7 +123,7 @@ def _worker() -> _Worker:
 class _Watched:
     """One launch: its memory, and what is noted of it."""
 
-    def __init__(self, kernel, code, grid, block, shared, args, arrays, fresh) -> None:
+    def __init__(self, kernel, code, grid, block, shared, args, arrays, fresh, limit) -> None:
         self.kernel, self.grid, self.block, self.arrays = kernel, grid, block, arrays
         self.sites = [Site(*site) for site in code.sites]
         self.worker = worker = _worker()
@@ -125,18 +134,19 @@ class _Watched:
         if worker.record["now"] > LATE:
             worker.shadow.clear()
             worker.record["now"] = 0
+        worker.tables.clear()
         self.fill(worker.watch[0], args, fresh)
         self.start()
-        self.ended = run(0, 1)
+        self.args, self.limit = args, limit
+        self.ended = worker.last(functools.partial(run, 0, 1), limit, threading.Event())
         _finish()(worker.watch.ctypes.data)
 
     def fill(self, watch, args, fresh) -> None:
         """Say where which memory is."""
         count, words = len(self.sites), _words(args)
-        for name in ("array", "fence", "sync"):
-            watch[name].fill(0)
+        watch["array"].fill(0)
         watch["counts"][:count] = 0
-        watch["finds"] = watch["syncs"] = 0
+        watch["finds"] = 0
         origins = [self.array_of(site, words) for site in self.sites]
         watch["origin"][:count] = origins
         watch["near"][:count] = np.maximum(origins, 0)
@@ -156,11 +166,10 @@ class _Watched:
         size, gaps = lay_out(rows, [*self.arrays.values()], least, written)
         blocks = len(self.work.blocks)
         watch["blocks"] = blocks if blocks <= MAX_ORDERED else 0
-        releases = np.zeros((SYNCS, max(int(watch["blocks"]), 1), 2), np.int64)
         cells, more = self.worker.shadow.of(size)
         self.memory = {
-            "cells": cells, "more": more, "gaps": gaps, "releases": releases,
-            "nowhere": np.zeros(32, np.int64), "work": self.worker.work,
+            "cells": cells, "more": more, "gaps": gaps, "work": self.worker.work,
+            "nowhere": np.zeros(32, np.int64),
         }  # fmt: skip
         for name, a in self.memory.items():
             watch[name] = a.ctypes.data
@@ -196,10 +205,13 @@ class _Watched:
             # who races with the first write reads too early, which is one mistake
             if row[KIND] != UNINITIALISED or (row[ARRAY], row[AT]) not in races
         )
-        if self.ended != FINISHED:
-            found.append(self.stuck())
+        if self.ended in (ENDLESS, GIVEN_UP):
+            limit = self.limit if self.ended == GIVEN_UP else None
+            found.append(self.stopped().endless(limit, self.name_of))
+        elif self.ended == STUCK:
+            found.append(self.stopped().stuck())
         if record["silent"]:
-            place = self.waiting(int(record["silent_by"]), "shuffles")
+            place = self.stopped().place(int(record["silent_by"]), "shuffles")
             asked = int(record["silent"]) - 1
             lane, n = asked % 32, len(self.work.order)
             why = f"lane {lane} is not in the mask"
@@ -282,32 +294,16 @@ class _Watched:
         file, line = (site.file, site.line) if site else ("", 0)
         return Place(thread, block, does, file, line, self.block, self.grid)
 
-    def waiting(self, thread: int, does: str) -> Place:
-        """A thread where it waits."""
-        here = self.sites[int(self.worker.state["at"][thread])]
-        return self.at(thread, self.stopped(), does, here)
-
-    def stopped(self) -> tuple[int, int, int]:
+    def stopped(self) -> Stopped:
         """The block that runs, or ran last."""
         x, y, z = map(int, self.worker.state["ctaid"])
-        return x, y, z
+        later = len(self.work.blocks) - int(self.worker.record["position"][0]) - 1
+        return Stopped(self.worker, self.sites, self.at, (x, y, z), len(self.work.order), later)
 
-    def stuck(self) -> Finding:
-        """A barrier, shuffle or syncwarp that not all threads came to."""
-        ask = self.worker.state["ask"][: len(self.work.order)]
-        doing, at = ask[:, 0], self.worker.state["at"][: len(ask)]
-        groups = {(int(d), int(a) if d in (BARRIER, WARP) else -1) for d, a in zip(doing, at)}
-        places = []
-        for d, a in sorted(groups):
-            t = int(np.flatnonzero((doing == d) & ((at == a) | (a < 0)))[0])
-            if a >= 0:
-                places.append(self.waiting(t, f"waits at a {self.sites[a].does}"))
-            else:
-                places.append(self.at(t, self.stopped(), "has returned", None))
-        shuffle = (doing == WARP).any()
-        kind = "divergent shuffle" if shuffle else "divergent barrier"
-        hint = f"{workers.waiting(ask)}\n  {advice.SHUFFLE if shuffle else advice.BARRIER}"
-        return Finding(kind, places=tuple(places), hint=hint)
+    def name_of(self, site: Site) -> str:
+        """The array that a place is sure to mean, "" where it is not known."""
+        array = self.array_of(site, _words(self.args))
+        return self.named(array)[0] if array >= 0 else ""
 
     def named(self, number: int) -> tuple[str, Extent]:
         """The name of an array, and how it lies in memory."""

@@ -1,15 +1,14 @@
 """What is remembered of each granule of memory, and what each access is held against.
 
 Two accesses of one granule are a race if one of them writes, not both are atomic, they are of two
-threads, and neither thread has waited for the other in between. Who waits for whom:
+threads, and neither thread has waited for the other in between (`order.py`):
 
     barriers    all threads of a block, for all that they did before
     syncwarp    the lanes in its mask, for all that they did and had waited for before
-    atomics     a block that reads what another has written by an atomic, if that one had a fence
+    atomics     a thread that comes by where another one came by, if that one had a fence
 
-The first two are exact. Of atomics it is taken that a block that comes by an address has seen all
-that was done there before, for blocks are emulated one after the other. Plain stores of the value
-that is already there are no race, as in GPUVerify: whoever is last, the memory is the same.
+Plain stores of the value that is already there are no race, as in GPUVerify: whoever is last, the
+memory is the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from numba import carray, from_dtype, njit, types
 from numba.extending import intrinsic
 
 from ..emulator.runtime import STATE
+from .order import bare, come_by, waited
 from .requests import log, row_of, settle
 from .watch import (
     ADDRESS,
@@ -58,7 +58,6 @@ from .watch import (
     SITE_BITS,
     START,
     STOP,
-    SYNCS,
     THREAD_BITS,
     UNINITIALISED,
     VALUED,
@@ -101,11 +100,6 @@ def _cells(w, second=False):
 
 
 @njit
-def _releases(w):
-    return carray(_words(w.releases), (SYNCS, max(w.blocks, 1), 2))
-
-
-@njit
 def _array(w, first, size, site):
     """The array that an access lies in, or -1. Mostly that of the last one from this site."""
     i = w.near[site]
@@ -128,6 +122,7 @@ def _note(s, w, kind, site, array, first):
         if same and kind != RACE:
             w.found[i, COUNT] += 1
             return -1
+    s.astray |= kind == OUTSIDE
     if w.finds == MAX_FOUND:
         return -1
     i = w.finds
@@ -172,62 +167,14 @@ def _race(s, w, cells, cell, slot, site, array, first):
     w.found[row, AT], w.found[row, ADDRESS], w.found[row, REACH] = site, first, reach
     w.found[row, BY], w.found[row, IN] = s.thread, s.block
     w.found[row, OTHER_AT], w.found[row, OTHER_IN], w.found[row, OTHER_BY] = other, block, thread
-    if reach == 2:
-        now = cells[cell, slot + WHEN] >> CLOCK_BITS
-        w.found[row, FENCED] = not _released(s, w, now, block, thread, -1)
-
-
-@njit
-def _released(s, w, now, block, thread, sign):
-    """Whether this block came by an atomic after a thread of another had been there.
-
-    sign: 1 where that one had a fence before, -1 where it had none.
-    """
-    releases = _releases(w)
-    for i in range(w.syncs):
-        here = w.sync[i, 1]
-        if here < s.began or (here == s.now and w.sync[i, 2] != s.thread):
-            continue
-        then = releases[i, block, 0] * sign
-        if then > 0 and (now < then or (now == then and releases[i, block, 1] == thread)):
-            return True
-    return False
+    w.found[row, FENCED] = not bare(s, w, block, thread, cells[cell, slot + WHEN])
 
 
 @njit
 def _waited(s, w, cells, cell, slot):
     """Whether this thread has waited for an access before, or made it itself."""
     block, thread, _ = _of(cells, cell, slot)
-    when = cells[cell, slot + WHEN]
-    now = when >> CLOCK_BITS
-    if block == s.block:
-        if now < s.now or thread == s.thread:
-            return True
-        same = thread // 32 == s.thread // 32
-        return same and s.met[s.thread, thread % 32] >= when & (1 << CLOCK_BITS) - 1
-    if w.blocks == 0 and w.syncs:
-        return True
-    return w.syncs > 0 and _released(s, w, now, block, thread, 1)
-
-
-@njit
-def _come_by(s, w, first):
-    """An atomic: what was let go here before is seen, and what this thread has done is let go."""
-    i = 0
-    while i < w.syncs and w.sync[i, 0] != first:
-        i += 1
-    if i == SYNCS:
-        return
-    if i == w.syncs:
-        w.syncs += 1
-        w.sync[i, 0] = first
-    if w.sync[i, 1] < s.began:
-        w.sync[i, 1], w.sync[i, 2] = s.now, s.thread
-    if w.blocks:
-        releases = _releases(w)
-        fenced = w.fence[s.thread] == s.block + 1
-        releases[i, s.block, 0] = s.now if fenced else -s.now
-        releases[i, s.block, 1] = s.thread
+    return waited(s, w, block, thread, cells[cell, slot + WHEN])
 
 
 @njit
@@ -377,10 +324,11 @@ def look(state, watch, first, what, value):
         return first
     for cell in range(_cell(w, array, first), _cell(w, array, first + size - 1) + 1):
         _touch(s, w, cell, array, first, size, does, site, value)
-    if does & 3 != READ and not w.array[array, SHARED]:
-        if does & ATOMIC:
-            _come_by(s, w, first)
-        else:
+    if does & ATOMIC:
+        come_by(s, w, first, w.array[array, SHARED])
+    elif does & 3 != READ:
+        w.near_fence[s.thread] = 0
+        if not w.array[array, SHARED]:
             w.fence[s.thread] = 0
     return first
 
@@ -425,6 +373,7 @@ def _is_easy(s, w, cell, array, does, site):
         return False
     cells[cell, SEEN + WHEN] = 0
     _write_down(s, cells, cell, WRITTEN, 0, 0, site)
+    w.near_fence[s.thread] = 0
     if not shared:
         w.fence[s.thread] = 0
     return True

@@ -16,7 +16,9 @@ MAX_FOUND = 256  # findings of a launch: one for each kind, array and pair of li
 MAX_SITES = 4096  # places in a kernel that touch memory
 MAX_ARRAYS = 128
 MAX_ORDERED = 4096  # blocks of which it is known who waited for whom by atomics
-SYNCS = 64  # addresses of such atomics
+SYNCS = 64  # addresses of such atomics: a bit for each
+MAX_RELEASED = 1 << 13  # how often an address and a block go together there
+THREADS = 1024
 ROWS = 1 << 14  # requests of a warp before they are counted; none is in row 0
 BANKS = 32  # of shared memory; a bank has four bytes in every 128
 TABLE = 256  # for what a request touches: 32 lanes of 16 bytes are 160 words, if misaligned
@@ -58,7 +60,9 @@ WATCH = np.dtype(
         ("more", "i8"),  # the same
         ("work", "i8"),  # (ROWS, WORK)
         ("look", "i8"),  # address of `shadow.look`
-        ("releases", "i8"),  # (SYNCS, blocks, 2): when a block let others go on, and its thread
+        ("known", "i8"),  # (THREADS, THREADS): what each knows of the others, see `order.py`
+        ("released", "i8"),  # (MAX_RELEASED, THREADS)
+        ("row", "i8"),  # (SYNCS, MAX_ORDERED): of an address and a block, in `released`
         ("nowhere", "i8"),  # what a wild access touches instead
         ("gaps", "i8"),  # (granules,) of bytes: whether it lies between the elements of a view
         ("blocks", "i8"),  # of the launch, or 0 if they are too many
@@ -70,9 +74,27 @@ WATCH = np.dtype(
         ("finds", "i8"),
         ("found", "i8", (MAX_FOUND, FINDING)),
         ("counts", "i8", (MAX_SITES, COUNTS)),
-        ("fence", "i8", 1024),  # whether a thread had a fence after all that it wrote
-        ("syncs", "i8"),
-        ("sync", "i8", (SYNCS, 3)),  # address; when this block came by, and the thread
+        # whether a thread had a fence after all that it wrote to global memory, the number of its
+        # block plus 1; the same of all that it wrote, and of a fence for its block alone
+        ("fence", "i8", THREADS),
+        ("near_fence", "i8", THREADS),
+        ("syncs", "i8"),  # addresses by which threads came with an atomic after a fence
+        ("sync", "i8", SYNCS),
+        ("handed", "i8", SYNCS),  # which of them those knew, who came by: bits
+        ("lenient", "i8"),  # they are too many: any orders all
+        ("rows_left", "i8"),
+        ("latest", "i8", MAX_RELEASED),  # of each row: when somebody came by, and who did last
+        ("giver", "i4", MAX_RELEASED),
+        ("took", "i8", THREADS),  # a thread's own count when it learned something there
+        ("seen", "i8", THREADS),  # which addresses it knows; in which block, plus 1
+        ("seen_of", "i8", THREADS),
+        ("seen_in", "i8"),  # the block, plus 1, of which threads know some: before the barrier
+        ("before", "i8"),  # that came last, and since, and when that was
+        ("within", "i8"),
+        ("seen_now", "i8"),
+        ("bare", "i8", (THREADS, 2)),  # where a thread came by with no fence, and when
+        ("bare_block", "i8", (MAX_ORDERED, 2)),
+        ("came", "i8", THREADS),  # where it came by last
         ("warp", "i8"),  # whose requests are in `work`
         ("rows", "i8"),  # how many there are
         ("head", "u4", MAX_SITES),  # the first from a site
