@@ -14,6 +14,7 @@ from sanitized import KERNELS, Labelled, barriers, blocks, count, memory, ones, 
 
 from minidl.kernels import sanitize
 from minidl.kernels.cuda.emulator import schedule
+from minidl.kernels.cuda.sanitizer import launch
 
 pytestmark = pytest.mark.emulator
 PAGE = Path(__file__).parent.parent / "docs" / "sanitizer.md"
@@ -192,6 +193,67 @@ def test_what_was_moved_out_of_a_loop_has_its_line():
 
     report = sanitize(some, 1, 8, ones(64), ones(1))
     assert {line.line for line in report.lines} == {some.__code__.co_firstlineno + 2}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+@pytest.mark.parametrize("span", [8, 40, 500])
+def test_what_lanes_ask_in_any_order(shared, dtype, span):
+    def of_global(order, x, y):
+        i = cuda.threadIdx.x
+        if order[i] >= 0:
+            y[i] = x[order[i]]
+
+    def of_shared(order, x, y):
+        s, i = cuda.shared.array(500, x.dtype), cuda.threadIdx.x
+        for k in range(i, 500, 64):
+            s[k] = x[k]
+        cuda.syncthreads()
+        if order[i] >= 0:
+            y[i] = s[order[i]]
+
+    order = np.random.default_rng(span).integers(-1, span, 64)
+    x = np.ones(500, dtype)
+    report = sanitize(of_shared if shared else of_global, 1, 64, order, x, np.ones(64, dtype))
+    first = (of_shared if shared else of_global).__code__.co_firstlineno
+    (line,) = (
+        line
+        for line in report.lines
+        if (line.line, line.does, line.shared) == (first + (6 if shared else 3), "read", shared)
+        and line.bytes == (order >= 0).sum() * x.itemsize
+    )
+    sectors, turns, lanes = 0, 0, 128 // max(x.itemsize, 4)  # which have their turn together
+    for part in order.reshape(2, -1, min(lanes, 32)):
+        sectors += len({i * x.itemsize // 32 for i in part.flat if i >= 0})
+        for some in part:
+            bytes_ = {i * x.itemsize + k for i in some if i >= 0 for k in range(x.itemsize)}
+            words = {b // 4 for b in bytes_}
+            turns += max([sum(w % 32 == b for w in words) for b in range(32)], default=0)
+    assert (line.turns if shared else line.sectors) == (turns if shared else sectors)
+
+
+def test_nothing_is_left_of_the_launch_before():
+    def fill(x):
+        x[cuda.grid(1)] = cuda.grid(1)
+
+    def turn(x):
+        x[cuda.grid(1)] += x[x.size - 1 - cuda.grid(1)]
+
+    x = ones(128)
+    assert sanitize(fill, 2, 64, x, fresh=("x",))
+    (found,) = sanitize(turn, 1, 1, x, fresh=("x",)).findings  # one finding for both reads' line
+    assert found.kind == "uninitialised read"
+    assert not sanitize(turn, 2, 64, x)
+    assert sanitize(fill, 2, 64, x[::-1])
+    assert [f.kind for f in sanitize(fill, 1, 128, x[:64]).findings] == ["out of bounds"]
+
+
+def test_a_count_that_is_full_begins_anew(monkeypatch):
+    monkeypatch.setattr(launch, "LATE", 5)
+    x = ones(128)
+    for _ in range(3):  # each has six blocks and more
+        assert sanitize(copy, 6, 16, ones(96), x)
+        assert not sanitize(take_largest, 1, 64, x, ones(1, 2))
 
 
 # What findings say.

@@ -87,7 +87,7 @@ class Stopped(NamedTuple):
         what = f"it waits for {' or '.join(filter(None, names)) or 'memory'} to change, but "
         others = [place for does, place in groups if does != TURN]
         if others and len(others) < len(groups):
-            return f"{what}thread {others[0].thread} {others[0].does} and cannot change it"
+            return f"{what}{others[0].who} {others[0].does} and cannot change it"
         if self.later:
             rest = f"{self.later} blocks have" if self.later > 1 else "one block has"
             beside = "CUDA does not promise that blocks run beside each other"

@@ -81,14 +81,21 @@ def _row(w):
 
 
 @njit
+def by_barrier(s, thread, when):
+    """Whether this thread has waited for one of its block by syncthreads or syncwarp, or is it."""
+    if when >> CLOCK_BITS < s.now or thread == s.thread:
+        return True
+    count = when & (1 << CLOCK_BITS) - 1
+    return thread // 32 == s.thread // 32 and s.met[s.thread, thread % 32] >= count
+
+
+@njit
 def waited(s, w, block, thread, when):
     """Whether this thread has waited for an access before, or made it itself."""
     now, count = when >> CLOCK_BITS, when & (1 << CLOCK_BITS) - 1
     if block != s.block:
         return w.syncs > 0 and (w.lenient != 0 or _left(s, w, block, thread, now, count))
-    if now < s.now or thread == s.thread:
-        return True
-    if thread // 32 == s.thread // 32 and s.met[s.thread, thread % 32] >= count:
+    if by_barrier(s, thread, when):
         return True
     if w.syncs == 0:
         return False

@@ -20,7 +20,7 @@ from numba import carray, from_dtype, njit, types
 from numba.extending import intrinsic
 
 from ..emulator.runtime import STATE
-from .order import bare, come_by, waited
+from .order import bare, by_barrier, come_by, waited
 from .requests import log, row_of, settle
 from .watch import (
     ADDRESS,
@@ -244,12 +244,12 @@ def _behind_reads(s, w, cell, array, first, site, since):
 
 
 @njit
-def _read(s, w, cell, site, seen):
-    """Remember a read: in the place of one that it has waited for, or beside it."""
+def _read(s, w, cell, site, seen, after):
+    """Remember a read: in the place of one that it has waited for, `after` it, or beside it."""
     cells = _cells(w)
     if not seen:
         _write_down(s, cells, cell, SEEN, 0, 0, site)
-    elif _waited(s, w, cells, cell, SEEN):
+    elif after:
         _write_down(s, cells, cell, SEEN, _more(cells, cell, SEEN), 0, site)
     else:
         cells[cell, SEEN + WHO] |= 1 << MORE_BIT
@@ -273,7 +273,7 @@ def _touch(s, w, cell, array, first, size, does, site, value):
     seen = _since(cells, cell, SEEN, since)
     if does & 3 == READ:
         if not does & ATOMIC:
-            _read(s, w, cell, site, seen)
+            _read(s, w, cell, site, seen, seen and _waited(s, w, cells, cell, SEEN))
         return
     if seen:
         if not _own(s, cells, cell, SEEN, shared):
@@ -286,6 +286,14 @@ def _touch(s, w, cell, array, first, size, does, site, value):
         more[cell, WRITTEN + WHO] = cells[cell, WRITTEN + WHO]
     others = beside or (written and _more(cells, cell, WRITTEN))
     _write_down(s, cells, cell, WRITTEN, others, does & ATOMIC != 0, site)
+
+
+@njit
+def _write_unfenced(s, w, shared):
+    """A thread has written: its fences before are none for that."""
+    w.near_fence[s.thread] = 0
+    if not shared:
+        w.fence[s.thread] = 0
 
 
 @njit
@@ -327,9 +335,7 @@ def look(state, watch, first, what, value):
     if does & ATOMIC:
         come_by(s, w, first, w.array[array, SHARED])
     elif does & 3 != READ:
-        w.near_fence[s.thread] = 0
-        if not w.array[array, SHARED]:
-            w.fence[s.thread] = 0
+        _write_unfenced(s, w, w.array[array, SHARED])
     return first
 
 
@@ -365,17 +371,16 @@ def _is_easy(s, w, cell, array, does, site):
     if not easy:
         return False
     if does == READ:
-        if seen and cells[cell, SEEN + WHO] >> BLOCK_BIT != s.block:
+        block, thread, _ = _of(cells, cell, SEEN)
+        if seen and (block != s.block or w.syncs):
             return False
-        _read(s, w, cell, site, seen)
+        _read(s, w, cell, site, seen, by_barrier(s, thread, cells[cell, SEEN + WHEN]))
         return True
     if seen and not _own(s, cells, cell, SEEN, shared):
         return False
     cells[cell, SEEN + WHEN] = 0
     _write_down(s, cells, cell, WRITTEN, 0, 0, site)
-    w.near_fence[s.thread] = 0
-    if not shared:
-        w.fence[s.thread] = 0
+    _write_unfenced(s, w, shared)
     return True
 
 
