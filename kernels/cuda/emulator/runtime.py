@@ -83,8 +83,13 @@ STATE = np.dtype(
         ("clock", "i8", MAX_THREADS),
         ("met", "i8", (MAX_THREADS, 32)),
         ("at", "i8", MAX_THREADS),
-        ("silent", "i8"),  # a lane that was asked by a shuffle it takes no part in, plus 1
+        # a lane that was asked by a thread's last shuffle and takes no part in it, plus 1; the
+        # first of these whose answer was used, by a thread of a block, and where that shuffle is
+        ("unanswered", "i8", MAX_THREADS),
+        ("silent", "i8"),
         ("silent_by", "i8"),
+        ("silent_in", "i8"),
+        ("silent_at", "i8"),
     ],
     align=True,
 )

@@ -84,8 +84,7 @@ def _shuffle(s, first, count, mask):
         active = source < count and mask >> source & 1
         # a lane that takes no part has no value to give: all bits set, a NaN
         s.answer[t, 0] = s.ask[first + source, VALUE] if active else -1
-        if not active and s.silent == 0:
-            s.silent, s.silent_by = first + source + 1, t
+        s.unanswered[t] = 0 if active else first + source + 1
         s.answer[t, 1] = found
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..emulator.bounds import own_pointers, size_of
 from ..emulator.machine import Instrument
 from ..emulator.runtime import LOCAL, STATE, place
+from . import silent
 from .watch import ATOMIC, MAX_SITES, READ, UPDATE, VALUED, WATCH, WRITE
 
 _KIND = r"(?P<kind><\d+ x \w+>|\w+)"
@@ -115,7 +116,7 @@ class Watcher(Instrument):
     """Tells `nv_access` of each access, with its line; notes where threads wait."""
 
     lines = True
-    runtime = _BEFORE
+    runtime = _BEFORE + silent.RUNTIME
 
     def __init__(self) -> None:
         self.sites: list[Site] = []
@@ -140,7 +141,8 @@ class Watcher(Instrument):
                     line += turn.string[turn.end("site") :]
                 yield line
 
-        return "".join(told()) + "declare void @nv_at(i64)\ndeclare void @nv_fence(i1)\n"
+        declared = "declare void @nv_at(i64)\ndeclare void @nv_fence(i1)\n"
+        return silent.traced("".join(told())) + declared
 
     def after(self, text: str) -> str:
         """IR in which each access goes through `nv_seen`."""

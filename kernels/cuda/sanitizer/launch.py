@@ -211,7 +211,8 @@ class _Watched:
         elif self.ended == STUCK:
             found.append(self.stopped().stuck())
         if record["silent"]:
-            place = self.stopped().place(int(record["silent_by"]), "shuffles")
+            by, site = int(record["silent_by"]), self.sites[int(record["silent_at"])]
+            place = self.at(by, self.block_of(int(record["silent_in"])), "shuffles", site)
             asked = int(record["silent"]) - 1
             lane, n = asked % 32, len(self.work.order)
             why = f"lane {lane} is not in the mask"
@@ -284,10 +285,13 @@ class _Watched:
 
     def place(self, thread: int, block: int, site: int) -> Place:
         """A thread and where it was."""
-        x, y, _ = self.grid
-        at = int(block) % x, int(block) // x % y, int(block) // (x * y)
         here = self.sites[site]
-        return self.at(int(thread), at, _DOES[here.does], here)
+        return self.at(int(thread), self.block_of(int(block)), _DOES[here.does], here)
+
+    def block_of(self, number: int) -> tuple[int, int, int]:
+        """Where a block is in the grid."""
+        x, y, _ = self.grid
+        return number % x, number // x % y, number // (x * y)
 
     def at(self, thread: int, block: tuple[int, int, int], does: str, site: Site | None) -> Place:
         """A thread that does something, at a site if there is one."""
