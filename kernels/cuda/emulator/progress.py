@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from .runtime import DONE, MAX_THREADS, STACK
 
 QUANTUM = 1024  # rounds of loops after which a thread lets others have their turn
+GLANCE = 64  # the same of one that waits
 SEEN, AGE, SPAN = range(3)  # columns of `mark`, as in Brent's search for a cycle
 
 
@@ -104,7 +105,7 @@ def hopeless(s):
         cost += (region[1] - region[0]) // 8
     if s.rounds < 4 * cost:
         return False
-    s.rounds, s.turns = 0, QUANTUM
+    s.rounds, s.turns = 0, GLANCE
     digest = np.int64(0)
     for t in range(s.threads):
         digest = digest * 31 + s.ask[t, 0] * 8 + s.ask[t, 1]

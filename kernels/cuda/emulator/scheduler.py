@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import carray, from_dtype, njit, types
 from numba.extending import intrinsic
 
-from .progress import QUANTUM, cycles, forget, hopeless, waits, words
+from .progress import GLANCE, QUANTUM, cycles, forget, hopeless, waits, words
 from .runtime import (
     BARRIER,
     DONE,
@@ -239,12 +239,13 @@ def _go_round(s, resume):
             forget(s, t)
             break
         s.turns = QUANTUM
-        s.rounds += QUANTUM
+        s.rounds += GLANCE
         # who is outside all arrays and goes on may do so for long, and to no end
         if s.ask[t, MASK] or (turn and (s.wild or s.misaligned or s.astray)):
             s.lost = t + 1
             break
         if waits(s, t):
+            s.turns = GLANCE  # who is next will wait as well, as a rule
             break
         _call(resume)
 

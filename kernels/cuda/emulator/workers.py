@@ -17,7 +17,7 @@ from .._numba import Kernel
 from ..arguments import signature
 from . import machine
 from .bounds import ACCESSES, describe, extent
-from .runtime import BARRIER, DONE, MAX_SHARED_ARRAYS, MAX_THREADS, STACK, STATE, TURN, WARP
+from .runtime import BARRIER, DONE, MAX_SHARED_ARRAYS, MAX_THREADS, READY, STACK, STATE, TURN, WARP
 from .scheduler import ENDLESS, FINISHED, GIVEN_UP, GUARD, MISALIGNED, OUTSIDE, PAUSED, WILD
 
 MAX_BLOCK = (1024, 1024, 64)
@@ -342,6 +342,6 @@ def waiting(ask: np.ndarray) -> str:
         for i, n in enumerate(np.unique(number[doing == BARRIER]))
     ]
     groups += [("at a shuffle, vote or syncwarp", doing == WARP), ("in a loop", doing == TURN)]
-    groups += [("returned", doing == DONE)]
+    groups += [("about to go on", doing == READY), ("returned", doing == DONE)]
     found = [(name, np.flatnonzero(which)) for name, which in groups if which.any()]
     return "; ".join(f"{len(t)} threads {name} ({t[0]} to {t[-1]})" for name, t in found)

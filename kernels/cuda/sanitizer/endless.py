@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..emulator.runtime import BARRIER, DONE, TURN, WARP
+from ..emulator.runtime import BARRIER, DONE, READY, TURN, WARP
 from ..emulator.workers import Worker, waiting
 from . import advice
 from .instrument import Site
@@ -62,6 +62,9 @@ class Stopped(NamedTuple):
         if lost := int(self.worker.record["lost"][0]):
             groups = [(TURN, self.place(lost - 1, "goes round for ever"))]
         groups.sort(key=lambda group: group[0] != TURN)
+        if not groups:  # lanes that have met at a shuffle, and go on
+            ready = self.worker.state["ask"][: self.threads, 0] == READY
+            groups = [(TURN, self.place(int(ready.argmax()), "goes round for ever"))]
         if groups[0][0] != TURN:  # a barrier in a loop
             groups.insert(0, (TURN, replace(groups[0][1], does="goes round for ever")))
         first = groups[0][1]
@@ -86,13 +89,13 @@ class Stopped(NamedTuple):
             return f"each round leaves all as it was: {_AGAIN}"
         what = f"it waits for {' or '.join(filter(None, names)) or 'memory'} to change, but "
         others = [place for does, place in groups if does != TURN]
+        why = "all others have ended or wait as well"
         if others and len(others) < len(groups):
-            return f"{what}{others[0].who} {others[0].does} and cannot change it"
+            why = f"{others[0].who} {others[0].does} and cannot change it"
         if self.later:
             rest = f"{self.later} blocks have" if self.later > 1 else "one block has"
-            beside = "CUDA does not promise that blocks run beside each other"
-            return f"{what}nobody here will change it; {rest} not begun: {beside}"
-        return f"{what}all others have ended or wait as well"
+            why += f"; {rest} not begun: CUDA does not promise that blocks run beside each other"
+        return what + why
 
 
 @functools.cache
