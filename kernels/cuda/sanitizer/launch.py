@@ -138,8 +138,10 @@ class _Watched:
         self.fill(worker.watch[0], args, fresh)
         self.start()
         self.args, self.limit = args, limit
-        self.ended = worker.last(functools.partial(run, 0, 1), limit, threading.Event())
-        _finish()(worker.watch.ctypes.data)
+        try:
+            self.ended = worker.last(functools.partial(run, 0, 1), limit, threading.Event())
+        finally:  # after Ctrl-C, too: the next launch counts from the beginning
+            _finish()(worker.watch.ctypes.data)
 
     def fill(self, watch, args, fresh) -> None:
         """Say where which memory is."""

@@ -35,16 +35,22 @@ def _nothing(size: int) -> np.ndarray:
     return np.zeros((size, CELL), np.int64)
 
 
-def lay_out(rows: np.ndarray, arrays: list[np.ndarray], least: list[int], written: set[int]) -> Any:
+def lay_out(
+    rows: np.ndarray, arrays: list[np.ndarray], least: list[int], written: set[int]
+) -> tuple[int, np.ndarray]:
     """Fill in where the cells of memory are, and which is written. Returns how many there are, and
     which lie between the elements of views.
 
     rows: of `array`. arrays: what the first of them are. least: bytes of the shortest access of
-    each; a granule has as many. written: their numbers, and -1 if there may be others.
+    each; a granule has as many, if they begin at multiples of it. written: their numbers, and -1 if
+    there may be others.
     """
     size, views = 0, []
     for group in _groups(rows):
-        shift = min(least[i] for i in group).bit_length() - 1
+        either = 0
+        for i in group:
+            either |= least[i] | int(rows[i, START])
+        shift = (either & -either).bit_length() - 1
         first, last = rows[group, START].min() >> shift, rows[group, STOP].max() >> shift
         rows[group, CELLS], rows[group, SHIFT] = size - first, shift
         still = -1 not in written and not written & {*group}

@@ -360,7 +360,7 @@ def _call(
 
 @njit(forceinline=True)
 def _is_easy(s, w, cell, array, does, site):
-    """Whether nobody but this thread has been at a granule since all waited; then remember it."""
+    """Whether barriers alone say that an access of a granule is no race; then remember it."""
     cells, shared = _cells(w), w.array[array, SHARED]
     since = s.began if shared else w.start
     written, seen = _since(cells, cell, WRITTEN, since), _since(cells, cell, SEEN, since)
@@ -385,7 +385,10 @@ def _is_easy(s, w, cell, array, does, site):
 
 
 def access(state, watch, first, what, value):
-    """What `look` does, of the accesses that are most of all, in a tenth of its code."""
+    """What `look` does, of the accesses that are most of all, in a tenth of its code.
+
+    It knows the array from the last time, and the request from another lane of the warp.
+    """
     s, w = carray(state, 1)[0], carray(watch, 1)[0]
     work = carray(_words(w.work), (ROWS, WORK))
     site, size, does = np.uint32(what >> 16), what >> 8 & 255, what & 3
