@@ -11,7 +11,12 @@ from typing import Any
 
 
 def interleaved(
-    runs: dict[str, Callable[[], Any]], *, rounds: int = 15, repeats: int = 1, warm: int = 2
+    runs: dict[str, Callable[[], Any]],
+    *,
+    rounds: int = 15,
+    repeats: int = 1,
+    warm: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Median milliseconds of one call of each run.
 
@@ -20,11 +25,11 @@ def interleaved(
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(warm + rounds):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeats):
                 run()
             if turn >= warm:
-                times[name].append((time.perf_counter() - start) / repeats * 1e3)
+                times[name].append((clock() - start) / repeats * 1e3)
     return {name: statistics.median(t) for name, t in times.items()}
 
 

@@ -3,10 +3,12 @@
     python -m benchmarks.sanitizer [--json FILE]
 
 Medians of 15 rounds of compiled kernels, in turn, both on one core; compiling them comes before.
+It is the time of this process alone, for others may share the core.
 """
 
 import argparse
 import os
+import time
 from typing import Any
 
 os.environ["MINIDL_CUDA"] = "emulate"  # read when "cuda" is first asked for
@@ -89,6 +91,26 @@ def histogram(x, bins):
     cuda.atomic.add(bins, x[cuda.grid(1)] % 16, 1)
 
 
+@jit(mixed=True)
+def gather(x, order, y):
+    i = cuda.grid(1)
+    y[i] = x[order[i]]
+
+
+@jit(mixed=True)
+def scatter(x, order, y):
+    i = cuda.grid(1)
+    y[order[i]] = x[i]
+
+
+@jit
+def in_place(x):
+    i = cuda.grid(1)
+    half = x.size // 2
+    if i < half - 1:
+        x[i] += x[half + i] + x[half + i + 1]
+
+
 def launches() -> list[tuple[Any, ...]]:
     """Kernel, grid, block, and arguments of what is timed."""
 
@@ -96,6 +118,7 @@ def launches() -> list[tuple[Any, ...]]:
         return np.ones(shape, np.float32)
 
     n, blocks = 1 << 16, (1 << 16) // THREADS
+    order = np.random.default_rng(0).permutation(n)
     square = ones(64, 64), ones(64, 64), ones(64, 64)
     return [
         (axpy, blocks, THREADS, ones(n), ones(n), np.float32(2)),
@@ -104,6 +127,9 @@ def launches() -> list[tuple[Any, ...]]:
         (matmul_tiled, (4, 4), (TILE, TILE), *square),
         (block_sums, blocks, THREADS, ones(n), ones(blocks)),
         (warp_sums, blocks, THREADS, ones(n), ones(n // 32)),
+        (gather, blocks, THREADS, ones(n), order, ones(n)),
+        (scatter, blocks, THREADS, ones(n), order, ones(n)),
+        (in_place, blocks, THREADS, ones(2 * n)),
         (histogram, blocks, THREADS, np.arange(n), np.zeros(16, np.int64)),
     ]
 
@@ -118,7 +144,7 @@ def rows(rounds: int = 15) -> list[dict[str, Any]]:
         runs["sanitized " + name] = lambda k=kernel, g=grid, b=block, a=args: sanitize(k, g, b, *a)
         found[name] = sanitize(kernel, grid, block, *args)
     with schedule("forward"):  # one worker
-        times = report.interleaved(runs, rounds=rounds)
+        times = report.interleaved(runs, rounds=rounds, clock=time.process_time)
     return [
         {
             "kernel": name,

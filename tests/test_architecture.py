@@ -72,7 +72,7 @@ KERNELS = {
     "cuda.distance": (set(), {"roles", "reference", "cuda"}),  # the bounds of its logs
     "cuda.linear": ({"numpy", "cupy"}, {"roles", "shapes", "cuda"}),
     "cuda.intrinsics": ({"numba", "llvmlite"}, {"roles", "cuda"}),
-    "cuda.sanitizer": ({"numpy", "numba"}, {"cuda"}),
+    "cuda.sanitizer": ({"numpy", "numba", "llvmlite"}, {"cuda"}),
     "cuda.emulator": ({"numpy", "numba", "llvmlite"}, {"roles", "cuda"}),
     "cases": ({"numpy", "hypothesis"}, {"roles", "shapes", "families", "reference", "testing"}),
     "differences": ({"numpy"}, set()),

@@ -182,6 +182,50 @@ def test_two_barriers_where_one_is_needed():
     assert "waits elsewhere" in verdict.message
 
 
+def test_a_loop_that_never_ends():
+    @cuda.jit
+    def dot(a, b, y):
+        sums = cuda.shared.array(8, float32)
+        t = cuda.threadIdx.x
+        sums[t] = 0
+        for i in range(t, a.size, 8):
+            sums[t] += a[i] * b[i]
+        step = 4
+        while step > 0:
+            cuda.syncthreads()
+            if t < step:
+                sums[t] += sums[t + step]
+        if t == 0:
+            y[0] = sums[0]
+
+    verdict = puzzles.judge(dot)
+    assert (verdict.kind, linecache.getline(__file__, verdict.line).strip()) == (
+        "endless loop",
+        "while step > 0:",
+    )
+    assert "of block 0 never leaves this loop:" in verdict.message
+    assert "does each round change it, as `step //= 2` does?" in " ".join(verdict.message.split())
+
+
+def test_a_flag_that_nobody_raises():
+    @cuda.jit
+    def double(x, y):
+        flags = cuda.shared.array(8, float32)
+        i, t = cuda.grid(1), cuda.threadIdx.x
+        flags[t] = 0
+        cuda.syncthreads()
+        while t > 0 and cuda.atomic.add(flags, t - 1, 0) == 0:
+            pass
+        if i < x.size:
+            y[i] = 2 * x[i]
+
+    verdict = puzzles.judge(double)
+    assert verdict.kind == "endless loop"
+    assert verdict.message.endswith(
+        "It waits for flags to change, and no thread is left to do that."
+    )
+
+
 def test_a_kernel_is_known_by_its_name():
     @cuda.jit
     def triple(x, y):

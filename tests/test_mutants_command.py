@@ -437,6 +437,27 @@ def test_without_pytest_it_says_what_to_install(monkeypatch, capsys):
     assert capsys.readouterr().err.endswith("which is not here: pip install pytest\n")
 
 
+@pytest.mark.emulator
+def test_a_kernel_without_end_is_noticed_before_its_time_is_over(tmp_path):
+    (tmp_path / "copies.py").write_text(
+        "from numba import cuda\n\n\n@cuda.jit\ndef copied(x, y):\n"
+        "    i = cuda.grid(1)\n    while i < x.size:\n"
+        "        y[i] = x[i]\n        i = i + cuda.gridsize(1)\n"
+    )
+    (tmp_path / "test_copies.py").write_text(
+        "import numpy as np\nfrom copies import copied\n\n"
+        "def test_copy(kernel_runner):\n"
+        "    x, y = np.arange(9.0), np.zeros(9)\n"
+        "    kernel_runner(copied, 1, 4, x, y)\n    assert (x == y).all()\n"
+    )
+    drawn = "--limit", "1", "--seed", "19", "--seconds", "200", "--json", "-"
+    code, out, error = mutants(tmp_path, "test_copies.py", *drawn)
+    assert (code, error) == (0, "")
+    fault = found(out)[9, "i = i"]
+    assert fault["outcome"] == "killed" and fault["by"].startswith("test_copies.py::test_copy")
+    assert fault["seconds"] < 100  # else it was the limit
+
+
 # ---- docs/mutants.md
 
 TEXT = (ROOT / "docs" / "mutants.md").read_text(encoding="utf-8")

@@ -49,7 +49,7 @@ def one_weight_too_many(x, w, y):
     """out of bounds: `<=` lets a fifth thread in.
 
     Shapes: x (4,), w (4,), y (1,). Launch: one_weight_too_many[1, 8].
-    Thread 4 of block 0 reads w[4], and w ends with w[3].
+    Thread 4 of block 0 reads w[4], but w has 4 elements, so its last index is 3.
         taps[t] = w[t]
     Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this
     thread should have work, its index is off.

@@ -34,7 +34,7 @@ def off_by_one(x, y):
     """out of bounds: the last thread goes past the end.
 
     Shapes: x (1,), y (1,). Launch: off_by_one[1, 1].
-    Thread 0 of block 0 reads x[1], and x ends with x[0].
+    Thread 0 of block 0 reads x[1], but x has one element, x[0].
         y[i] = 2 * x[i]
     Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this
     thread should have work, its index is off.

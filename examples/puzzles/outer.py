@@ -36,7 +36,7 @@ def half_a_guard(a, b, y):
     """out of bounds: rows are guarded, columns are not.
 
     Shapes: a (1,), b (1,), y (1, 1). Launch: half_a_guard[(1, 1), (4, 4)].
-    Thread (1, 0) of block (0, 0) reads b[1], and b ends with b[0].
+    Thread (1, 0) of block 0 reads b[1], but b has one element, b[0].
         y[i, j] = a[i] + b[j]
     Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this
     thread should have work, its index is off.

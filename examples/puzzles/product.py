@@ -51,7 +51,7 @@ def next_tile_too_soon(a, b, y):
     """race: the next tile replaces numbers that others still read.
 
     Shapes: a (4, 8), b (8, 4), y (4, 4). Launch: next_tile_too_soon[(1, 1), (4, 4)].
-    Thread (1, 0) of block (0, 0) reads left[0, 0]:
+    Thread (1, 0) of block 0 reads left[0, 0]:
         total += left[s, k] * right[k, t]
     Thread (0, 0) writes it:
         left[s, t] = a[i, first + t]
@@ -81,7 +81,7 @@ def edge_forgotten(a, b, y):
     """uninitialised read: past the edge a tile is not filled.
 
     Shapes: a (2, 3), b (3, 1), y (2, 1). Launch: edge_forgotten[(1, 1), (4, 4)].
-    Thread (0, 0) of block (0, 0) reads left[0, 3], which nobody has written.
+    Thread (0, 0) of block 0 reads left[0, 3], which nobody has written.
         total += left[s, k] * right[k, t]
     In shared memory is what others left there. Either some thread must write to this place, if
     only a 0, or nobody may read it.

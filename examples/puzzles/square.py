@@ -36,7 +36,7 @@ def no_guard(x, y):
     """out of bounds: the last block has more threads than there are numbers left.
 
     Shapes: x (1,), y (1,). Launch: no_guard[1, 8].
-    Thread 1 of block 0 reads x[1], and x ends with x[0].
+    Thread 1 of block 0 reads x[1], but x has one element, x[0].
         y[i] = x[i] * x[i]
     Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this
     thread should have work, its index is off.

@@ -24,6 +24,7 @@ from minidl.kernels.testing import Mismatch, check
 from .words import NOTHING, Launch, different, first, in_words, too_many, uncompiled, unequal
 
 EXAMPLES = 10  # arrays that Hypothesis draws, beside the twenty that `check` always takes
+SECONDS = 10.0  # in which some thread should come to its end
 LARGEST = 20  # of a size that is drawn; `check` triples it for a few
 
 
@@ -97,7 +98,9 @@ class Puzzle:
         """A launch, and what the sanitizer says of it."""
         arrays = self.arrays(sizes)
         launch = Launch(kernel.__name__, arrays, *self.launch(**arrays))
-        report = sanitize(kernel, launch.grid, launch.block, *arrays.values(), fresh=self.outputs)
+        report = sanitize(
+            kernel, launch.grid, launch.block, *arrays.values(), fresh=self.outputs, limit=SECONDS
+        )
         return launch, report
 
     def _tried(self, kernel: Kernel) -> Verdict | None:

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl.kernels.cuda import triple
 from minidl.kernels.cuda.sanitizer import Finding, Place
+from minidl.kernels.cuda.sanitizer.advice import extent
 
 # Where several things are wrong, the first of these tells most: a race may come from an index that
 # ran out of its array, and what has not been written yet may be so because of a race.
 ORDER = (
     "launch", "out of bounds", "misaligned access", "divergent barrier", "divergent shuffle",
-    "race", "uninitialised read",
+    "endless loop", "race", "uninitialised read",
 )  # fmt: skip
 FEW = 24  # numbers that are shown one by one
 NOTHING = np.uint32(0x7FC0DEAD).view(np.float32)  # a NaN that no arithmetic makes
@@ -50,33 +50,7 @@ def _prose(*sentences: str) -> str:
 
 def _code(place: Place) -> str:
     """The line of a place, to be put below what is said of it."""
-    text = linecache.getline(place.file, place.line).strip() if place.line else ""
-    return f"\n    {text}\n" if text else "\n"
-
-
-def _number(place: Sequence[int], size: int | tuple[int, ...]) -> str:
-    """Where a thread or a block is: a number, or as (x, y) where they lie along two axes."""
-    return str(place[0]) if isinstance(size, int) else str(tuple(place[: len(size)]))
-
-
-def _thread(place: Place, launch: Launch) -> str:
-    x, y, _ = triple(launch.block)
-    t = place.thread % x, place.thread // x % y, place.thread // (x * y)
-    return f"thread {_number(t, launch.block)}"
-
-
-def _of_block(place: Place, launch: Launch) -> str:
-    return f"{_thread(place, launch)} of block {_number(place.block, launch.grid)}"
-
-
-def _two(one: Place, other: Place, launch: Launch) -> tuple[str, str]:
-    """Two threads; of one block, then it is named once."""
-    named = _thread if one.block == other.block else _of_block
-    return _of_block(one, launch).capitalize(), named(other, launch)
-
-
-def _cell(found: Finding) -> str:
-    return f"{found.array}[{', '.join(map(str, found.index))}]"
+    return f"\n    {place.code}\n" if place.code else "\n"
 
 
 def _does(place: Place) -> str:
@@ -85,15 +59,9 @@ def _does(place: Place) -> str:
 
 def _outside(found: Finding, launch: Launch) -> str:
     place, array = found.places[0], launch.arrays.get(found.array)
-    if array is None:
-        what = (
-            f"{_cell(found)}, outside of {found.array}" if found.array else "outside of all arrays"
-        )
-    elif array.ndim == 1:
-        what = f"{_cell(found)}, and {found.array} ends with {found.array}[{array.size - 1}]"
-    else:
-        what = f"outside of {found.array}, whose shape is {array.shape}"
-    return f"{_of_block(place, launch).capitalize()} {_does(place)} {what}.{_code(place)}" + _prose(
+    what = found.cell or "outside of all arrays"
+    size = f", but {extent(found.array, array.shape)}" if array is not None else ""
+    return f"{place.where.capitalize()} {_does(place)} {what}{size}.{_code(place)}" + _prose(
         "Only a thread whose index is in the array may go there: `if i < x.size:`, say. If this",
         "thread should have work, its index is off.",
     )
@@ -101,14 +69,15 @@ def _outside(found: Finding, launch: Launch) -> str:
 
 def _race(found: Finding, launch: Launch) -> str:
     one, other = found.places
-    first, second = _two(one, other, launch)
+    # of one block, then it is named once
+    first, second = one.where.capitalize(), other.who if one.block == other.block else other.where
     if one.line == other.line or not (one.line and other.line):
-        does = f"both {_does(one)[:-1]} {_cell(found)}"
+        does = f"both {_does(one)[:-1]} {found.cell}"
         if one.does != other.does:
-            does = f"meet at {_cell(found)}: one {_does(one)} it, the other {_does(other)} it"
+            does = f"meet at {found.cell}: one {_does(one)} it, the other {_does(other)} it"
         said = f"{first} and {second} {does}.{_code(one if one.line else other)}"
     else:
-        said = f"{first} {_does(one)} {_cell(found)}:{_code(one)}"
+        said = f"{first} {_does(one)} {found.cell}:{_code(one)}"
         said += f"{second.capitalize()} {_does(other)} it:{_code(other)}"
     if one.block != other.block or found.array in launch.arrays:
         return said + _prose(
@@ -128,9 +97,7 @@ def _race(found: Finding, launch: Launch) -> str:
 
 def _unwritten(found: Finding, launch: Launch) -> str:
     place = found.places[0]
-    said = (
-        f"{_of_block(place, launch).capitalize()} reads {_cell(found)}, which nobody has written."
-    )
+    said = f"{place.where.capitalize()} reads {found.cell}, which nobody has written."
     if found.array in launch.arrays:
         why = f"{found.array} is the output: there is nothing in it when the kernel begins."
     else:
@@ -143,22 +110,34 @@ def _unwritten(found: Finding, launch: Launch) -> str:
 
 def _divergent(found: Finding, launch: Launch) -> str:
     waits = next(place for place in found.places if place.line)
-    said = (
-        f"{_of_block(waits, launch).capitalize()} waits for all threads of its block:{_code(waits)}"
-    )
+    said = f"{waits.where.capitalize()} waits for all threads of its block:{_code(waits)}"
     for other in found.places:
         if other is not waits:
             does = "waits elsewhere:" if other.line else "has ended, and will never come."
-            said += f"{_thread(other, launch).capitalize()} {does}{_code(other)}"
+            said += f"{other.who.capitalize()} {does}{_code(other)}"
     return said + _prose(
         "On a GPU this may hang for ever. Every thread of a block must come to every barrier,",
         "those without work too: put it outside of the `if`, and no `return` before it.",
     )
 
 
+def _endless(found: Finding, launch: Launch) -> str:
+    place = found.places[0]
+    said = f"{place.where.capitalize()} never leaves this loop:{_code(place)}"
+    if found.hint.startswith("it waits for"):
+        return said + _prose(
+            f"It waits for {found.array or 'memory'} to change, and no thread is left to do that."
+        )
+    return said + _prose(
+        "What the loop goes on for stays true: does each round change it, as `step //= 2` does?",
+        "A loop with a fixed number of rounds is safer as a `for`.",
+    )
+
+
 _WORDS = {
     "out of bounds": _outside, "race": _race, "uninitialised read": _unwritten,
-    "divergent barrier": _divergent, "launch": lambda found, _: found.hint,
+    "divergent barrier": _divergent, "endless loop": _endless,
+    "launch": lambda found, _: found.hint,
 }  # fmt: skip
 
 

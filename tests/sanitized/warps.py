@@ -170,6 +170,57 @@ def shuffle_in_a_part_of_a_warp(x):
     x[t] = cuda.shfl_xor_sync(FULL, x[t], 16)  # shuffle of a silent lane
 
 
+@launched(2, 20, lambda: (count(40), ones(2), 20))
+def sum_of_a_part_of_a_warp(x, y, n):
+    t = cuda.threadIdx.x
+    total = x[cuda.grid(1)]
+    for step in (16, 8, 4, 2, 1):
+        other = cuda.shfl_down_sync(FULL, total, step)  # of nobody, near the end
+        if t + step < n:
+            total += other
+    if t == 0:
+        y[cuda.blockIdx.x] = total
+
+
+@launched(2, 20, lambda: (count(40), ones(2), 20))
+def sum_of_a_part_of_a_warp_without_guard(x, y, n):
+    t = cuda.threadIdx.x
+    total = x[cuda.grid(1)]
+    for step in (16, 8, 4, 2, 1):
+        total += cuda.shfl_down_sync(FULL, total, step)  # shuffle of a silent lane
+    if t == 0:
+        y[cuda.blockIdx.x] = total
+
+
+@launched(2, 20, lambda: (count(40, np.float64), ones(2, dtype=np.float64), 20))
+def sum_of_a_part_of_a_warp_by_one_too_many(x, y, n):
+    t = cuda.threadIdx.x
+    total = x[cuda.grid(1)]
+    for step in (16, 8, 4, 2, 1):
+        other = cuda.shfl_down_sync(FULL, total, step)  # shuffle of a silent lane
+        if t + step <= n:
+            total += other
+    if t == 0:
+        y[cuda.blockIdx.x] = total
+
+
+@launched(1, 20, lambda: (count(20, np.int64), ones(20, dtype=np.int64)))
+def differences_in_a_part_of_a_warp(x, y):
+    t = cuda.threadIdx.x
+    right, left = cuda.shfl_down_sync(FULL, x[t], 1), cuda.shfl_up_sync(FULL, x[t], 1)
+    last = t == 19
+    y[t] = x[t] - left if last else right - x[t]
+
+
+@launched(1, 20, lambda: (count(20), ones(20)))
+def variable_of_another_value(x, y):
+    t = cuda.threadIdx.x
+    value = cuda.shfl_down_sync(FULL, x[t], 1)
+    if t == 19:
+        value = x[t]
+    y[t] = value
+
+
 @launched(1, 32, lambda: (count(32, np.int32),))
 def vote(x):
     t = cuda.threadIdx.x

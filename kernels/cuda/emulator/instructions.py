@@ -81,8 +81,16 @@ _SMALL = (
     ("i32", "nv.read.ptx.sreg.laneid", "", "%r = call i32 @nv.laneid()"),
     ("i32", "nv.read.ptx.sreg.warpsize", "", "%r = add i32 32, 0"),
     ("i32", "nv.dynamic_smem_size", "", f"%r = load i32, ptr {place('dynamic')}"),
-    # one thread runs at a time: what it wrote, the others see
-    *(("void", f"nv.membar.{scope}", "", "ret void") for scope in ("gl", "cta", "sys")),
+    # this CPU keeps the order of stores, and LLVM is told to
+    *(
+        (
+            "void",
+            f"nv.membar.{scope}",
+            "",
+            'fence syncscope("singlethread") seq_cst\n  ret void',
+        )
+        for scope in ("gl", "cta", "sys")
+    ),
     ("void", "nv.nanosleep", "i32", "ret void"),
     ("float", "nv.f32.f16", "i16", "%h = bitcast i16 %a to half\n  %r = fpext half %h to float"),
     ("i16", "nv.f16.f32", "float", "%h = fptrunc float %a to half\n  %r = bitcast half %h to i16"),

@@ -15,11 +15,11 @@ from numba import cfunc, types
 
 from .. import cache
 from .._numba import Kernel, compile_ir
-from . import scheduler
+from . import loops, scheduler
 from .bounds import instrument
 from .instructions import INSTRUCTIONS, PTX
 from .runtime import LOCAL, MAX_SHARED_ARRAYS, RUNTIME, numbered
-from .scheduler import GUARD
+from .scheduler import ALONE, CARRIED, FIBERS, GUARD
 
 CC = (9, 0)  # the compute capability that emulated memory says it has
 MAX_SHARED = 48 * 1024  # bytes a kernel may have without asking the driver for more
@@ -35,7 +35,7 @@ class LaunchError(ValueError):
 class Code:
     """A kernel for one set of argument types, as machine code for this CPU."""
 
-    fibers: bool  # whether its threads wait for each other
+    threads: int  # whether they wait for each other: ALONE, CARRIED, FIBERS
     arrays: list[tuple[int, int]]  # in shared memory: place and bytes of each
     dynamic: int  # where dynamic shared memory begins, 0 if there is none
     libm: dict[str, str]  # what it calls, and the name of that in libm
@@ -44,15 +44,15 @@ class Code:
 
     def pack(self) -> bytes:
         """All of it, to be stored."""
-        about = self.fibers, self.arrays, self.dynamic, self.libm, self.sites
+        about = self.threads, self.arrays, self.dynamic, self.libm, self.sites
         return json.dumps(about).encode() + b"\n" + self.image
 
     @classmethod
     def unpack(cls, data: bytes) -> "Code":
         """What `pack` packed."""
         about, _, image = data.partition(b"\n")
-        fibers, arrays, dynamic, libm, sites = json.loads(about)
-        return cls(fibers, arrays, dynamic, libm, image, sites)
+        threads, arrays, dynamic, libm, sites = json.loads(about)
+        return cls(threads, arrays, dynamic, libm, image, sites)
 
 
 class Instrument:
@@ -211,6 +211,13 @@ def _emit(module: ll.ModuleRef, kept: set[str]) -> bytes:
     return _machine().emit_object(module)
 
 
+def _threads(module: ll.ModuleRef, text: str) -> int:
+    """Whether the threads of a kernel wait for each other, and where."""
+    if any(f.name.startswith(_WAITS) for f in module.functions):
+        return FIBERS
+    return CARRIED if "@nv_turn(i64 0" in text else ALONE
+
+
 def build(
     kernel: Kernel, signature: tuple[types.Type, ...], tool: Instrument | None = None
 ) -> Code:
@@ -227,22 +234,24 @@ def build(
     text = _for_this_cpu(str(module), places)
     if 8 * sum(map(int, re.findall(r" alloca \[(\d+) x ", text))) > LOCAL:
         raise ValueError(f"{kernel.__name__}: local arrays beyond {LOCAL} bytes a thread")
+    text = loops.polled(text)
     module = ll.parse_assembly(tool.before(text))
-    fibers = any(f.name.startswith(_WAITS) for f in module.functions)
+    threads = _threads(module, text)
     wrapper = _wrapper(module.get_function(name), "noinline" if tool.lines else "alwaysinline")
     module.link_in(ll.parse_assembly(RUNTIME + INSTRUCTIONS + tool.runtime + wrapper))
     libm = _calls(kernel, module)
     if ptx := {p for p in re.findall(r' asm [^"]*"([^"]*)"', str(module)) if "pushq" not in p}:
         raise NotImplementedError(f"{kernel.__name__}: the emulator cannot run {', '.join(ptx)}")
-    if fibers:
+    if threads == FIBERS:
         _inline(module)
         module = ll.parse_assembly(numbered(str(module)))
-    _optimize(module, 1, {*_EXPORTS[fibers], "nv_check"})  # variables go to registers
-    module = ll.parse_assembly(tool.after(str(module)))
-    image = _emit(module, {*_EXPORTS[fibers]})
+    # variables go to registers
+    _optimize(module, 1, {*_EXPORTS[threads], "nv_check", "nv_yield"})
+    module = ll.parse_assembly(tool.after(loops.hopeless(str(module))))
+    image = _emit(module, {*_EXPORTS[threads]})
     arrays = [(places[n], sizes[n]) for n in places if sizes[n]]
     dynamic = max((places[n] for n in places if not sizes[n]), default=0)
-    return Code(fibers, arrays, dynamic, libm, image, tool.sites)
+    return Code(threads, arrays, dynamic, libm, image, tool.sites)
 
 
 # ---- kept on disk, and loaded
@@ -278,10 +287,16 @@ def code(
 def _compile(function: Callable[..., Any], signature: Any) -> bytes:
     compiled = cfunc(signature, nopython=True, error_model="numpy")(function)
     text = compiled.inspect_llvm().replace(compiled.native_name, "nv_run")
+    # what can be called from C calls the function, which Numba forbids to put in there
+    text = text.replace("{ noinline }", "{ nounwind }")
     return _emit(ll.parse_assembly(text), {"nv_run"})
 
 
-_EXPORTS = {False: ("nv_block", "nv_block"), True: ("nv_resume", "nv_fiber")}
+_EXPORTS = {
+    ALONE: ("nv_block", "nv_block"),
+    CARRIED: ("nv_resume", "nv_carrier"),
+    FIBERS: ("nv_resume", "nv_fiber"),
+}
 _libraries: list[Any] = []  # machine code is in memory as long as these live
 
 
@@ -324,7 +339,7 @@ class Loaded:
         libm = ctypes.CDLL("libm.so.6")
         for name, same in code.libm.items():
             builder.import_symbol(name, ctypes.cast(getattr(libm, same), ctypes.c_void_p).value)
-        for name in {*_EXPORTS[code.fibers]}:
+        for name in {*_EXPORTS[code.threads]}:
             builder.export_symbol(name)
         library = _link(builder)
-        self.entry, self.fiber = (library[name] for name in _EXPORTS[code.fibers])
+        self.entry, self.fiber = (library[name] for name in _EXPORTS[code.threads])

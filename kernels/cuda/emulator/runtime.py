@@ -11,9 +11,11 @@ import numpy as np
 
 MAX_THREADS = 1024  # of a block, as on every GPU since 2010
 MAX_SHARED_ARRAYS = 64
-LOCAL = 32 * 1024  # bytes of local arrays of one thread, at most; its stack is twice as large
+LOCAL = 32 * 1024  # bytes of local arrays of one thread, at most
+STACK = 2 * LOCAL  # bytes of its own stack; memory that is never touched costs nothing
 MAX_REGIONS = 128  # arrays that one launch may touch
-READY, BARRIER, WARP, DONE = range(4)  # what a thread of a block is doing; WARP: waits for lanes
+# What a thread of a block is doing. WARP: waits for lanes; TURN: goes round in a loop
+READY, BARRIER, WARP, DONE, TURN = range(5)
 # What lanes of a warp ask each other: 0 to 3 are the modes of a shuffle, VOTE to VOTE + 3 of a vote
 VOTE, MATCH_ANY, MATCH_ALL, SYNC, MMA = 4, 8, 9, 10, 11
 
@@ -38,12 +40,37 @@ STATE = np.dtype(
         ("order", "i4", (MAX_THREADS, 4)),
         ("args", "i8", 512),  # of the kernel, flattened as in numba-cuda's ABI
         # per thread: what it is doing, and what it asks of its block or warp:
-        # mask of a warp or number of a barrier, operation, value, lane, clamp
+        # mask of a warp, number of a barrier, or whether nothing leaves its loop; operation, value,
+        # lane, clamp
         ("ask", "i8", (MAX_THREADS, 6)),
         ("answer", "i8", (MAX_THREADS, 2)),  # a value, and a yes or no
         ("fragment", "i4", (MAX_THREADS, 10)),  # of the matrices of an mma: a, b, c
         ("product", "f4", (MAX_THREADS, 4)),
         ("tops", "i8", MAX_THREADS + 1),  # stack pointers; the last one is the scheduler's
+        ("stacks", "i8"),  # where the stacks are, what begins on one, how many are ready for it
+        ("entry", "i8"),
+        ("laid", "i8"),
+        ("free", "i8", MAX_THREADS),  # pointers of stacks that nobody uses, and their number
+        ("frees", "i8"),
+        ("next", "i8"),  # of the order: who has not begun
+        ("queue", "i4", MAX_THREADS),  # threads that have, and that wait
+        ("queued", "i8"),
+        # how far a launch has come: its blocks, whether one has begun, its threads; threads that
+        # came to their end; when, by the processor's clock, Python has its turn
+        ("position", "i8"),
+        ("inside", "i8"),
+        ("place", "i8"),
+        ("ended", "i8"),
+        ("until", "i8"),
+        # rounds of loops until somebody else has a turn; rounds since all was looked at; what was
+        # seen of each thread, and of all; a thread that will never leave its loop, plus 1; whether
+        # the sanitizer has seen an access outside all arrays
+        ("turns", "i8"),
+        ("rounds", "i8"),
+        ("mark", "i8", (MAX_THREADS + 1, 3)),
+        ("digest", "i8"),
+        ("lost", "i8"),
+        ("astray", "i8"),
         ("guards", "i8", MAX_SHARED_ARRAYS + 2),  # where the gaps between shared arrays are
         # what the sanitizer needs to know: when, in a count that goes on at each barrier and block
         ("watched", "i8"),
@@ -56,8 +83,13 @@ STATE = np.dtype(
         ("clock", "i8", MAX_THREADS),
         ("met", "i8", (MAX_THREADS, 32)),
         ("at", "i8", MAX_THREADS),
-        ("silent", "i8"),  # a lane that was asked by a shuffle it takes no part in, plus 1
+        # a lane that was asked by a thread's last shuffle and takes no part in it, plus 1; the
+        # first of these whose answer was used, by a thread of a block, and where that shuffle is
+        ("unanswered", "i8", MAX_THREADS),
+        ("silent", "i8"),
         ("silent_by", "i8"),
+        ("silent_in", "i8"),
+        ("silent_at", "i8"),
     ],
     align=True,
 )
@@ -126,12 +158,67 @@ define void @nv_wait(i64 %state) noinline {{         ; a thread calls this
   ret void
 }}
 
+define void @nv_ended() alwaysinline {{
+  %n = load i64, ptr {place("ended")}
+  %more = add i64 %n, 1
+  store i64 %more, ptr {place("ended")}
+  ret void
+}}
+
 define void @nv_fiber() {{                           ; where each fiber starts
   br label %again
 again:                                               ; the next block uses the same fibers
   call void @nv_thread()
+  call void @nv_ended()
   call void @nv_wait(i64 {DONE})
   br label %again
+}}
+
+define void @nv_carrier() {{                         ; where a fiber for thread after thread starts
+  br label %again
+again:
+  call void @nv_thread()
+  call void @nv_ended()
+  %t = load i32, ptr {place("thread")}
+  %ask = getelementptr [6 x i64], ptr {place("ask")}, i32 %t
+  store i64 {DONE}, ptr %ask
+  %i = load i64, ptr {place("next")}
+  %n = load i64, ptr {place("threads")}
+  %more = icmp ult i64 %i, %n
+  br i1 %more, label %take, label %rest
+take:
+  %next = add i64 %i, 1
+  store i64 %next, ptr {place("next")}
+  %place = getelementptr [4 x i32], ptr {place("order")}, i64 %i
+  %who = load <4 x i32>, ptr %place, align 4
+  store <4 x i32> %who, ptr {place("thread")}, align 4
+  br label %again
+rest:
+  call void @nv_wait(i64 {DONE})
+  br label %again
+}}
+
+define void @nv_turn(i64 %site, i64 %hopeless) alwaysinline {{  ; after a round of a loop
+  %n = load i64, ptr {place("turns")}
+  %left = sub i64 %n, 1
+  store i64 %left, ptr {place("turns")}
+  %over = icmp sle i64 %left, 0
+  br i1 %over, label %wait, label %end
+wait:
+  call void @nv_yield(i64 %site, i64 %hopeless)
+  br label %end
+end:
+  ret void
+}}
+
+define void @nv_yield(i64 %site, i64 %hopeless) noinline {{
+  %t = load i32, ptr {place("thread")}
+  %at = getelementptr i64, ptr {place("at")}, i32 %t
+  store i64 %site, ptr %at
+  %mask = getelementptr [6 x i64], ptr {place("ask")}, i32 %t, i64 1
+  store i64 %hopeless, ptr %mask
+  call void @nv_wait(i64 {TURN})
+  ret void
 }}
 
 define void @nv_block() {{                           ; all threads of a block without barriers

@@ -1,7 +1,9 @@
 """Who runs next: the part of a GPU that lets threads go on, in Python that Numba compiles.
 
 `run` takes a worker through its blocks. A thread that waits has written into `ask` what it waits
-for; the functions below find out who can go on and give each lane of a warp its answer.
+for; the functions below find out who can go on and give each lane of a warp its answer. A thread
+that goes round in a loop has its turn again and again, until `progress.py` knows that it will not
+leave it.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +14,31 @@ from llvmlite import ir
 from numba import carray, from_dtype, njit, types
 from numba.extending import intrinsic
 
-from .runtime import BARRIER, DONE, MATCH_ALL, MATCH_ANY, MMA, READY, STATE, SYNC, VOTE, WARP
+from .progress import GLANCE, QUANTUM, cycles, forget, hopeless, waits, words
+from .runtime import (
+    BARRIER,
+    DONE,
+    FRAME,
+    MATCH_ALL,
+    MATCH_ANY,
+    MAX_THREADS,
+    MMA,
+    READY,
+    STACK,
+    STATE,
+    SYNC,
+    TURN,
+    VOTE,
+    WARP,
+)
 
-FINISHED, STUCK, OUTSIDE, MISALIGNED, WILD = range(5)  # how a run ended, all but the first badly
+# How a run ended; the last two can be taken up again.
+FINISHED, STUCK, OUTSIDE, MISALIGNED, WILD, GIVEN_UP, ENDLESS, PAUSED = range(8)
+# Threads of a kernel run one after the other; so, but may have to wait; or each on its own stack.
+ALONE, CARRIED, FIBERS = range(3)
+PATIENCE = 64  # times QUANTUM rounds by a thread that gets on, before others have their turn
+LAPS = 1 << 14  # shuffles of a warp, likewise
+SLICE = 1 << 28  # of the processor's clock, a tenth of a second, between looks at the keyboard
 GUARD = 64  # bytes between two arrays in shared memory
 DOING, MASK, OP, VALUE, LANE, CLAMP = range(6)  # the columns of ask; MASK: a barrier's number
 
@@ -23,7 +47,7 @@ SIGNATURE = types.int64(
     types.CPointer(from_dtype(STATE)),
     *(_POINTER, types.int64),  # shared memory
     *(_POINTER, types.int64, types.int64, types.int64),  # the blocks' numbers: first, step, count
-    *(types.int64, types.int64),  # what to call, and whether threads are fibers
+    *(types.int64, types.int64),  # what to call, and how threads run
 )
 
 
@@ -60,8 +84,7 @@ def _shuffle(s, first, count, mask):
         active = source < count and mask >> source & 1
         # a lane that takes no part has no value to give: all bits set, a NaN
         s.answer[t, 0] = s.ask[first + source, VALUE] if active else -1
-        if not active and s.silent == 0:
-            s.silent, s.silent_by = first + source + 1, t
+        s.unanswered[t] = 0 if active else first + source + 1
         s.answer[t, 1] = found
 
 
@@ -208,13 +231,35 @@ def _barrier(s, waiting):
 
 
 @njit
+def _go_round(s, resume):
+    """A thread is in a loop: let it go on as long as it has something to show for it."""
+    for turn in range(PATIENCE):
+        t = s.thread  # where one comes to its end, a carrier takes the next
+        if s.ask[t, DOING] != TURN:
+            forget(s, t)
+            break
+        s.turns = QUANTUM
+        s.rounds += GLANCE
+        # who is outside all arrays and goes on may do so for long, and to no end
+        if s.ask[t, MASK] or (turn and (s.wild or s.misaligned or s.astray)):
+            s.lost = t + 1
+            break
+        if waits(s, t):
+            s.turns = GLANCE  # who is next will wait as well, as a rule
+            break
+        _call(resume)
+
+
+@njit
 def _run_warp(s, place, first, count, resume):
     """Run a warp, at `place` in the order of threads, until none of it can go on by itself.
 
     It runs ahead of the warps that did not have their turn yet, as it may on a GPU.
     """
-    released = 1
-    while released:
+    for t in range(first, first + count):
+        if s.ask[t, DOING] == TURN:
+            s.ask[t, DOING] = READY
+    for _ in range(LAPS):
         asked = False
         for i in range(place, place + count):
             t = s.order[i, 0]
@@ -222,39 +267,121 @@ def _run_warp(s, place, first, count, resume):
                 s.thread = t
                 s.tid[0], s.tid[1], s.tid[2] = (s.order[i, 1], s.order[i, 2], s.order[i, 3])
                 _call(resume)
+                if s.ask[t, DOING] == TURN:
+                    _go_round(s, resume)
+                    if s.lost:
+                        return
                 asked |= s.ask[t, DOING] == WARP
-        released = _exchange(s, first, count) if asked else 0
+        if not asked or not _exchange(s, first, count):
+            break
 
 
 @njit
 def _release(s):
     """Let the threads of a block pass the barrier. Returns READY, DONE, or WARP: nobody can."""
-    done = waiting = 0
+    done = waiting = going = 0
     for t in range(s.threads):
         done += s.ask[t, DOING] == DONE
         waiting += s.ask[t, DOING] == BARRIER
+        going += s.ask[t, DOING] in (READY, TURN)
     if done == s.threads:
         return DONE
+    if going:
+        return READY
     if waiting + done < s.threads or (s.watched and done):
         return WARP  # a GPU's barrier does not wait for threads that returned, but CUDA forbids it
     return READY if _barrier(s, waiting) else WARP
 
 
 @njit
+def _lay(s, stack):
+    """Make a stack such that the first switch to it "returns" into the entry; its pointer."""
+    # the ABI wants the stack pointer at 8 past a multiple of 16 on entry to a function
+    top = s.stacks + stack * STACK + STACK - 24 - s.stacks % 16 - 8 * FRAME
+    frame = carray(words(top), FRAME)
+    frame[:] = 0
+    frame[FRAME - 1] = s.entry
+    return top
+
+
+@njit
 def _run_fibers(s, resume):
-    """Run a block whose threads wait for each other. Whether all of them came to their end."""
-    for t in range(s.threads):
-        s.ask[t, DOING] = READY
-    state = READY
-    while state == READY:
-        place = 0
-        while place < s.threads:  # the order keeps the threads of a warp together
-            first = s.order[place, 0] // 32 * 32
+    """Run a block whose threads are fibers: DONE at their end, WARP where they are stuck, TURN in a
+    loop without end, READY where time is up."""
+    for t in range(s.laid, s.threads):
+        s.tops[t] = _lay(s, t)
+    s.laid = max(s.laid, s.threads)
+    while True:
+        while s.place < s.threads:  # the order keeps the threads of a warp together
+            first = s.order[s.place, 0] // 32 * 32
             count = min(32, s.threads - first)
-            _run_warp(s, place, first, count, resume)
-            place += count
+            _run_warp(s, s.place, first, count, resume)
+            if s.lost:
+                return TURN
+            s.place += count
+            if cycles() > s.until:
+                return READY
+        s.place = 0
+        if hopeless(s):
+            return TURN
         state = _release(s)
-    return state == DONE
+        if state != READY:
+            return state
+
+
+@njit
+def _run_carried(s, resume):
+    """The same of threads that run one after the other, unless they must wait."""
+    while s.next < s.threads:
+        t = s.order[s.next, 0]
+        if s.frees == 0:
+            s.free[0] = _lay(s, s.laid)
+            s.frees = 1
+            s.laid += 1
+        s.frees -= 1
+        s.tops[t] = s.free[s.frees]
+        s.next += 1
+        if _carried(s, t, resume, s.queued):
+            s.queued += 1
+        if s.lost:
+            return TURN
+        if cycles() > s.until:
+            return READY
+    while s.queued:
+        while s.place < s.queued:
+            t = s.queue[s.place]
+            if t >= 0 and not _carried(s, t, resume, s.place):
+                s.queue[s.place] = -1
+            if s.lost:
+                return TURN
+            s.place += 1
+            if cycles() > s.until:
+                return READY
+        s.place = left = 0
+        for i in range(s.queued):
+            if s.queue[i] >= 0:
+                s.queue[left] = s.queue[i]
+                left += 1
+        s.queued = left
+        if left and hopeless(s):
+            return TURN
+    return DONE
+
+
+@njit
+def _carried(s, t, resume, place):
+    """Let a thread go on, and those that have not begun. Whether one waits: it is in the queue."""
+    nx, ny = s.ntid[0], s.ntid[1]
+    s.thread = t
+    s.tid[0], s.tid[1], s.tid[2] = t % nx, t // nx % ny, t // (nx * ny)
+    _call(resume)
+    _go_round(s, resume)
+    if s.ask[s.thread, DOING] == TURN:
+        s.queue[place] = s.thread
+        return True
+    s.free[s.frees] = s.tops[s.thread]
+    s.frees += 1
+    return False
 
 
 @njit
@@ -269,30 +396,49 @@ def _untouched(s, shared):
     return True
 
 
-def run(state, shared, size, blocks, first, step, count, code, fibers):
-    """Run blocks first, first + step ... of a list. How that ended; if badly, s.ctaid says where.
+@njit
+def _begin(s, block, memory):
+    """Begin a block. Its shared memory is filled with NaN: a GPU promises nothing about it."""
+    gx, gy = s.nctaid[0], s.nctaid[1]
+    s.ctaid[0], s.ctaid[1], s.ctaid[2] = (block % gx, block // gx % gy, block // (gx * gy))
+    s.now += 1
+    s.block, s.began = block, s.now
+    memory[:] = -1
+    s.inside, s.place, s.next, s.queued = 1, 0, 0, 0
+    forget(s, MAX_THREADS)
 
-    Shared memory is filled with NaN before each block: a GPU promises nothing about it.
+
+def run(state, shared, size, blocks, first, step, count, code, kind):
+    """Run blocks first, first + step ... of a list, for a while: from where the last run ended.
+
+    How this one ended; if badly, s.ctaid says where.
     """
     s = carray(state, 1)[0]
     memory = carray(shared, size // 8)
     numbers = carray(blocks, count)
-    gx, gy = s.nctaid[0], s.nctaid[1]
-    for i in range((count - first + step - 1) // step):
-        block = numbers[first + i * step]
-        s.ctaid[0], s.ctaid[1], s.ctaid[2] = (block % gx, block // gx % gy, block // (gx * gy))
-        s.now += 1
-        s.block, s.began = block, s.now
-        for word in range(size // 8):
-            memory[word] = -1
-        if not fibers:
+    s.until = cycles() + SLICE
+    while first + s.position * step < count:
+        if not s.inside:
+            _begin(s, numbers[first + s.position * step], memory)
+            for t in range(s.threads if kind != ALONE else 0):
+                s.ask[t, DOING] = READY
+        ended = DONE
+        if kind == ALONE:
             _call(code)
-        elif not _run_fibers(s, code):
-            return STUCK
+        else:
+            ended = _run_fibers(s, code) if kind == FIBERS else _run_carried(s, code)
+        if ended == READY:
+            return PAUSED
         if s.misaligned:
             return MISALIGNED
-        if s.wild:
+        if s.wild or (ended == TURN and s.astray):
             return WILD
+        if ended != DONE:
+            return ENDLESS if ended == TURN else STUCK
         if not _untouched(s, memory):
             return OUTSIDE
+        s.inside = 0
+        s.position += 1
+        if cycles() > s.until and first + s.position * step < count:
+            return PAUSED
     return FINISHED

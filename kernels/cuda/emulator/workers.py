@@ -4,7 +4,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -17,12 +17,14 @@ from .._numba import Kernel
 from ..arguments import signature
 from . import machine
 from .bounds import ACCESSES, describe, extent
-from .runtime import BARRIER, DONE, FRAME, LOCAL, MAX_SHARED_ARRAYS, MAX_THREADS, STATE, WARP
-from .scheduler import FINISHED, GUARD, MISALIGNED, OUTSIDE, STUCK, WILD
+from .runtime import BARRIER, DONE, MAX_SHARED_ARRAYS, MAX_THREADS, READY, STACK, STATE, TURN, WARP
+from .scheduler import ENDLESS, FINISHED, GIVEN_UP, GUARD, MISALIGNED, OUTSIDE, PAUSED, WILD
 
 MAX_BLOCK = (1024, 1024, 64)
 MAX_GRID = (2**31 - 1, 65535, 65535)
-STACK = 2 * LOCAL  # bytes per fiber; memory that is never touched costs nothing
+# Seconds in which no thread of a launch comes to its end, and it is given up. A sum of 10**8
+# numbers by one thread takes one of them, and ten under the sanitizer.
+LIMIT = 600.0
 # Seconds of work from which a second worker pays: to start its thread takes a tenth of that.
 WORTH = 5e-4
 _PACE = 1e-7  # seconds per thread, before a kernel's own pace is known
@@ -110,34 +112,42 @@ class Worker:
         self.shared = memory[-memory.ctypes.data % GUARD // 8 :]
         self.stacks = np.zeros((MAX_THREADS, STACK // 8), np.int64)
         self.loaded: dict[machine.Code, machine.Loaded] = {}
-        self.ready = (0, 0)  # the code whose fibers are laid out, and how many
+        self.record["stacks"] = self.stacks.ctypes.data
 
     def prepare(self, work: Work) -> Callable[[int, int], int]:
-        """What runs blocks first, first + step ...; it returns how that ended."""
+        """What runs blocks first, first + step ... for a while; it returns how that ended."""
         code, n = self._loaded(work.code), len(work.order)
         state, record = self.state, self.record
         state["ntid"][:], state["nctaid"][:] = work.block, work.grid
         state["order"][:n] = work.order
         state["args"][: len(work.args)] = work.args
         record["threads"], record["dynamic"] = n, work.dynamic
-        record["misaligned"] = record["wild"] = 0
+        record["misaligned"] = record["wild"] = record["lost"] = record["astray"] = 0
         regions = self.regions(work)
         state["regions"][: len(regions) + 1] = [*regions, (0, 0)]
         size = self._guard(work)
-        if work.code.fibers and not (self.ready[0] == code.fiber and self.ready[1] >= n):
-            self._start_fibers(n, code.fiber)
+        if record["entry"] != code.fiber or record["inside"]:  # other stacks, or left in the middle
+            record["entry"], record["laid"], record["frees"] = code.fiber, 0, 0
+        record["position"] = record["inside"] = record["rounds"] = 0
         compiled, blocks = machine.scheduler_code(), work.blocks
 
         def run(first: int, step: int) -> int:
-            ended = compiled(
+            return compiled(
                 *(record.ctypes.data, self.shared.ctypes.data, size),
-                *(blocks.ctypes.data, first, step, len(blocks), code.entry, work.code.fibers),
+                *(blocks.ctypes.data, first, step, len(blocks), code.entry, work.code.threads),
             )
-            if ended == STUCK:
-                self.ready = (0, 0)
-            return ended
 
         return run
+
+    def last(self, run: Callable[[], int], limit: float, stop: threading.Event) -> int:
+        """How a run ended that has all the time it needs; between its parts Python hears Ctrl-C."""
+        record, since, before = self.record, time.monotonic(), -1
+        while (ended := run()) == PAUSED and not stop.is_set():
+            if (now := int(record["ended"][0] + record["position"][0])) != before:
+                since, before = time.monotonic(), now
+            elif time.monotonic() - since > limit:
+                return GIVEN_UP
+        return ended
 
     def _loaded(self, code: machine.Code) -> machine.Loaded:
         """Code in memory, tied to this worker."""
@@ -166,15 +176,6 @@ class Worker:
         arrays = [*work.code.arrays, (work.code.dynamic, work.dynamic)]
         base = self.shared.ctypes.data
         return [*work.regions, *((base + at, base + at + size) for at, size in arrays if at)]
-
-    def _start_fibers(self, n: int, entry: int) -> None:
-        """Lay out n stacks such that the first switch to each "returns" into `entry`."""
-        # the ABI wants the stack pointer at 8 past a multiple of 16 on entry to a function
-        base, words = self.stacks.ctypes.data, self.stacks.shape[1]
-        top = words - 3 - base // 8 % 2
-        self.stacks[:n, top - FRAME : top] = [0] * (FRAME - 1) + [entry]
-        self.state["tops"][:n] = base + np.arange(n) * STACK + 8 * (top - FRAME)
-        self.ready = (entry, n)
 
 
 _workers: list[Worker] = []
@@ -274,16 +275,38 @@ def _share(work: Work, workers: int) -> list[tuple[Worker, int]]:
     while len(_workers) < n:
         _workers.append(Worker())
     # in one thread: to compile and to link is not for several at once
-    runs = [worker.prepare(work) for worker in _workers[:n]]
+    runs = [functools.partial(w.prepare(work), i, n) for i, w in enumerate(_workers[:n])]
+    stop = threading.Event()
     start = time.perf_counter()
     if n == 1:
-        ended = [runs[0](0, 1)]
+        ended = [_workers[0].last(runs[0], LIMIT, stop)]
     else:
         with ThreadPoolExecutor(n - 1) as pool:
-            others = [pool.submit(run, i, n) for i, run in enumerate(runs[1:], 1)]
-            ended = [runs[0](0, n), *(other.result() for other in others)]
+            try:
+                pairs = zip(_workers[1:], runs[1:])
+                others = [pool.submit(w.last, run, LIMIT, stop) for w, run in pairs]
+                ended = [_workers[0].last(runs[0], LIMIT, stop), *(o.result() for o in others)]
+            except BaseException:  # Ctrl-C
+                stop.set()
+                raise
+        _wait_for_others(runs, ended)
     _pace[work.code] = (time.perf_counter() - start) * n / len(work.blocks)
     return list(zip(_workers, ended))
+
+
+def _wait_for_others(runs: Sequence[Callable[[], int]], ended: list[int]) -> None:
+    """Let blocks go on that waited for those of other workers, as long as that helps."""
+    stop = threading.Event()
+    before: list[tuple[int, int]] = []
+    while {*ended} <= {FINISHED, ENDLESS} and ENDLESS in ended:
+        waiting = [i for i, how in enumerate(ended) if how == ENDLESS]
+        records = [_workers[i].record[0] for i in waiting]
+        now = [(int(r["position"]), int(r["digest"])) for r in records]
+        if now == before or any(r["lost"] for r in records):
+            return
+        before = now
+        for i in waiting:
+            ended[i] = _workers[i].last(runs[i], LIMIT, stop)
 
 
 def _report(worker: Worker, ended: int, work: Work, arrays: dict[str, np.ndarray]) -> str:
@@ -303,7 +326,12 @@ def _report(worker: Worker, ended: int, work: Work, arrays: dict[str, np.ndarray
         return f"thread {record['wild_by']} of block {block} {does} {where}"
     if ended == OUTSIDE:
         return f"a thread of block {block} wrote outside an array in shared memory"
-    return f"divergent barrier in block {block}: {waiting(state['ask'][: len(work.order)])}"
+    who = waiting(state["ask"][: len(work.order)])
+    if ended == GIVEN_UP:
+        return f"no thread of block {block} came to its end for {LIMIT:g} s: {who}"
+    if ended == ENDLESS:
+        return f"endless loop in block {block}: {who}; minidl.kernels.sanitize tells the line"
+    return f"divergent barrier in block {block}: {who}"
 
 
 def waiting(ask: np.ndarray) -> str:
@@ -313,6 +341,7 @@ def waiting(ask: np.ndarray) -> str:
         ("at another syncthreads" if i else "at syncthreads", (doing == BARRIER) & (number == n))
         for i, n in enumerate(np.unique(number[doing == BARRIER]))
     ]
-    groups += [("at a shuffle, vote or syncwarp", doing == WARP), ("returned", doing == DONE)]
+    groups += [("at a shuffle, vote or syncwarp", doing == WARP), ("in a loop", doing == TURN)]
+    groups += [("about to go on", doing == READY), ("returned", doing == DONE)]
     found = [(name, np.flatnonzero(which)) for name, which in groups if which.any()]
     return "; ".join(f"{len(t)} threads {name} ({t[0]} to {t[-1]})" for name, t in found)

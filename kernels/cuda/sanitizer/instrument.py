@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..emulator.bounds import own_pointers, size_of
 from ..emulator.machine import Instrument
 from ..emulator.runtime import LOCAL, STATE, place
+from . import silent
 from .watch import ATOMIC, MAX_SITES, READ, UPDATE, VALUED, WATCH, WRITE
 
 _KIND = r"(?P<kind><\d+ x \w+>|\w+)"
@@ -28,7 +29,9 @@ _WAITS = {
     "barrier0": "syncthreads", "bar.warp": "syncwarp", "shfl": "shuffle", "vote": "vote",
     "match": "match",
 }  # fmt: skip
-_FENCE = re.compile(r'^ +(?:tail )?call void @"?nv\.membar\.(?:gl|sys)"?\(')
+_FENCE = re.compile(r'^ +(?:tail )?call void @"?nv\.membar\.(?P<for>gl|sys|cta)"?\(')
+_TURN = re.compile(r"^ +call void @nv_turn\(i64 (?P<site>0),")
+LOOP = "loop"  # what is done where a round of a loop ends
 _DEFINE = re.compile(r"^(define [^{!]*?)( !dbg !\d+)? \{$", re.M)
 # a view of any strides is reached by arithmetic on addresses
 _MADE = "load ptr, |getelementptr |addrspacecast |bitcast |ptrtoint |inttoptr |add "
@@ -70,18 +73,29 @@ define void @nv_at(i64 %site) alwaysinline {{              ; before a thread wai
   ret void
 }}
 
-define void @nv_fence() alwaysinline {{                    ; what it wrote, all others can see
+define void @nv_fence(i1 %wide) alwaysinline {{            ; what it wrote, all others can see
   %t = load i32, ptr {place("thread")}
   %b = load i64, ptr {place("block")}
   %n = add i64 %b, 1
   %p = getelementptr i64, ptr {_of_watch("fence")}, i32 %t
-  store i64 %n, ptr %p
+  %before = load i64, ptr %p
+  %m = select i1 %wide, i64 %n, i64 %before
+  store i64 %m, ptr %p
+  %near = getelementptr i64, ptr {_of_watch("near_fence")}, i32 %t
+  store i64 %n, ptr %near
   ret void
 }}
 """
 _AFTER = f"""
 declare i64 @nv_access(ptr, ptr, i64, i64, i64)
-define ptr @nv_seen(ptr %p, i64 %what, i64 %value) noinline {{
+define ptr @nv_seen(ptr %p, i64 %what, i64 %value) alwaysinline {{
+  %first = ptrtoint ptr %p to i64
+  %at = call i64 @nv_access(ptr @nv_state, ptr @nv_watch, i64 %first, i64 %what, i64 %value)
+  %q = inttoptr i64 %at to ptr
+  ret ptr %q
+}}
+
+define ptr @nv_seen_or_own(ptr %p, i64 %what, i64 %value) noinline {{
   %first = ptrtoint ptr %p to i64
   %frame = call ptr @llvm.frameaddress.p0(i32 0)
   %here = ptrtoint ptr %frame to i64
@@ -92,8 +106,7 @@ define ptr @nv_seen(ptr %p, i64 %what, i64 %value) noinline {{
 mine:                                                      ; a local array, on its stack
   ret ptr %p
 look:
-  %at = call i64 @nv_access(ptr @nv_state, ptr @nv_watch, i64 %first, i64 %what, i64 %value)
-  %q = inttoptr i64 %at to ptr
+  %q = call ptr @nv_seen(ptr %p, i64 %what, i64 %value)
   ret ptr %q
 }}
 """
@@ -103,7 +116,7 @@ class Watcher(Instrument):
     """Tells `nv_access` of each access, with its line; notes where threads wait."""
 
     lines = True
-    runtime = _BEFORE
+    runtime = _BEFORE + silent.RUNTIME
 
     def __init__(self) -> None:
         self.sites: list[Site] = []
@@ -120,11 +133,16 @@ class Watcher(Instrument):
                 if wait := _WAIT.match(line):
                     yield f"  call void @nv_at(i64 {self._site(lines, line, _WAITS[wait['name']])})"
                     yield f"{lines.debug(line)}\n"
-                elif _FENCE.match(line):
-                    yield f"  call void @nv_fence(){lines.debug(line)}\n"
+                elif fence := _FENCE.match(line):
+                    wide = str(fence["for"] != "cta").lower()
+                    yield f"  call void @nv_fence(i1 {wide}){lines.debug(line)}\n"
+                elif turn := _TURN.match(line):
+                    line = line[: turn.start("site")] + str(self._site(lines, line, LOOP))
+                    line += turn.string[turn.end("site") :]
                 yield line
 
-        return "".join(told()) + "declare void @nv_at(i64)\ndeclare void @nv_fence()\n"
+        declared = "declare void @nv_at(i64)\ndeclare void @nv_fence(i1)\n"
+        return silent.traced("".join(told())) + declared
 
     def after(self, text: str) -> str:
         """IR in which each access goes through `nv_seen`."""
@@ -158,13 +176,15 @@ class Watcher(Instrument):
                 [line], (n for n in code[number:] if f"ptr {pointer}," in n), code[number:]
             )
             told = next((n for n in near if lines.of(n)[1]), line)
-            site = self._site(lines, told, name, _array_of(pointer, arrays), size)
+            array = _array_of(pointer, arrays)
+            site = self._site(lines, told, name, array, size)
+            seen = "nv_seen" if array is not None else "nv_seen_or_own"
             value = "0"
             if does == WRITE and (made := _bits(access["value"], kind, number, lines.debug(line))):
                 yield made
                 does, value = does | VALUED, f"%nv.value.{number}"
             what = f"i64 {site << 16 | size << 8 | does | atomic}, i64 {value}"
-            yield f"  %nv.{number} = call ptr @nv_seen(ptr {pointer}, {what}){lines.debug(line)}\n"
+            yield f"  %nv.{number} = call ptr @{seen}(ptr {pointer}, {what}){lines.debug(line)}\n"
             yield f"{line[: access.end()]}%nv.{number}{rest}"
 
     def _site(

@@ -2,6 +2,8 @@
 
 import ctypes
 import functools
+import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,13 @@ import numpy as np
 from .._numba import Kernel, kernel_of, triple
 from ..arguments import checked, is_array, signature
 from ..emulator import machine, workers
-from ..emulator.bounds import extent
-from ..emulator.runtime import BARRIER, WARP
-from ..emulator.scheduler import FINISHED
-from ..guarded import GUARD, Buffer
-from . import shadow
+from ..emulator.scheduler import ENDLESS, GIVEN_UP, STUCK
+from . import advice, shadow
+from .endless import Stopped
 from .instrument import Site, Watcher
-from .report import Finding, Line, Place, Report, index_of, merged, shared_names
+from .layout import Shadow, lay_out, owner
+from .order import Tables
+from .report import Extent, Finding, Line, Place, Report, merged, named, shared_names
 from .watch import (
     ACCESSES,
     ADDRESS,
@@ -23,17 +25,16 @@ from .watch import (
     AT,
     BY,
     BYTES,
-    CELL,
     COUNT,
     FENCED,
-    FIXED,
     FRESH,
-    GAP,
+    FROM,
     GAPS,
     IN,
     KIND,
     KINDS,
     MAX_ORDERED,
+    MISALIGNED,
     OTHER_AT,
     OTHER_BY,
     OTHER_IN,
@@ -44,26 +45,35 @@ from .watch import (
     ROWS,
     SECTORS,
     SHARED,
-    SYNCS,
+    START,
+    STOP,
     TURNS,
     UNINITIALISED,
     WATCH,
     WORK,
-    WRITTEN,
 )  # fmt: skip
 
+LATE = 1 << 30  # a count for which a shadow has no room if a launch goes on from there
 _SITES = [AT, OTHER_AT]
 _DOES = {"read": "reads it", "written": "writes it", "updated": "updates it"}
 
 
 def sanitize(
-    kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, fresh: tuple[str, ...] = ()
+    kernel: Any,
+    grid: Any,
+    block: Any,
+    *args: Any,
+    shared: int = 0,
+    fresh: tuple[str, ...] = (),
+    limit: float = workers.LIMIT,
 ) -> Report:
     """Run a kernel on NumPy arrays, in the emulator, and tell what is wrong with it.
 
     kernel: of `cuda.jit`, of minidl.kernels.cuda's `jit`, or a plain function. shared: bytes of
     dynamic shared memory. fresh: names of arrays in which nothing is yet: to read there before
-    something was written is a mistake. The arrays are written, as by a launch.
+    something was written is a mistake. limit: seconds in which no thread comes to its end, after
+    which the launch is given up; a loop that is sure to have no end is told at once. The arrays are
+    written, as by a launch.
     """
     kernel = kernel_of(kernel)
     grid, block = triple(grid), triple(block)
@@ -80,7 +90,7 @@ def sanitize(
             workers.check_shared(kernel, code, shared)
         except machine.LaunchError as error:
             return Report(kernel.__name__, (Finding("launch", hint=str(error)),), 0, 0)
-        return _Watched(kernel, code, grid, block, shared, args, arrays, fresh).report()
+        return _Watched(kernel, code, grid, block, shared, args, arrays, fresh, limit).report()
 
 
 @functools.cache
@@ -96,6 +106,8 @@ class _Worker(workers.Worker):
         super().__init__()
         self.watch = np.zeros(1, WATCH)
         self.work = np.zeros((ROWS, WORK), np.int64)
+        self.watch["look"] = machine.native(shadow.look, shadow.SIGNATURE)
+        self.shadow, self.tables = Shadow(), Tables(self.watch[0])
 
     def places(self) -> dict[str, int]:
         """Addresses of what its code refers to."""
@@ -111,7 +123,7 @@ def _worker() -> _Worker:
 class _Watched:
     """One launch: its memory, and what is noted of it."""
 
-    def __init__(self, kernel, code, grid, block, shared, args, arrays, fresh) -> None:
+    def __init__(self, kernel, code, grid, block, shared, args, arrays, fresh, limit) -> None:
         self.kernel, self.grid, self.block, self.arrays = kernel, grid, block, arrays
         self.sites = [Site(*site) for site in code.sites]
         self.worker = worker = _worker()
@@ -119,47 +131,51 @@ class _Watched:
         run = worker.prepare(self.work)
         self.regions = worker.regions(self.work)
         self.shared = [*code.arrays, *([(code.dynamic, shared)] if code.dynamic else [])]
-        worker.watch.view(np.uint8).fill(0)
+        if worker.record["now"] > LATE:
+            worker.shadow.clear()
+            worker.record["now"] = 0
+        worker.tables.clear()
         self.fill(worker.watch[0], args, fresh)
         self.start()
-        self.ended = run(0, 1)
-        _finish()(worker.watch.ctypes.data)
+        self.args, self.limit = args, limit
+        try:
+            self.ended = worker.last(functools.partial(run, 0, 1), limit, threading.Event())
+        finally:  # after Ctrl-C, too: the next launch counts from the beginning
+            _finish()(worker.watch.ctypes.data)
 
     def fill(self, watch, args, fresh) -> None:
         """Say where which memory is."""
-        shift = min((site.size for site in self.sites if site.size), default=4).bit_length() - 1
-        watch["shift"] = shift
-        places, size = _cells(self.regions, shift)
-        self.cells = np.zeros((size, CELL), np.int64)
-        rows, names = watch["array"], [*self.arrays, *[""] * len(self.shared)]
-        for i, (name, (start, stop), cell) in enumerate(zip(names, self.regions, places)):
+        count, words = len(self.sites), _words(args)
+        watch["array"].fill(0)
+        watch["counts"][:count] = 0
+        watch["finds"] = 0
+        origins = [self.array_of(site, words) for site in self.sites]
+        watch["origin"][:count] = origins
+        watch["near"][:count] = np.maximum(origins, 0)
+        rows = watch["array"][: len(self.regions)]
+        names = [*self.arrays, *[""] * len(self.shared)]
+        for i, (name, (start, stop)) in enumerate(zip(names, self.regions)):
             a = self.arrays.get(name)
-            origin = 0 if a is None else _owner(a) - (i + 1 << 40)
-            gaps = a is not None and stop - start > a.nbytes
-            rows[i] = start, stop, cell, origin, gaps, a is None, name in fresh, 0
-            if gaps:
-                self.cells[(start >> shift) + cell : (stop - 1 >> shift) + cell + 1, WRITTEN] = GAP
-        if rows[:, GAPS].any():
-            for a, cell in zip(self.arrays.values(), places):  # what any array has is no gap
-                for byte in range(0, a.itemsize, 1 << shift):
-                    self.cells[(_addresses(a) + byte >> shift) + cell, WRITTEN] = 0
+            origin = 0 if a is None else owner(a) - (i + 1 << 40)
+            rows[i, [START, STOP, FROM]] = start, stop, origin
+            rows[i, GAPS] = a is not None and stop - start > a.nbytes
+            rows[i, SHARED], rows[i, FRESH] = a is None, name in fresh
+        least = [
+            min((s.size for s, o in zip(self.sites, origins) if s.size and o in (i, -1)), default=4)
+            for i in range(len(rows))
+        ]
+        written = {o for o, site in zip(origins, self.sites) if site.writes}
+        size, gaps = lay_out(rows, [*self.arrays.values()], least, written)
         blocks = len(self.work.blocks)
         watch["blocks"] = blocks if blocks <= MAX_ORDERED else 0
-        self.releases = np.zeros((SYNCS, max(int(watch["blocks"]), 1), 2), np.int64)
-        self.nowhere = np.zeros(32, np.int64)
-        for name, a in (
-            ("cells", self.cells), ("work", self.worker.work),
-            ("releases", self.releases), ("nowhere", self.nowhere),
-        ):  # fmt: skip
+        cells, more = self.worker.shadow.of(size)
+        self.memory = {
+            "cells": cells, "more": more, "gaps": gaps, "work": self.worker.work,
+            "nowhere": np.zeros(32, np.int64),
+        }  # fmt: skip
+        for name, a in self.memory.items():
             watch[name] = a.ctypes.data
-        watch["arrays"], watch["sites"], watch["warp"] = len(self.regions), len(self.sites), -1
-        words = _words(args)
-        for i, site in enumerate(self.sites):
-            watch["origin"][i] = self.array_of(site, words)
-        written = {int(watch["origin"][i]) for i, site in enumerate(self.sites) if site.writes}
-        common = {places[i] for i in written} if -1 not in written else {*places}
-        for row, cell in zip(rows, places):
-            row[FIXED] = cell not in common and not row[SHARED] and not row[FRESH]
+        watch["arrays"], watch["warp"] = len(rows), -1
 
     def array_of(self, site: Site, words: list[int]) -> int:
         """The number of the array that a site is sure to mean, or -1."""
@@ -174,7 +190,8 @@ class _Watched:
         """Begin to count."""
         state, record = self.worker.state, self.worker.record
         state["clock"][:], state["met"][:] = 1, 0
-        record["watched"], record["now"], record["barriers"], record["silent"] = 1, 0, 0, 0
+        record["watched"], record["barriers"], record["silent"] = 1, 0, 0
+        self.worker.watch["start"] = record["now"] + 1
 
     # --- what was found
 
@@ -182,19 +199,28 @@ class _Watched:
         """All of it in words."""
         watch, record = self.worker.watch[0], self.worker.record[0]
         rows = watch["found"][: watch["finds"]]
-        races = {(row[ARRAY], site) for row in rows if row[KIND] == RACE for site in row[_SITES]}
+        raced = [row for row in rows if row[KIND] == RACE]
+        races = {(row[ARRAY], site) for row in raced for site in row[_SITES]}
         found = merged(
-            self.finding(row)
+            self.finding(row, raced)
             for row in sorted(rows, key=lambda row: -row[REACH])
             # who races with the first write reads too early, which is one mistake
             if row[KIND] != UNINITIALISED or (row[ARRAY], row[AT]) not in races
         )
-        if self.ended != FINISHED:
-            found.append(self.stuck())
+        if self.ended in (ENDLESS, GIVEN_UP):
+            limit = self.limit if self.ended == GIVEN_UP else None
+            found.append(self.stopped().endless(limit, self.name_of))
+        elif self.ended == STUCK:
+            found.append(self.stopped().stuck())
         if record["silent"]:
-            place = self.waiting(int(record["silent_by"]), "shuffles")
-            lane = (int(record["silent"]) - 1) % 32
-            hint = f"lane {lane} is not in the mask, or not there: what comes is undefined"
+            by, site = int(record["silent_by"]), self.sites[int(record["silent_at"])]
+            place = self.at(by, self.block_of(int(record["silent_in"])), "shuffles", site)
+            asked = int(record["silent"]) - 1
+            lane, n = asked % 32, len(self.work.order)
+            why = f"lane {lane} is not in the mask"
+            if asked >= n:
+                why = f"there is no lane {lane} in this warp, as the block has {n} threads"
+            hint = f"{why}: what comes is undefined"
             found.append(Finding("shuffle of a silent lane", places=(place,), hint=hint))
         record["watched"] = 0
         threads = len(self.work.blocks) * len(self.work.order)
@@ -214,112 +240,91 @@ class _Watched:
             for key, row in sorted(found.items())
         )
 
-    def finding(self, row: np.ndarray) -> Finding:
+    def finding(self, row: np.ndarray, races: list[np.ndarray]) -> Finding:
         """A row of `found` in words."""
-        kind = int(row[KIND])
-        name, index = self.named(int(row[ARRAY]), int(row[ADDRESS]))
-        places = [self.place(row[BY], row[IN], row[AT])]
-        hint = ""
+        kind, number, address = int(row[KIND]), int(row[ARRAY]), int(row[ADDRESS])
+        here, site = self.place(row[BY], row[IN], row[AT]), self.sites[row[AT]]
+        if number < 0:
+            hint = f"at {address:#x}, outside all arrays"
+            return Finding(KINDS[kind], "", (), (here,), hint, int(row[COUNT]))
+        name, array = self.named(number)
+        offset = address - array.start
+        index, places = array.index(offset), [here]
         if kind == RACE:
             places.append(self.place(row[OTHER_BY], row[OTHER_IN], row[OTHER_AT]))
-            hint = self.advice(row, places)
-        elif kind == OUTSIDE and not name:
-            hint = f"at {int(row[ADDRESS]):#x}, outside all arrays"
+            hint = self.advice(row, races)
+        elif kind == OUTSIDE:
+            there = array.at(here.position, offset)
+            if there and here.position != here.index:
+                grid = here.position[: len(there)]
+                note = f"cuda.grid({len(there)}) = {named(grid, (2,) * len(grid))}"
+                places = [replace(here, note=note)]
+            index = there or index
+            many = site.size // array.itemsize
+            hint = advice.of_outside(name, index, array.shape, many, bool(there))
+        elif kind == MISALIGNED:
+            off = (address - int(self.worker.watch["array"][0, number, FROM])) % site.size
+            hint = f"{site.size} bytes at once must begin at a multiple of {site.size} bytes"
+            hint += f"; this is {off} further"
+        elif number < len(self.arrays):
+            hint = f"{name} was given as fresh: nothing is in it until somebody writes"
+        else:
+            hint = "when a block begins, shared memory is not 0: what others left is in it"
         return Finding(KINDS[kind], name, index, tuple(places), hint, int(row[COUNT]))
 
-    def advice(self, row: np.ndarray, places: list[Place]) -> str:
+    def advice(self, row: np.ndarray, races: list[np.ndarray]) -> str:
         """What the threads of a race could have waited by."""
-        if row[IN] != row[OTHER_IN]:
-            if not row[FENCED]:
-                return "threadfence() is missing before the atomic that tells the other block"
-            return "blocks do not wait for each other: use atomics, or two launches"
-        one, other = places
-        if one.line == other.line:
-            return "several threads are here at once: use cuda.atomic, or a place for each"
-        if one.thread // 32 == other.thread // 32:
-            return "syncwarp() in between would make them wait"
-        return "syncthreads() in between would make them wait"
+        one, other = (self.sites[site] for site in row[_SITES])
+        same = [r for r in races if r[ARRAY] == row[ARRAY] and {*r[_SITES]} & {*row[_SITES]}]
+        # of accesses beside atomics some are not remembered, so others may be of other warps
+        sure = "updated" not in (one.does, other.does) and all(r[REACH] == 0 for r in same)
+        return advice.of_race(
+            *(advice.Access(site.file, site.line, site.does) for site in (one, other)),
+            blocks=row[IN] != row[OTHER_IN],
+            fenced=bool(row[FENCED]),
+            warp=sure or len(self.work.order) <= 32,
+        )
 
     def place(self, thread: int, block: int, site: int) -> Place:
         """A thread and where it was."""
-        x, y, _ = self.grid
-        at = int(block) % x, int(block) // x % y, int(block) // (x * y)
         here = self.sites[site]
-        return Place(int(thread), at, _DOES[here.does], here.file, here.line)
+        return self.at(int(thread), self.block_of(int(block)), _DOES[here.does], here)
 
-    def waiting(self, thread: int, does: str) -> Place:
-        """A thread where it waits."""
-        here = self.sites[int(self.worker.state["at"][thread])]
-        return Place(thread, self.stopped(), does, here.file, here.line)
+    def block_of(self, number: int) -> tuple[int, int, int]:
+        """Where a block is in the grid."""
+        x, y, _ = self.grid
+        return number % x, number // x % y, number // (x * y)
 
-    def stopped(self) -> tuple[int, int, int]:
+    def at(self, thread: int, block: tuple[int, int, int], does: str, site: Site | None) -> Place:
+        """A thread that does something, at a site if there is one."""
+        file, line = (site.file, site.line) if site else ("", 0)
+        return Place(thread, block, does, file, line, self.block, self.grid)
+
+    def stopped(self) -> Stopped:
         """The block that runs, or ran last."""
         x, y, z = map(int, self.worker.state["ctaid"])
-        return x, y, z
+        later = len(self.work.blocks) - int(self.worker.record["position"][0]) - 1
+        return Stopped(self.worker, self.sites, self.at, (x, y, z), len(self.work.order), later)
 
-    def stuck(self) -> Finding:
-        """A barrier, shuffle or syncwarp that not all threads came to."""
-        ask = self.worker.state["ask"][: len(self.work.order)]
-        doing, at = ask[:, 0], self.worker.state["at"][: len(ask)]
-        groups = {(int(d), int(a) if d in (BARRIER, WARP) else -1) for d, a in zip(doing, at)}
-        places = []
-        for d, a in sorted(groups):
-            t = int(np.flatnonzero((doing == d) & ((at == a) | (a < 0)))[0])
-            if a >= 0:
-                places.append(self.waiting(t, f"waits at a {self.sites[a].does}"))
-            else:
-                places.append(Place(t, self.stopped(), "has returned", "", 0))
-        kind = "divergent barrier" if not (doing == WARP).any() else "divergent shuffle"
-        return Finding(kind, places=tuple(places), hint=workers.waiting(ask))
+    def name_of(self, site: Site) -> str:
+        """The array that a place is sure to mean, "" where it is not known."""
+        array = self.array_of(site, _words(self.args))
+        return self.named(array)[0] if array >= 0 else ""
 
-    def named(self, array: int, address: int) -> tuple[str, tuple[int, ...]]:
-        """The name of an array, and the index of a byte in it."""
-        if array < 0:
-            return "", ()
-        if array < len(self.arrays):
-            name, a = [*self.arrays.items()][array]
-            return name, index_of(address - a.ctypes.data, a.itemsize, a.shape, a.strides)
-        i = array - len(self.arrays)
+    def named(self, number: int) -> tuple[str, Extent]:
+        """The name of an array, and how it lies in memory."""
+        if number < len(self.arrays):
+            name, a = [*self.arrays.items()][number]
+            return name, Extent(a.ctypes.data, a.itemsize, a.shape, a.strides)
+        i = number - len(self.arrays)
         names = shared_names(self.kernel.function)
         name, shape = names[i] if len(names) == len(self.shared) else (f"shared array {i + 1}", ())
-        size = self.regions[array][1] - self.regions[array][0]
-        offset = address - self.regions[array][0]
+        start, stop = self.regions[number]
         count = int(np.prod(shape)) if shape else 0
-        item = size // count if count and size % count == 0 else 4
-        shape = shape or (size // item,)
+        item = (stop - start) // count if count and (stop - start) % count == 0 else 4
+        shape = shape if count else ((stop - start) // item,)
         strides = item * np.cumprod([1, *shape[:0:-1]])[::-1]
-        return name, index_of(offset, item, shape, [int(s) for s in strides])
-
-
-def _cells(regions: list[tuple[int, int]], shift: int) -> tuple[list[int], int]:
-    """What makes the number of an address's granule that of its cell, for each region, and how many
-    cells there are. Where regions overlap they have their cells in common."""
-    places, cells, end = [0] * len(regions), 0, -1
-    for i in sorted(range(len(regions)), key=regions.__getitem__):
-        start, stop = regions[i]
-        if start >= end:
-            place = cells - (start >> shift)
-        places[i], end = place, max(end, stop)
-        cells = place + (end >> shift) + 1
-    return places, cells
-
-
-def _owner(a: np.ndarray) -> int:
-    """Where the memory begins that an array is a view of: on a GPU a multiple of 256."""
-    owner: Any = a
-    while getattr(a, "base", None) is not None:
-        a = a.base  # type: ignore[assignment]
-        owner = a if isinstance(a, np.ndarray) else owner
-    start = extent(owner)[0]
-    return start + -start % GUARD if isinstance(owner, Buffer) else start
-
-
-def _addresses(a: np.ndarray) -> np.ndarray:
-    """Where each element of an array is."""
-    found = np.full(a.shape, a.ctypes.data)
-    for axis, (n, stride) in enumerate(zip(a.shape, a.strides)):
-        found += np.expand_dims(np.arange(n) * stride, [i for i in range(a.ndim) if i != axis])
-    return found
+        return name, Extent(start, item, shape, tuple(map(int, strides)))
 
 
 def _words(args: Any) -> list[int]:

@@ -9,20 +9,62 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 
+def named(at: Sequence[int], size: Sequence[int]) -> str:
+    """Where a thread is in its block, or a block in the grid: "3"; "(3, 1)" if it has two axes."""
+    axes = max([i for i, n in enumerate(size) if n > 1], default=0) + 1
+    return str(at[0]) if axes == 1 else str(tuple(at[:axes]))
+
+
 @dataclass(frozen=True)
 class Place:
-    """A line of a kernel, and a thread that was there."""
+    """A line of a kernel, and a thread that was there, in a block of `threads` of `blocks`.
+
+    note: what the thread had in its hands.
+    """
 
     thread: int
     block: tuple[int, int, int]
     does: str
     file: str
     line: int
+    threads: tuple[int, int, int] = (1024, 1, 1)
+    blocks: tuple[int, int, int] = (2**31 - 1, 1, 1)
+    note: str = ""
+
+    @property
+    def index(self) -> tuple[int, int, int]:
+        """The thread's x, y and z."""
+        x, y, _ = self.threads
+        return self.thread % x, self.thread // x % y, self.thread // (x * y)
+
+    @property
+    def position(self) -> tuple[int, ...]:
+        """Where the thread is in the grid, as `cuda.grid` tells it."""
+        return tuple(b * n + t for b, n, t in zip(self.block, self.threads, self.index))
+
+    @property
+    def who(self) -> str:
+        """The thread by its name in its block."""
+        return f"thread {named(self.index, self.threads)}"
+
+    @property
+    def where(self) -> str:
+        """The thread and its block by name."""
+        return f"{self.who} of block {named(self.block, self.blocks)}"
+
+    @property
+    def code(self) -> str:
+        """The line of the source."""
+        return linecache.getline(self.file, self.line).strip() if self.line else ""
+
+    @property
+    def said(self) -> str:
+        """What happened where, without the source."""
+        who = self.where + f" ({self.note})" * bool(self.note)
+        return f"{who} {self.does}" + f", line {self.line}" * (self.line > 0)
 
     def __str__(self) -> str:
-        said = f"thread {self.thread} of block {self.block} {self.does}"
-        text = linecache.getline(self.file, self.line).strip() if self.line else ""
-        return said + f", line {self.line}" * (self.line > 0) + f": {text}" * bool(text)
+        return self.said + f": {self.code}" * bool(self.code)
 
 
 @dataclass(frozen=True)
@@ -51,14 +93,31 @@ class Finding:
         """The block in which it showed."""
         return self.places[0].block if self.places else (0, 0, 0)
 
+    @property
+    def cell(self) -> str:
+        """The element of the array."""
+        index = ", ".join(map(str, self.index))
+        return f"{self.array}[{index}]" if index else self.array
+
     def __str__(self) -> str:
-        where = (
-            f" of {self.array}[{', '.join(map(str, self.index))}]"
-            if self.index
-            else (f" of {self.array}" * bool(self.array))
-        )
+        where = f" of {self.cell}" if self.array else ""
         head = f"{self.kind}{where}" + f", {self.count:,} times" * (self.count > 1)
-        return "\n  ".join([head, *map(str, self.places), *([self.hint] if self.hint else [])])
+        told = list(map(str, self.places))
+        if len({(place.file, place.line) for place in self.places}) == 1:
+            told = [*(place.said for place in self.places), *_excerpt(self.places[0])]
+        return "\n  ".join([head, *told, *([self.hint] if self.hint else [])])
+
+
+def _excerpt(place: Place) -> list[str]:
+    """The line of a place, and the one above, which often says what leads to it."""
+    if not place.code:
+        return []
+    above = linecache.getline(place.file, place.line - 1) if place.line > 1 else ""
+    here = linecache.getline(place.file, place.line)
+    if not above.strip() or above.lstrip().startswith(("@", "def ", "#", '"')):
+        return [f"  {place.line:>4}  {here.strip()}"]
+    both = textwrap.dedent(above + here).splitlines()
+    return [f"  {n:>4}  {line}" for n, line in enumerate(both, place.line - 1)]
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
@@ -185,15 +244,34 @@ def _shape(node: ast.expr | None, space: dict[str, Any]) -> tuple[int, ...]:
     return ()
 
 
-def index_of(offset: int, itemsize: int, shape: Sequence[int], strides: Sequence[int]) -> tuple:
-    """The index of a byte of an array; outside, what would be its index there."""
-    found, rest = [0] * len(shape), offset
-    axes = [i for i, n in enumerate(shape) if n > 1 and strides[i]]
-    rest -= sum((shape[i] - 1) * strides[i] for i in axes if strides[i] < 0)
-    for i in sorted(axes, key=lambda i: -abs(strides[i])):
-        found[i], rest = divmod(rest, abs(strides[i]))
-        if strides[i] < 0:
-            found[i] = shape[i] - 1 - found[i]
-    if found:
-        found[-1] += rest // itemsize  # along an axis of one element
-    return tuple(found)
+@dataclass(frozen=True)
+class Extent:
+    """How an array lies in memory."""
+
+    start: int  # the address of its first element
+    itemsize: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def index(self, offset: int) -> tuple[int, ...]:
+        """The index of a byte; outside, what would be its index there."""
+        found, rest = [0] * len(self.shape), offset
+        axes = [i for i, n in enumerate(self.shape) if n > 1 and self.strides[i]]
+        rest -= sum((self.shape[i] - 1) * self.strides[i] for i in axes if self.strides[i] < 0)
+        for i in sorted(axes, key=lambda i: -abs(self.strides[i])):
+            found[i], rest = divmod(rest, abs(self.strides[i]))
+            if self.strides[i] < 0:
+                found[i] = self.shape[i] - 1 - found[i]
+        if found:
+            found[-1] += rest // self.itemsize  # along an axis of one element
+        return tuple(found)
+
+    def at(self, position: Sequence[int], offset: int) -> tuple[int, ...]:
+        """The index outside at which a thread is by its position, if that is this byte; or ()."""
+        axes = len(self.shape)
+        for index in (tuple(position[:axes][::-1]), tuple(position[:axes])):
+            outside = any(i >= n for i, n in zip(index, self.shape))
+            there = sum(i * stride for i, stride in zip(index, self.strides))
+            if len(index) == axes and outside and there == offset:
+                return index
+        return ()

@@ -15,9 +15,20 @@ from .watch import (
     REQUESTS,
     ROWS,
     SECTORS,
+    SPREAD,
+    TABLE,
     TURNS,
     WHAT,
 )
+
+
+@njit
+def row_of(s, w, work, site, lane):
+    """The row of the request that an access belongs to, 0 where it is the first one of it."""
+    if s.block << 5 | s.thread >> 5 != w.warp:
+        return 0
+    before = w.cursor[site, lane]
+    return work[before, NEXT] if before else w.head[site]
 
 
 @njit
@@ -63,12 +74,22 @@ def _count(w, work, row):
     """Count one request: addresses of 32 lanes, 0 where one asks nothing, and what it is."""
     what = work[row, WHAT]
     site, size, shared = what >> 16, what >> 8 & 255, what & 1
-    lanes = 0
+    lanes, last, astray, first = 0, 0, 0, work[row, 0]
     for i in range(32):
-        lanes += work[row, i] != 0
+        here = work[row, i]
+        lanes += here != 0
+        last = max(last, here)
+        astray += here != 0 and here != first + i * size
     w.counts[site, ACCESSES] += lanes
     w.counts[site, BYTES] += lanes * size
     w.counts[site, REQUESTS] += 1
+    if not astray and last == first + (lanes - 1) * size and not first & size - 1:
+        # the first lanes, one element after the other: most requests are so
+        if shared:
+            w.counts[site, TURNS] += lanes * size + 127 >> 7
+        else:
+            w.counts[site, SECTORS] += (last + size - 1 >> 5) - (first >> 5) + 1
+        return
     if not shared:
         w.counts[site, SECTORS] += _units(w, work, row, 0, 32, size, 5)
         return
@@ -87,22 +108,22 @@ def _count(w, work, row):
 @njit
 def _units(w, work, row, first, last, size, shift):
     """How many different units of 1 << shift bytes some lanes touch; w.busy has them by bank."""
-    found, top = 0, -1
+    found = before = 0
+    for i in range(TABLE):
+        w.table[i] = 0
     for i in range(first, last):
         here = work[row, i]
         if not here:
             continue
-        for n in range(here >> shift, (here + size - 1 >> shift) + 1):
-            new = n > top
-            if n < top:  # no order: has a lane before touched it?
-                new = True
-                for j in range(first, i):
-                    other = work[row, j]
-                    if other and other >> shift <= n <= other + size - 1 >> shift:
-                        new = False
-                        break
-            if new:
+        for unit in range(here >> shift, (here + size - 1 >> shift) + 1):
+            if unit == before:
+                continue
+            before = unit
+            at = unit * SPREAD >> 32 & TABLE - 1
+            while w.table[at] and w.table[at] != unit:
+                at = at + 1 & TABLE - 1
+            if not w.table[at]:
+                w.table[at] = unit
                 found += 1
-                top = max(top, n)
-                w.busy[n & BANKS - 1] += 1
+                w.busy[unit & BANKS - 1] += 1
     return found
