@@ -19,8 +19,9 @@ else
 BIN := $(VENV)/bin
 endif
 # Tests that follow one another need the same kernels. So each process begins with a stretch of
-# neighbours, and who has none left takes half of what another has yet to do.
-PYTEST := $(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal
+# neighbours, and who has none left takes half of what another has yet to do. NumPy's own threads
+# would spin on the other processes' cores: with them the reference takes twice as much time.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 HERE := $(shell $(PYTHON) -c "import platform; print(platform.system(), platform.machine())")
 EMULATES := Linux x86_64

@@ -487,11 +487,19 @@ def test_a_forked_child_can_share_work() -> None:
 
 
 def test_blas_gets_its_threads_back() -> None:
-    before = _threads._blas[0]() if _threads._blas else None
-    with _threads.single_blas() as alone, _threads.single_blas():
-        assert alone == (before is not None)
-        assert not alone or _threads._blas[0]() == 1
-    assert before is None or _threads._blas[0]() == before
+    if _threads._blas is None:
+        with _threads.single_blas() as alone:
+            assert not alone
+        return
+    count, limit = _threads._blas
+    before = count()
+    try:
+        limit(2)
+        with _threads.single_blas() as alone, _threads.single_blas():
+            assert alone and count() == 1
+        assert count() == 2
+    finally:
+        limit(before)
 
 
 def test_helpers_are_as_quiet_about_inf_as_their_caller() -> None:
