@@ -44,9 +44,13 @@ def python(code: str, cwd: Path, executable: str | Path = sys.executable, **env:
 
 
 def pip(*arguments: str | Path) -> None:
-    """Run this environment's pip, which builds with this environment's setuptools, offline."""
+    """Run this environment's pip, which builds with this environment's setuptools, offline.
+
+    It leaves nothing in the user's folders.
+    """
     offline = {
         "PIP_NO_INDEX": "1",
+        "PIP_NO_CACHE_DIR": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_CONFIG_FILE": os.devnull,
     }
