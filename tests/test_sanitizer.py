@@ -17,7 +17,6 @@ from minidl.kernels.cuda.emulator import schedule
 
 pytestmark = pytest.mark.emulator
 PAGE = Path(__file__).parent.parent / "docs" / "sanitizer.md"
-TEXT = PAGE.read_text(encoding="utf-8")
 RESULTS = "2026-11-21-sanitizer.json"
 
 
@@ -65,7 +64,7 @@ def score() -> str:
 
 def test_the_score_on_the_page():
     assert len(KERNELS) >= 60
-    assert score() in TEXT, score()
+    assert score() in PAGE.read_text(), score()
 
 
 def test_the_times_on_the_page():
@@ -73,13 +72,13 @@ def test_the_times_on_the_page():
     for row in measured:
         name, times = row["kernel"].replace("_", " "), row["times as long"]
         both = f"{row['emulated ms']:.2g} | {row['sanitized ms']:.2g}"
-        assert f"| {name} | {row['accesses']:,} | {both} | {times:.2g} |" in TEXT
+        assert f"| {name} | {row['accesses']:,} | {both} | {times:.2g} |" in PAGE.read_text()
         assert times <= 30
 
 
 def test_the_example_on_the_page(tmp_path):
     # a file, for findings quote its lines
-    program, said = re.findall(r"```(?:python|text)\n(.*?)```", TEXT, re.S)[:2]
+    program, said = re.findall(r"```(?:python|text)\n(.*?)```", PAGE.read_text(), re.S)[:2]
     file = tmp_path / "example.py"
     file.write_text(program)
     spec = importlib.util.spec_from_file_location("example", file)
