@@ -13,7 +13,6 @@ PyTorch's images are in the better of its two orders.
 import argparse
 import concurrent.futures
 import functools
-import inspect
 import itertools
 import math
 import os
@@ -27,6 +26,7 @@ import numpy as np
 import minidl
 from minidl.kernels import cpu, reference, shapes
 from minidl.kernels.cpu import _numba, reduce
+from minidl.kernels.families import files_of
 from minidl.kernels.roles import kernels_of, roles
 
 from . import bounds, report
@@ -321,7 +321,7 @@ def cases() -> list[Case]:
 
 def compiled() -> list[str]:
     """The kernels that the CPU has of its own."""
-    return [*kernels_of(*(m for m in vars(cpu).values() if inspect.ismodule(m)))]
+    return [*kernels_of(*files_of(cpu.__name__))]
 
 
 def limits(threads: int) -> tuple[float, float]:

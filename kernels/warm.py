@@ -59,12 +59,13 @@ def serve() -> None:
 
 
 def run(name: str) -> None:
-    """Compile what belongs to a name, by running examples: as threads share them, and alone."""
-    before, _numba.PARALLEL = _numba.PARALLEL, 0
+    """Compile what belongs to a name, by running examples as threads share them."""
+    before = _numba.PARALLEL, _numba.SHARED
+    _numba.PARALLEL, _numba.SHARED = 0, 1  # an example has often one part only, a network many
     try:
         _run(name)
     finally:
-        _numba.PARALLEL = before
+        _numba.PARALLEL, _numba.SHARED = before
 
 
 def _run(name: str) -> None:

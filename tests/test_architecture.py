@@ -284,7 +284,7 @@ def test_files_and_functions_are_short(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.py")), ids=lambda p: p.stem)
 def test_an_example_is_read_in_minutes(path):
-    assert len(path.read_text().splitlines()) <= 250
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 250
 
 
 def test_the_engine_is_read_in_an_afternoon():

@@ -313,7 +313,7 @@ def another(typing, x):
         (calls(device(twice)), calls(device(thrice))),
         (one, another),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_value_that_a_kernel_refers_to_is_in_its_fingerprint(a, b):
     source = "def f(x):\n    x[0] = N\n"

@@ -423,7 +423,7 @@ def changed(mutant: Mutant) -> Callable:
     """The mutant's launcher, in a copy of its file; what is changed may be a file it imports."""
     scalars = mutant.file == "scalars"  # they stand beside kernels/cuda, for kernels/cpu too
     path = (FOLDER.parent if scalars else FOLDER) / f"{mutant.file}.py"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert mutant.old in text, f"{path.name} has changed: give this mutant another place"
     module = executed(path, text.replace(mutant.old, mutant.new))
     family = DEFINITION[mutant.kernel].__module__.rpartition(".")[2]
@@ -434,7 +434,7 @@ def changed(mutant: Mutant) -> Callable:
             mock.patch.object(package, mutant.file, module),
         ):
             path = FOLDER / f"{family}.py"
-            module = executed(path, path.read_text())
+            module = executed(path, path.read_text(encoding="utf-8"))
     return getattr(module, mutant.kernel)
 
 

@@ -53,7 +53,7 @@ def test_damaged_digits_are_refused(tmp_path, monkeypatch):
 
 
 def test_the_licence_names_the_authors_of_the_digits():
-    text = (shipped.PATH.parent / "LICENSE.digits").read_text()
+    text = (shipped.PATH.parent / "LICENSE.digits").read_text(encoding="utf-8")
     for word in (
         "Yann LeCun",
         "Corinna Cortes",

@@ -16,7 +16,8 @@ from minidl.cli import doctor, main
 from minidl.cli.doctor import COLAB, Driver, Gpu, Machine, Part
 
 ROOT = Path(__file__).parent.parent
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 H200 = Gpu("NVIDIA H200", (9, 0), 141 * 2**30)
 T4 = Gpu("Tesla T4", (7, 5), 15 * 2**30)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "documents.md").read_text()
+PAGE = (ROOT / "docs" / "documents.md").read_text(encoding="utf-8")
 ROWS = {int(n): line for n, line in re.findall(r"^\| (\d+) (\|.*)$", PAGE, re.MULTILINE)}
-TESTS = "".join(f.read_text() for f in (ROOT / "tests").rglob("test_*.py"))
+TESTS = "".join(f.read_text(encoding="utf-8") for f in (ROOT / "tests").rglob("test_*.py"))
 
 
 def test_every_row_is_there_once():

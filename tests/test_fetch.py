@@ -340,7 +340,11 @@ def test_an_archive_is_read_without_unpacking_it(tmp_path, mirror, monkeypatch):
     assert listing(tmp_path) == CONTENT and not (tmp_path.parent / "evil").exists()
 
 
-@pytest.mark.parametrize("broken", [b"no archive", tar({"else": b"x"}), tar({})[:20]])
+@pytest.mark.parametrize(
+    "broken",
+    [b"no archive", tar({"else": b"x"}), tar({})[:20]],
+    ids=["no archive", "other files", "broken off"],
+)
 def test_a_broken_archive_is_one_more_answer(tmp_path, mirror, monkeypatch, broken):
     mirror.pages["/all.tar.gz"] = broken
     monkeypatch.setitem(sources.SOURCES, "mnist", [(sources._archive, f"{mirror.url}/all.tar.gz")])

@@ -95,7 +95,7 @@ def test_a_row_for_every_kernel(monkeypatch):
     monkeypatch.setattr(kernels, "torch_ops", dict)
     monkeypatch.setattr(measure, "ours", lambda run, n: n * (run() is not None))
     with _numba.recording() as launches:
-        rows = list(kernels.table(1e9, 1e9, time.monotonic() + 60))
+        rows = list(kernels.table(1e9, 1e9, time.monotonic() + 600))
     assert [row for row in rows if "error" in row] == []
     limits, *rows = rows
     assert (limits["GB/s"], limits["teraflops"]) == (1, 1e-3)
@@ -109,7 +109,7 @@ def test_a_row_for_every_kernel(monkeypatch):
 def test_a_row_for_every_step_of_the_ladder(monkeypatch):
     monkeypatch.setattr(kernels, "_product", lambda choice, tf32, *_: 1.0 if tf32 else 2.0)
     monkeypatch.setattr(measure, "ours", lambda run, n: 4.0 * n)
-    rows = list(kernels.ladder_table((8,), time.monotonic() + 60))
+    rows = list(kernels.ladder_table((8,), time.monotonic() + 600))
     found = {row["step"]: row["of_cublas"] for row in rows}
     assert found["minidl"] == found["minidl TF32"] == 1
     assert found["naive"] == 0.5 and found["tensor_cores"] == 0.25
@@ -119,7 +119,7 @@ def test_a_row_for_every_step_of_the_ladder(monkeypatch):
 def test_agreement_of_the_emulator_with_itself(monkeypatch):
     some = {name: CASES[name] for name in ("relu", "max", "sum_rows")}
     monkeypatch.setattr(agreement, "CASES", some)
-    rows = list(agreement.cases(time.monotonic() + 60, seeds=1))
+    rows = list(agreement.cases(time.monotonic() + 600, seeds=1))
     assert {row["kernel"] for row in rows} >= {*some, "relu_grad", "max_grad"}
     assert all(row["ulps"] == 0 and not row["error"] and row["calls"] for row in rows)
     (late,) = agreement.cases(time.monotonic() - 1)
@@ -134,9 +134,9 @@ def test_a_kernel_that_disagrees_is_seen(monkeypatch):
         return {name: y + (next(calls) % 2 and y.size) for name, y in real(call).items()}
 
     monkeypatch.setattr(agreement, "results", wrong)
-    assert any(row["ulps"] > 0 for row in agreement.cases(time.monotonic() + 60, seeds=1))
+    assert any(row["ulps"] > 0 for row in agreement.cases(time.monotonic() + 600, seeds=1))
     monkeypatch.setattr(agreement, "results", lambda call: 1 / 0)
-    rows = list(agreement.cases(time.monotonic() + 60, seeds=1))
+    rows = list(agreement.cases(time.monotonic() + 600, seeds=1))
     assert {row["error"] for row in rows} == {"ZeroDivisionError: division by zero"}
 
 
@@ -224,7 +224,8 @@ def test_what_the_sanitizer_says(monkeypatch, tmp_path, script, row):
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    rows = list(agreement.sanitized(time.monotonic() + 2))
+    seconds = 2 if "sleep" in script else 120  # on any machine enough for those that end
+    rows = list(agreement.sanitized(time.monotonic() + seconds))
     assert [r["tool"] for r in rows] == ["memcheck", "racecheck"]
     assert row.items() <= rows[0].items()
 

@@ -223,7 +223,7 @@ def pytest_with(*arguments, **environment):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     here = Path(__file__).parents[1]
     return subprocess.run(
-        command, cwd=here, env=left | environment, capture_output=True, text=True, timeout=300
+        command, cwd=here, env=left | environment, capture_output=True, text=True, timeout=900
     ).stdout
 
 

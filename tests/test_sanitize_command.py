@@ -33,7 +33,8 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def program(tmp_path):
-    path = tmp_path / "counting.py"
+    path = tmp_path / 'a "folder" of Zoé\'s' / "counting.py"  # its lines are quoted all the same
+    path.parent.mkdir()
     path.write_text(PROGRAM)
     return str(path)
 

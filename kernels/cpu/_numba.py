@@ -32,6 +32,7 @@ from ._threads import threads
 
 # Elements from which threads pay: `python -m benchmarks.kernels --parallel`.
 PARALLEL = 1 << 17
+SHARED = 2  # tasks from which there is something to share
 # Parts for a thread, so many that the last of them is not waited for long, and elements of each.
 _PARTS, _PART = 16, 1 << 14
 
@@ -74,7 +75,7 @@ def loop(
     def run(n: int, work: int, *args: Any) -> None:
         nonlocal run_shared
         many = threads()
-        if work < PARALLEL or many < 2 or n < 2:
+        if work < PARALLEL or many < 2 or n < SHARED:
             kernel(0, n, *args)
             return
         if run_shared is None:

@@ -219,7 +219,13 @@ class _Lines:
         where = self.nodes.get(file[1], "") if file else ""
         parts = dict(re.findall(r'(filename|directory): "([^"]*)"', where))
         name = f"{parts.get('directory', '')}/{parts['filename']}" if "filename" in parts else ""
-        return name, int(number[1]) if number else 0
+        return _unescaped(name), int(number[1]) if number else 0
+
+
+def _unescaped(text: str) -> str:
+    """What a string of LLVM's says, where a byte that is not plain ASCII is \\ and two digits."""
+    code = re.sub(rb"\\([0-9A-F]{2})", lambda byte: bytes.fromhex(byte[1].decode()), text.encode())
+    return code.decode(errors="replace")
 
 
 def _operand(line: str, start: int) -> str:
