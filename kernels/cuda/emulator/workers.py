@@ -23,7 +23,7 @@ from .scheduler import ENDLESS, FINISHED, GIVEN_UP, GUARD, MISALIGNED, OUTSIDE, 
 MAX_BLOCK = (1024, 1024, 64)
 MAX_GRID = (2**31 - 1, 65535, 65535)
 # Seconds in which no thread of a launch comes to its end, and it is given up. A sum of 10**8
-# numbers by one thread takes one of them, and ten under the sanitizer.
+# numbers by one thread takes a tenth of one, and three under the sanitizer.
 LIMIT = 600.0
 # Seconds of work from which a second worker pays: to start its thread takes a tenth of that.
 WORTH = 5e-4
