@@ -14,6 +14,7 @@ import pytest
 import minidl
 from minidl import atomic, data, io, models
 from minidl.cli import main, recipes, training
+from minidl.data import catalog
 
 ROOT = Path(__file__).parent.parent
 RUN = ("model.safetensors", "result.json", "curves.png", "mistakes.png")
@@ -300,12 +301,12 @@ def test_data_list_tells_which_sets_are_here(run, tmp_path, monkeypatch):
     monkeypatch.setenv("MINIDL_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "mnist").mkdir()
-    for file in data.catalog.files("mnist"):
+    for file in catalog.files("mnist"):
         (tmp_path / "mnist" / f"{file.name}.gz").touch()
     code, out, _ = run("data", "list")
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert code == 0
-    assert set(lines) == {"digits", *data.catalog.FILES}
+    assert set(lines) == {"digits", *catalog.FILES}
     assert str(tmp_path / "mnist") in lines["mnist"]
     assert "minidl data fetch cifar10" in lines["cifar10"]
 
