@@ -1,5 +1,8 @@
 """What one instruction of a GPU does here, in LLVM IR: numbers, bits, atomics, tensor cores."""
 
+import re
+
+from . import halves
 from .runtime import MMA, WARP, place
 
 # The functions of intrinsics.py that have PTX inside. Half of an mma is in the scheduler.
@@ -171,6 +174,24 @@ INSTRUCTIONS = "".join(
     (_DECLARED, _TENSOR_CORES, _EXTREMES, *(_one_line(*small) for small in _SMALL))
 )
 
+_HINTED = re.compile(
+    r'call (\w+) asm (?:sideeffect )?"(ld|st)\.global\.\w\w\.b\d+ [^"]*", "[^"]*"\((.*)\)'
+)
+
+
+def without_hints(text: str) -> str:
+    """IR in which loads and stores that tell how a cache is to be used are plain ones."""
+
+    def plain(m: re.Match[str]) -> str:
+        kind, does, given = m.groups()
+        if does == "ld":
+            return f"load {kind}, {given}"
+        where, value = given.split(", ", 1)
+        return f"store {value}, {where}"
+
+    return _HINTED.sub(plain, text)
+
+
 # Inline PTX that numba-cuda writes, and what stands in for it.
 PTX = {
     "activemask.b32 $0;": "nv.activemask",
@@ -179,4 +200,5 @@ PTX = {
     "nanosleep.u32 $0;": "nv.nanosleep",
     "cvt.f32.f16 $0, $1;": "nv.f32.f16",
     "cvt.rn.f16.f32 $0, $1;": "nv.f16.f32",
+    **halves.PTX,
 }
