@@ -382,12 +382,20 @@ def test_blocks_that_wait_for_each_other(cuda):
         kernel[265, 1024](m)
 
     @cuda.jit
-    def some(x):
-        if cuda.blockIdx.x < 2:
+    def some(x, first, last, block):
+        if cuda.blockIdx.x < block and first <= cuda.threadIdx.x < last:
             cuda.cg.this_grid().sync()
+            x[cuda.grid(1)] = 1
 
+    x = np.zeros(12)
+    some[3, 4](x, 0, 3, 3)  # a GPU waits neither for threads that have returned
+    assert x.sum() == 9
     with pytest.raises(RuntimeError, match=r"barrier in block \(1, 0, 0\): 4 threads at grid.sync"):
-        some[3, 4](np.zeros(1))
+        some[3, 4](x, 0, 4, 2)
+    with pytest.raises(
+        RuntimeError, match=r"block \(0, 0, 0\): 3 threads at grid.sync\(\) \(1 to 3\)"
+    ):
+        some[3, 4](x, 1, 4, 3)  # but the first thread of a block speaks for it
 
 
 def test_a_kernel_tells_what_numba_cuda_makes_of_it(cuda):

@@ -7,7 +7,7 @@ and shared memory, and they run one after the other from one grid.sync() to the 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .runtime import DONE, GRID, READY
+from .runtime import GRID, READY
 from .scheduler import DOING, FINISHED, MET, STUCK
 
 MULTIPROCESSORS = 132  # as an H100 has, the GPU of this compute capability
@@ -27,22 +27,20 @@ def together(
     """Run blocks, one by each worker, from one grid.sync() to the next: how that ended, and where.
 
     run: lets a worker's block go on, and tells how it stopped. met: called when all wait. STUCK
-    where some threads have returned that others wait for.
+    where some blocks have ended that others wait for.
     """
     while True:
-        waiting = None
+        waiting = []
         for worker in workers:
             if (ended := run(worker)) not in (FINISHED, MET):
                 return worker, ended
             if ended == MET:
-                waiting = worker
-        if waiting is None:
+                waiting.append(worker)
+        if not waiting:
             return workers[-1], FINISHED
-        asked = [
-            worker.state["ask"][: int(worker.record["threads"][0]), DOING] for worker in workers
-        ]
-        if any((doing == DONE).any() for doing in asked):
-            return waiting, STUCK
+        if len(waiting) < len(workers):
+            return waiting[-1], STUCK
         met()
-        for doing in asked:
+        for worker in workers:
+            doing = worker.state["ask"][: int(worker.record["threads"][0]), DOING]
             doing[doing == GRID] = READY

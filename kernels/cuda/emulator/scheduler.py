@@ -291,8 +291,8 @@ def _release(s):
         return DONE
     if going:
         return READY
-    if grid == s.threads:
-        return GRID
+    if grid and grid + done == s.threads:  # thread 0 tells the other blocks
+        return GRID if s.ask[0, DOING] == GRID and not (s.watched and done) else WARP
     if waiting + done < s.threads or (s.watched and done):
         return WARP  # a GPU's barrier does not wait for threads that returned, but CUDA forbids it
     return READY if _barrier(s, waiting) else WARP
