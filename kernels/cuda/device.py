@@ -31,11 +31,11 @@ class DeviceArray(np.ndarray):
         """New memory with nothing in it, or that of gpu_data."""
         shape = shape if isinstance(shape, tuple) else (shape,)
         if gpu_data is not None:
-            made = np.lib.stride_tricks.as_strided(gpu_data, shape, strides, subok=True)
-            return made.view(dtype)
+            return np.lib.stride_tricks.as_strided(gpu_data, shape, strides, subok=True).view(dtype)
         extent = np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, strides)
         memory = np.full(max(extent.size * extent.itemsize, 1), UNSET, np.uint8)
-        made = super().__new__(cls, extent.shape, extent.dtype, memory.data, 0, extent.strides)
+        like = extent.shape, extent.dtype, memory.data, 0, extent.strides
+        made: Any = super().__new__(cls, *like)
         made.unwritten = True
         return _known(made)
 
@@ -47,7 +47,7 @@ class DeviceArray(np.ndarray):
         """Its memory: itself."""
         return self
 
-    def split(self, section: int, stream: Any = 0) -> Iterator["DeviceArray"]:
+    def split(self, section: int, stream: Any = 0) -> Iterator[np.ndarray]:
         """Views of so many elements each, one after the other."""
         for start in range(0, self.size, section):
             yield self[start : start + section]

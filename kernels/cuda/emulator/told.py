@@ -11,7 +11,7 @@ from .runtime import place
 
 ROOM = 1 << 20  # bytes of a worker's blocks, a GPU's default; what is beyond is lost there, too
 _SPECIFIER = re.compile(r"%(?:%|(lld|llu|d|f|s))")
-_READ = {
+_READ: dict[str, Any] = {
     "lld": ctypes.c_int64, "llu": ctypes.c_uint64, "d": ctypes.c_int32,
     "f": ctypes.c_double, "s": ctypes.c_char_p,
 }  # fmt: skip

@@ -101,10 +101,10 @@ def sanitize(
         watched = _Watched(kernel, code, grid, block, shared, args, arrays, fresh, limit)
         report = watched.report()
         if watched.ended == RAISED:
-            error = told.exception(code.raises, watched.worker.record[0], block)
+            raised = told.exception(code.raises, watched.worker.record[0], block)
             if not report:
-                error.add_note(str(report))
-            raise error
+                raised.add_note(str(report))
+            raise raised
         return report
 
 
