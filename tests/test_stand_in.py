@@ -230,6 +230,20 @@ def test_records_dates_and_members_of_an_enum(reports):
     assert all(reports)
 
 
+def test_whole_powers_and_functions_that_call_themselves(cuda):
+    @cuda.jit("int64(int64)", device=True)
+    def below(n):
+        return below(n - 1) + 1 if n > 0 else 0
+
+    @cuda.jit
+    def kernel(x, n):
+        x[0] = x[0] ** n + below(n)
+
+    x = np.full(1, 3.0)
+    kernel[1, 1](x, np.int32(4))
+    assert x[0] == 85
+
+
 def test_what_no_launch_of_numba_cuda_takes(cuda):
     kernel = cuda.jit(lambda x: None)
     for value, kind in ((None, "NoneType"), ("one", "str"), ([1], "list")):

@@ -244,15 +244,15 @@ def _tell_lines(function: Callable[..., None]) -> None:
             _tell_lines(called.py_func)
 
 
-def captured(function: Callable[..., None]) -> dict[str, Any]:
+def captured(function: Callable[..., None], seen: tuple[Any, ...] = ()) -> dict[str, Any]:
     """The arrays on the device that a kernel, or a function that it calls, has by name."""
     known = inspect.getclosurevars(function)
     found: dict[str, Any] = {}
     for name, value in {**known.globals, **known.nonlocals}.items():
         if hasattr(value, "__cuda_array_interface__"):
             found[name] = value
-        elif getattr(value, "targetoptions", {}).get("device"):
-            found |= captured(value.py_func)
+        elif getattr(value, "targetoptions", {}).get("device") and value.py_func not in seen:
+            found |= captured(value.py_func, (*seen, value.py_func))
     return found
 
 

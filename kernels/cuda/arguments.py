@@ -110,8 +110,10 @@ def flatten(args: tuple[Any, ...]) -> Iterator[tuple[int, bool]]:
             yield np.asarray(a).ctypes.data, True
         elif isinstance(a, (complex, np.complexfloating)):
             yield from flatten((a.real, a.imag))
+        elif isinstance(a, enum.Enum):
+            yield from flatten((a.value,))
         else:
-            raw = np.asarray(a.value if isinstance(a, enum.Enum) else a).tobytes()
+            raw = np.asarray(a).tobytes()
             yield int.from_bytes(raw, "little", signed=len(raw) == 8), isinstance(a, Pointer)
 
 

@@ -40,7 +40,7 @@ class DeviceArray(np.ndarray):
         return _known(made)
 
     def __bool__(self) -> bool:
-        return len(self) > 0
+        return len(self) > 0 if self.ndim else super().__bool__()
 
     @property
     def gpu_data(self) -> "DeviceArray":

@@ -122,6 +122,15 @@ _SMALL = (
         )
         for kind, name, f in (("float", "__nv_rsqrtf", "f32"), ("double", "__nv_rsqrt", "f64"))
     ),
+    *(
+        (
+            kind,
+            name,
+            f"{kind} i32",
+            f"%n = sitofp i32 %b to {kind}\n  %r = call {kind} @llvm.pow.{f}({kind} %a, {kind} %n)",
+        )
+        for kind, name, f in (("float", "__nv_powif", "f32"), ("double", "__nv_powi", "f64"))
+    ),
     ("float", "__nv_fast_fdividef", "float float", "%r = fdiv float %a, %b"),
     ("float", "__nv_int_as_float", "i32", "%r = bitcast i32 %a to float"),
     ("i32", "__nv_float_as_int", "float", "%r = bitcast float %a to i32"),
@@ -164,6 +173,8 @@ _SMALL = (
 _DECLARED = """
 declare float @llvm.sqrt.f32(float)
 declare double @llvm.sqrt.f64(double)
+declare float @llvm.pow.f32(float, float)
+declare double @llvm.pow.f64(double, double)
 declare i32 @llvm.bitreverse.i32(i32)
 declare i64 @llvm.bitreverse.i64(i64)
 declare i32 @llvm.cttz.i32(i32, i1)
