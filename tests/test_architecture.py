@@ -62,6 +62,7 @@ KERNELS = {
     "cuda.memory": ({"numpy", "cupy"}, {"roles"}),
     "cuda._numba": ({"numpy", "numba", "cupy"}, {"roles", "cuda"}),
     "cuda.arguments": ({"numpy", "numba"}, {"cuda"}),
+    "cuda.declared": ({"numpy", "numba"}, {"cuda"}),
     "cuda.cache": ({"numpy"}, {"cuda", "disk"}),
     "cuda.cubin": ({"cuda"}, {"cuda"}),
     "cuda.gpu": ({"cupy"}, {"cuda"}),

@@ -10,7 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba import cuda, float32, float64
-from sanitized import KERNELS, Labelled, barriers, blocks, count, memory, ones, races, waits, warps  # noqa: F401  # they fill KERNELS
+from sanitized import (  # noqa: F401  # they fill KERNELS
+    KERNELS,
+    Labelled,
+    barriers,
+    blocks,
+    count,
+    memory,
+    ones,
+    races,
+    values,
+    waits,
+    warps,
+)
 
 from minidl.kernels import sanitize
 from minidl.kernels.cuda.emulator import schedule
@@ -404,8 +416,10 @@ def test_what_sanitize_does_not_take():
         sanitize(copy, 1, 1, ones(1))
     with pytest.raises(ValueError, match="fresh names \\['z'\\], not an array of it"):
         sanitize(copy, 1, 1, ones(1), ones(1), fresh=("z",))
-    with pytest.raises(TypeError, match="x is complex64; kernels take bool, int and float"):
-        sanitize(copy, 1, 1, ones(1, dtype=np.complex64), ones(1))
+    with pytest.raises(TypeError, match="x is object; Numba has no such type"):
+        sanitize(copy, 1, 1, ones(1, dtype=object), ones(1))
+    with pytest.raises(TypeError, match="y is a str; kernels take arrays, numbers, records and"):
+        sanitize(copy, 1, 1, ones(1), "one")
     with pytest.raises(TypeError, match="a kernel is a function"):
         sanitize(3, 1, 1)
 

@@ -73,8 +73,10 @@ class Kernel:
         mixed: bool,
         min_cc: tuple[int, int],
         foreign: bool = False,
+        debug: bool = False,
     ) -> None:
-        self.foreign = foreign  # somebody's, with numba-cuda's own rules for numbers and records
+        self.foreign = foreign  # somebody's, with numba-cuda's own rules for arguments
+        self.debug = debug  # whether it raises exceptions, as under `cuda.jit(debug=True)`
         self.function = self.__wrapped__ = function  # inspect.getsource finds it there
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -179,12 +181,12 @@ def kernel_of(given: Any) -> Kernel:
     function = getattr(given, "py_func", given)
     if not callable(function) or not hasattr(function, "__code__"):
         raise TypeError(f"a kernel is a function under cuda.jit, not a {type(given).__name__}")
-    return _foreign(function)
+    return _foreign(function, bool(getattr(given, "targetoptions", {}).get("debug")))
 
 
 @functools.cache
-def _foreign(function: Callable[..., None]) -> Kernel:
-    return Kernel(function, True, (7, 5), foreign=True)
+def _foreign(function: Callable[..., None], debug: bool) -> Kernel:
+    return Kernel(function, True, (7, 5), foreign=True, debug=debug)
 
 
 def blocks(count: int, size: int) -> int:
@@ -199,17 +201,37 @@ def triple(n: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def compile_ir(
-    kernel: Callable[..., None], types: tuple[Any, ...], lines: bool = False
+    kernel: Callable[..., None],
+    types: tuple[Any, ...],
+    lines: bool = False,
+    raises: dict[int, Any] | None = None,
 ) -> list[str]:
     """The LLVM IR that numba-cuda makes of a kernel, before NVVM sees it. Needs no GPU.
 
     The kernel's module comes first, then one for each device function that is not inlined. lines:
-    each instruction tells the line of the source that it is for.
+    each instruction tells the line of the source that it is for. raises: the kernel raises
+    exceptions, as under debug=True; filled with what its error codes mean: class, arguments, and
+    function, file and line.
     """
     _tell_lines(kernel)
     with warnings.catch_warnings():  # those of a lambda, or of what was typed in, say
         warnings.filterwarnings("ignore", "Could not find source for function")
-        return _library(kernel, types, lineinfo=lines).llvm_strs
+        if raises is None:
+            return _library(kernel, types, lineinfo=lines).llvm_strs
+        library, known = _raising(kernel, types, lines)
+    raises.update(known)
+    return library.llvm_strs
+
+
+def _raising(kernel: Callable[..., None], types: tuple[Any, ...], lines: bool) -> Any:
+    """A kernel as `cuda.jit(debug=True)` lowers it, and its exceptions by their codes."""
+    compiler = cuda.compiler
+    asked = {"debug": True, "lineinfo": lines, "nvvm_options": {"opt": 0}, "cc": (7, 5)}
+    made = compiler.compile_cuda(kernel, None, types, **asked)
+    name = made.fndesc.llvm_func_name
+    made.library._entry_name = name
+    compiler.kernel_fixup(made.library.get_function(name), True)
+    return made.library, made.call_helper.exceptions
 
 
 def _tell_lines(function: Callable[..., None]) -> None:
@@ -220,6 +242,18 @@ def _tell_lines(function: Callable[..., None]) -> None:
         if options.get("device") and not options.get("lineinfo"):
             options["lineinfo"] = True
             _tell_lines(called.py_func)
+
+
+def captured(function: Callable[..., None], seen: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """The arrays on the device that a kernel, or a function that it calls, has by name."""
+    known = inspect.getclosurevars(function)
+    found: dict[str, Any] = {}
+    for name, value in {**known.globals, **known.nonlocals}.items():
+        if hasattr(value, "__cuda_array_interface__"):
+            found[name] = value
+        elif getattr(value, "targetoptions", {}).get("device") and value.py_func not in seen:
+            found |= captured(value.py_func, (*seen, value.py_func))
+    return found
 
 
 def compile_ptx(

@@ -67,8 +67,9 @@ def _tell(value: Any, seen: list[Any]) -> str:
     # a device function of numba-cuda's, or an intrinsic: by the function that was decorated
     function = getattr(value, "py_func", None) or getattr(value, "_defn", value)
     if isinstance(function, types.FunctionType):
-        fast = getattr(value, "targetoptions", {}).get("fastmath")
-        return f"{kind.__name__} {fast} {_tell_function(function, seen)}"
+        options = getattr(value, "targetoptions", {})
+        asked = options.get("fastmath"), options.get("debug")
+        return f"{kind.__name__} {asked} {_tell_function(function, seen)}"
     if name := getattr(value, "__qualname__", None):
         return _theirs(value.__module__ or "builtins", name)
     if kind.__module__.startswith(("numpy.", "numba.", "llvmlite.")):  # dtypes, and types

@@ -15,7 +15,7 @@ import numpy as np
 
 _LABEL = re.compile(
     r"# (race|uninitialised read|out of bounds|misaligned access|divergent barrier"
-    r"|divergent shuffle|shuffle of a silent lane|launch|endless loop)(?:: ([\w|]+))?$"
+    r"|divergent shuffle|shuffle of a silent lane|launch|endless loop)(?:: ([\w|\[\]]+))?$"
 )
 KERNELS: list["Labelled"] = []
 

@@ -1,5 +1,8 @@
 """What one instruction of a GPU does here, in LLVM IR: numbers, bits, atomics, tensor cores."""
 
+import re
+
+from . import halves
 from .runtime import MMA, WARP, place
 
 # The functions of intrinsics.py that have PTX inside. Half of an mma is in the scheduler.
@@ -119,6 +122,15 @@ _SMALL = (
         )
         for kind, name, f in (("float", "__nv_rsqrtf", "f32"), ("double", "__nv_rsqrt", "f64"))
     ),
+    *(
+        (
+            kind,
+            name,
+            f"{kind} i32",
+            f"%n = sitofp i32 %b to {kind}\n  %r = call {kind} @llvm.pow.{f}({kind} %a, {kind} %n)",
+        )
+        for kind, name, f in (("float", "__nv_powif", "f32"), ("double", "__nv_powi", "f64"))
+    ),
     ("float", "__nv_fast_fdividef", "float float", "%r = fdiv float %a, %b"),
     ("float", "__nv_int_as_float", "i32", "%r = bitcast i32 %a to float"),
     ("i32", "__nv_float_as_int", "float", "%r = bitcast float %a to i32"),
@@ -161,6 +173,8 @@ _SMALL = (
 _DECLARED = """
 declare float @llvm.sqrt.f32(float)
 declare double @llvm.sqrt.f64(double)
+declare float @llvm.pow.f32(float, float)
+declare double @llvm.pow.f64(double, double)
 declare i32 @llvm.bitreverse.i32(i32)
 declare i64 @llvm.bitreverse.i64(i64)
 declare i32 @llvm.cttz.i32(i32, i1)
@@ -171,6 +185,24 @@ INSTRUCTIONS = "".join(
     (_DECLARED, _TENSOR_CORES, _EXTREMES, *(_one_line(*small) for small in _SMALL))
 )
 
+_HINTED = re.compile(
+    r'call (\w+) asm (?:sideeffect )?"(ld|st)\.global\.\w\w\.b\d+ [^"]*", "[^"]*"\((.*)\)'
+)
+
+
+def without_hints(text: str) -> str:
+    """IR in which loads and stores that tell how a cache is to be used are plain ones."""
+
+    def plain(m: re.Match[str]) -> str:
+        kind, does, given = m.groups()
+        if does == "ld":
+            return f"load {kind}, {given}"
+        where, value = given.split(", ", 1)
+        return f"store {value}, {where}"
+
+    return _HINTED.sub(plain, text)
+
+
 # Inline PTX that numba-cuda writes, and what stands in for it.
 PTX = {
     "activemask.b32 $0;": "nv.activemask",
@@ -179,4 +211,5 @@ PTX = {
     "nanosleep.u32 $0;": "nv.nanosleep",
     "cvt.f32.f16 $0, $1;": "nv.f32.f16",
     "cvt.rn.f16.f32 $0, $1;": "nv.f16.f32",
+    **halves.PTX,
 }

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,17 @@ import llvmlite.binding as ll
 from numba import cfunc, types
 
 from .. import cache
-from .._numba import Kernel, compile_ir
-from . import loops, scheduler
+from .._numba import Kernel, captured, compile_ir
+from . import halves, loops, scheduler, told
 from .bounds import instrument
-from .instructions import INSTRUCTIONS, PTX
+from .instructions import INSTRUCTIONS, PTX, without_hints
 from .runtime import LOCAL, MAX_SHARED_ARRAYS, RUNTIME, numbered
 from .scheduler import ALONE, CARRIED, FIBERS, GUARD
 
 CC = (9, 0)  # the compute capability that emulated memory says it has
 MAX_SHARED = 48 * 1024  # bytes a kernel may have without asking the driver for more
 _LIBM = {"isfinited": "finite", "isinfd": "isinf", "isnand": "isnan"}  # where the names differ
-_WAITS = ("nv.barrier", "nv.bar.", "nv.shfl", "nv.vote", "nv.match", "minidl_mma")
+_WAITS = ("nv.grid.sync", "nv.barrier", "nv.bar.", "nv.shfl", "nv.vote", "nv.match", "minidl_mma")
 
 
 class LaunchError(ValueError):
@@ -40,19 +40,24 @@ class Code:
     dynamic: int  # where dynamic shared memory begins, 0 if there is none
     libm: dict[str, str]  # what it calls, and the name of that in libm
     image: bytes  # the object file
+    together: bool = False  # whether its blocks wait for each other by grid.sync()
     sites: Any = ()  # what an instrument has to tell of it
+    # under debug=True, what it raises by its codes: class, arguments, and function, file and line
+    raises: dict[int, Any] | None = None
+    # arrays on the device that it has by name: their addresses are in the code
+    captured: dict[str, Any] = field(default_factory=dict)
 
     def pack(self) -> bytes:
         """All of it, to be stored."""
-        about = self.threads, self.arrays, self.dynamic, self.libm, self.sites
+        about = self.threads, self.arrays, self.dynamic, self.libm, self.together, self.sites
         return json.dumps(about).encode() + b"\n" + self.image
 
     @classmethod
     def unpack(cls, data: bytes) -> "Code":
         """What `pack` packed."""
         about, _, image = data.partition(b"\n")
-        threads, arrays, dynamic, libm, sites = json.loads(about)
-        return cls(threads, arrays, dynamic, libm, image, sites)
+        threads, arrays, dynamic, libm, together, sites = json.loads(about)
+        return cls(threads, arrays, dynamic, libm, image, together, sites)
 
 
 class Instrument:
@@ -94,8 +99,30 @@ def _retarget(text: str) -> ll.ModuleRef:
     text = re.sub("target datalayout.*", f'target datalayout = "{_machine().target_data}"', text)
     text = re.sub("^!nvvm.*", "", text, flags=re.M)  # or LLVM gives it a GPU's calling convention
     text = re.sub('^@"llvm.used".*', "", text, flags=re.M)
+    # all is inlined; a function that says it is not would end the process as a broken module
+    text = re.sub(
+        "^define .*", lambda m: re.sub(" (noinline|optnone)\\b", "", m[0]), text, flags=re.M
+    )
     text = text.replace('@"llvm.nvvm.', '@"nv.')  # LLVM reserves llvm.*; ours can have a body
+    text = text.replace('@"cudaCGGetIntrinsicHandle"', '@"nv.grid.handle"')
+    text = text.replace('@"cudaCGSynchronize"', '@"nv.grid.sync"')
     return ll.parse_assembly(text)
+
+
+def _whole(texts: list[str], lines: bool) -> tuple[ll.ModuleRef, str]:
+    """A kernel's module with its device functions in it, which are to be inlined, and its name."""
+    module, *device_functions = map(_retarget, texts)
+    (name,) = (
+        f.name
+        for f in module.functions
+        if f.linkage is ll.Linkage.external and [*f.blocks] and "__exc_helper__" not in f.name
+    )
+    for function in device_functions:
+        module.link_in(function)
+    for f in module.functions:
+        if [*f.blocks] and (f.name != name or lines):  # to know which argument is which
+            f.add_function_attribute("alwaysinline")
+    return module, name
 
 
 def _shared_memory(kernel: Kernel, module: ll.ModuleRef) -> tuple[dict[str, int], dict[str, int]]:
@@ -147,6 +174,7 @@ def _for_this_cpu(text: str, places: dict[str, int]) -> str:
         used[PTX[ptx]] = f"declare {result} @{PTX[ptx]}({kinds})\n"
         return f"call {result} @{PTX[ptx]}({args})"
 
+    text = without_hints(text)
     known = "|".join(map(re.escape, PTX))
     text = re.sub(rf'call (\w+) asm (?:sideeffect )?"({known})", "[^"]*"\(([^)]*)\)', inline, text)
     return f"{text}declare void @nv_aligned(ptr, i64)\n" + "".join(used.values())
@@ -223,22 +251,19 @@ def build(
 ) -> Code:
     """Compile a kernel. NotImplementedError for what the emulator does not know."""
     tool = tool or Instrument()
-    module, *device_functions = map(_retarget, compile_ir(kernel.function, signature, tool.lines))
-    (name,) = (f.name for f in module.functions if f.linkage is ll.Linkage.external and [*f.blocks])
-    for function in device_functions:
-        module.link_in(function)
-    for f in module.functions:
-        if [*f.blocks] and (f.name != name or tool.lines):  # to know which argument is which
-            f.add_function_attribute("alwaysinline")
+    raises: dict[int, Any] | None = {} if kernel.debug else None
+    module, name = _whole(compile_ir(kernel.function, signature, tool.lines, raises), tool.lines)
     places, sizes = _shared_memory(kernel, module)
-    text = _for_this_cpu(str(module), places)
+    text = told.noted(_for_this_cpu(str(module), places))
     if 8 * sum(map(int, re.findall(r" alloca \[(\d+) x ", text))) > LOCAL:
         raise ValueError(f"{kernel.__name__}: local arrays beyond {LOCAL} bytes a thread")
     text = loops.polled(text)
     module = ll.parse_assembly(tool.before(text))
     threads = _threads(module, text)
     wrapper = _wrapper(module.get_function(name), "noinline" if tool.lines else "alwaysinline")
-    module.link_in(ll.parse_assembly(RUNTIME + INSTRUCTIONS + tool.runtime + wrapper))
+    ours = RUNTIME + INSTRUCTIONS + told.TOLD + tool.runtime + wrapper
+    for known in (halves.definitions(text), ours):
+        module.link_in(ll.parse_assembly(known))
     libm = _calls(kernel, module)
     if ptx := {p for p in re.findall(r' asm [^"]*"([^"]*)"', str(module)) if "pushq" not in p}:
         raise NotImplementedError(f"{kernel.__name__}: the emulator cannot run {', '.join(ptx)}")
@@ -251,7 +276,8 @@ def build(
     image = _emit(module, {*_EXPORTS[threads]})
     arrays = [(places[n], sizes[n]) for n in places if sizes[n]]
     dynamic = max((places[n] for n in places if not sizes[n]), default=0)
-    return Code(threads, arrays, dynamic, libm, image, tool.sites)
+    last = "@nv.grid.handle(" in text, tool.sites, raises, captured(kernel.function)
+    return Code(threads, arrays, dynamic, libm, image, *last)
 
 
 # ---- kept on disk, and loaded
@@ -271,7 +297,7 @@ def code(
     kernel: Kernel, signature: tuple[types.Type, ...], tool: type[Instrument] = Instrument
 ) -> Code:
     """A kernel's machine code, from the disk or compiled now."""
-    if (told := cache.fingerprint(kernel)) is None:
+    if kernel.debug or (told := cache.fingerprint(kernel)) is None:  # exceptions are not written
         return build(kernel, signature, tool())
     # with lines, where the kernel stands matters too
     source = kernel.function.__code__

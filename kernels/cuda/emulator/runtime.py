@@ -14,8 +14,9 @@ MAX_SHARED_ARRAYS = 64
 LOCAL = 32 * 1024  # bytes of local arrays of one thread, at most
 STACK = 2 * LOCAL  # bytes of its own stack; memory that is never touched costs nothing
 MAX_REGIONS = 128  # arrays that one launch may touch
-# What a thread of a block is doing. WARP: waits for lanes; TURN: goes round in a loop
-READY, BARRIER, WARP, DONE, TURN = range(5)
+# What a thread of a block is doing. WARP: waits for lanes; TURN: goes round in a loop; GRID: waits
+# for all threads of the launch
+READY, BARRIER, WARP, DONE, TURN, GRID = range(6)
 # What lanes of a warp ask each other: 0 to 3 are the modes of a shuffle, VOTE to VOTE + 3 of a vote
 VOTE, MATCH_ANY, MATCH_ALL, SYNC, MMA = 4, 8, 9, 10, 11
 
@@ -34,6 +35,9 @@ STATE = np.dtype(
         ("wild_by", "i8"),
         ("wild_size", "i8"),
         ("wild_does", "i8"),
+        ("printed", "i8"),  # bytes of what was printed
+        ("raised", "i8"),  # the code of the first exception, its thread
+        ("raised_by", "i8"),
         ("regions", "i8", (MAX_REGIONS, 2)),  # memory a kernel may touch: first byte, one behind
         ("nowhere", "i8", 16),  # what a wild access touches instead
         ("threads", "i8"),  # how many a block has, and the order they run in: number, x, y, z
@@ -371,6 +375,15 @@ _BARRIERS = f"""
 define void @"nv.barrier0"() alwaysinline {{
   %p = call ptr @nv_ask(i64 {BARRIER}, i32 0, i64 0, i64 0, i32 0, i32 0)
   ret void
+}}
+
+define i64 @"nv.grid.handle"(i32 %what) alwaysinline {{
+  ret i64 1
+}}
+
+define i32 @"nv.grid.sync"(i64 %handle, i32 %flags) alwaysinline {{
+  %p = call ptr @nv_ask(i64 {GRID}, i32 0, i64 0, i64 0, i32 0, i32 0)
+  ret i32 0
 }}
 """ + "".join(
     f"""

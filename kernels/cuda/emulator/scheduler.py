@@ -19,6 +19,7 @@ from .runtime import (
     BARRIER,
     DONE,
     FRAME,
+    GRID,
     MATCH_ALL,
     MATCH_ANY,
     MAX_THREADS,
@@ -32,8 +33,9 @@ from .runtime import (
     WARP,
 )
 
-# How a run ended; the last two can be taken up again.
-FINISHED, STUCK, OUTSIDE, MISALIGNED, WILD, GIVEN_UP, ENDLESS, PAUSED = range(8)
+# How a run ended; the last three can be taken up again. MET: all threads of its block wait for the
+# grid's.
+FINISHED, STUCK, OUTSIDE, MISALIGNED, WILD, RAISED, GIVEN_UP, ENDLESS, PAUSED, MET = range(10)
 # Threads of a kernel run one after the other; so, but may have to wait; or each on its own stack.
 ALONE, CARRIED, FIBERS = range(3)
 PATIENCE = 64  # times QUANTUM rounds by a thread that gets on, before others have their turn
@@ -278,16 +280,19 @@ def _run_warp(s, place, first, count, resume):
 
 @njit
 def _release(s):
-    """Let the threads of a block pass the barrier. Returns READY, DONE, or WARP: nobody can."""
-    done = waiting = going = 0
+    """Let a block's threads pass the barrier. Returns READY, DONE, GRID, or WARP: nobody can."""
+    done = waiting = going = grid = 0
     for t in range(s.threads):
         done += s.ask[t, DOING] == DONE
         waiting += s.ask[t, DOING] == BARRIER
         going += s.ask[t, DOING] in (READY, TURN)
+        grid += s.ask[t, DOING] == GRID
     if done == s.threads:
         return DONE
     if going:
         return READY
+    if grid and grid + done == s.threads:  # thread 0 tells the other blocks
+        return GRID if s.ask[0, DOING] == GRID and not (s.watched and done) else WARP
     if waiting + done < s.threads or (s.watched and done):
         return WARP  # a GPU's barrier does not wait for threads that returned, but CUDA forbids it
     return READY if _barrier(s, waiting) else WARP
@@ -429,6 +434,10 @@ def run(state, shared, size, blocks, first, step, count, code, kind):
             ended = _run_fibers(s, code) if kind == FIBERS else _run_carried(s, code)
         if ended == READY:
             return PAUSED
+        if ended == GRID:
+            return MET
+        if s.raised:
+            return RAISED
         if s.misaligned:
             return MISALIGNED
         if s.wild or (ended == TURN and s.astray):

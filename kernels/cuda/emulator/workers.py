@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +15,33 @@ from numba import config, types
 
 from .. import memory
 from .._numba import Kernel
-from ..arguments import signature
-from . import machine
+from ..arguments import Pointer, as_array, flatten, leaves, signature
+from . import grid as grids
+from . import machine, told
 from .bounds import ACCESSES, describe, extent
-from .runtime import BARRIER, DONE, MAX_SHARED_ARRAYS, MAX_THREADS, READY, STACK, STATE, TURN, WARP
-from .scheduler import ENDLESS, FINISHED, GIVEN_UP, GUARD, MISALIGNED, OUTSIDE, PAUSED, WILD
+from .runtime import (
+    BARRIER,
+    DONE,
+    GRID,
+    MAX_SHARED_ARRAYS,
+    MAX_THREADS,
+    READY,
+    STACK,
+    STATE,
+    TURN,
+    WARP,
+)  # fmt: skip
+from .scheduler import (
+    ENDLESS,
+    FINISHED,
+    GIVEN_UP,
+    GUARD,
+    MISALIGNED,
+    OUTSIDE,
+    PAUSED,
+    RAISED,
+    WILD,
+)  # fmt: skip
 
 MAX_BLOCK = (1024, 1024, 64)
 MAX_GRID = (2**31 - 1, 65535, 65535)
@@ -90,14 +113,19 @@ class Work(NamedTuple):
 
 
 def work_of(
-    code: machine.Code, grid: tuple[int, ...], block: tuple[int, ...], dynamic: int, args: Any
+    code: machine.Code,
+    grid: tuple[int, ...],
+    block: tuple[int, ...],
+    dynamic: int,
+    args: Any,
+    arrays: dict[str, np.ndarray],
 ) -> Work:
     """A launch in the order of the schedule."""
     order, seed, _ = _schedule.get()
     return Work(
-        *(code, grid, block, dynamic, flatten(args)),
+        *(code, grid, block, dynamic, [word for word, _ in flatten(args)]),
         *(_line(grid[0] * grid[1] * grid[2], order, seed), threads(block, order, seed)),
-        [extent(a) for a in args if isinstance(a, np.ndarray)],
+        [extent(a) for a in arrays.values()],
     )
 
 
@@ -110,6 +138,7 @@ class Worker:
         room = machine.MAX_SHARED + 2 * GUARD * (MAX_SHARED_ARRAYS + 3)
         memory = np.zeros(room // 8, np.int64)
         self.shared = memory[-memory.ctypes.data % GUARD // 8 :]
+        self.printed = np.zeros(told.ROOM, np.uint8)
         self.stacks = np.zeros((MAX_THREADS, STACK // 8), np.int64)
         self.loaded: dict[machine.Code, machine.Loaded] = {}
         self.record["stacks"] = self.stacks.ctypes.data
@@ -122,7 +151,8 @@ class Worker:
         state["order"][:n] = work.order
         state["args"][: len(work.args)] = work.args
         record["threads"], record["dynamic"] = n, work.dynamic
-        record["misaligned"] = record["wild"] = record["lost"] = record["astray"] = 0
+        for field in ("misaligned", "wild", "raised", "lost", "astray"):
+            record[field] = 0
         regions = self.regions(work)
         state["regions"][: len(regions) + 1] = [*regions, (0, 0)]
         size = self._guard(work)
@@ -157,7 +187,14 @@ class Worker:
 
     def places(self) -> dict[str, int]:
         """Addresses of what its code refers to."""
-        return {"nv_state": self.record.ctypes.data, "nv_shared": self.shared.ctypes.data}
+        places = {"state": self.record, "shared": self.shared, "printed": self.printed}
+        return {f"nv_{name}": a.ctypes.data for name, a in places.items()}
+
+    def show(self) -> None:
+        """Print what its blocks have printed."""
+        if used := int(self.record["printed"][0]):
+            self.record["printed"] = 0
+            print(told.shown(self.printed, used), end="", flush=True)
 
     def _guard(self, work: Work) -> int:
         """Note where the gaps between arrays in shared memory are. Returns the bytes in use."""
@@ -194,7 +231,9 @@ def _kind(a: Any) -> Any:
     """What the type of an argument depends on."""
     if isinstance(a, np.ndarray):
         return a.dtype, a.ndim, a.flags.c_contiguous, a.flags.aligned
-    return type(a)
+    if isinstance(a, tuple):
+        return type(a), *map(_kind, a)
+    return type(a), getattr(a, "dtype", None) or getattr(a, "kind", None)
 
 
 def _code(kernel: Kernel, args: tuple[Any, ...]) -> machine.Code:
@@ -207,21 +246,6 @@ def _code(kernel: Kernel, args: tuple[Any, ...]) -> machine.Code:
     return code
 
 
-def flatten(args: tuple[Any, ...]) -> list[int]:
-    """The arguments in 8 bytes each: an array is meminfo, parent, size, itemsize, data, shape,
-    strides; a scalar lies at the start of its 8 bytes."""
-    flat: list[int] = []
-    for a in args:
-        if isinstance(a, np.ndarray):
-            flat += (0, 0, a.size, a.itemsize, a.ctypes.data, *a.shape, *a.strides)
-        elif type(a) is int:
-            flat.append(a)
-        else:
-            raw = np.asarray(a).tobytes()
-            flat.append(int.from_bytes(raw, "little", signed=len(raw) == 8))
-    return flat
-
-
 def launch(
     kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], shared: int, args: Any
 ) -> None:
@@ -231,18 +255,35 @@ def launch(
     bits at a wrong address: the arrays may then hold anything.
     """
     check_limits(kernel, grid, block)
-    arrays = {n: a for n, a in zip(kernel.parameters, args) if isinstance(a, np.ndarray)}
     with lock:
         code = _code(kernel, args)
+        arrays = arrays_of(kernel, code, args)
         check_shared(kernel, code, shared)
-        work = work_of(code, grid, block, shared, args)
-        for worker, ended in _share(work, _schedule.get().workers or _worth(work)):
+        work = work_of(code, grid, block, shared, args, arrays)
+        if code.together:
+            check_room(kernel, code, grid, block, shared)
+            runs = [_together(work)]
+        else:
+            runs = _share(work, _schedule.get().workers or _worth(work))
+        for worker, _ in runs:
+            worker.show()
+        for worker, ended in runs:
+            if ended == RAISED:
+                raise told.exception(code.raises, worker.record[0], block)
             if ended != FINISHED:
                 what = _report(worker, ended, work, arrays)
                 raise RuntimeError(f"{kernel.__name__}: {what}")
     for name, a in arrays.items():
         if not memory.intact(a):
             raise RuntimeError(f"{kernel.__name__}: a thread wrote outside {name} {a.shape}")
+
+
+def arrays_of(kernel: Kernel, code: machine.Code, args: tuple[Any, ...]) -> dict[str, np.ndarray]:
+    """The arrays that a launch may touch, by name: its arguments', and those in its code."""
+    given = leaves(kernel, args).items()
+    parts = {n: a.memory if isinstance(a, Pointer) else a for n, a in given}
+    arrays = {n: a for n, a in parts.items() if isinstance(a, np.ndarray)}
+    return arrays | {n: as_array(a) for n, a in code.captured.items()}
 
 
 def check_shared(kernel: Kernel, code: machine.Code, dynamic: int) -> None:
@@ -261,6 +302,37 @@ def check_limits(kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...]) 
     if (n := block[0] * block[1] * block[2]) > MAX_THREADS:
         message = f"{n} threads in a block; a GPU runs {MAX_THREADS}"
         raise machine.LaunchError(f"{kernel.__name__}: {message}")
+
+
+def check_room(
+    kernel: Kernel,
+    code: machine.Code,
+    grid: tuple[int, ...],
+    block: tuple[int, ...],
+    dynamic: int,
+) -> None:
+    """Raise LaunchError for more blocks that wait for each other than are on a GPU at once."""
+    shared = sum(size for _, size in code.arrays) + dynamic
+    if (n := math.prod(grid)) > (most := grids.resident(math.prod(block), shared)):
+        raise machine.LaunchError(
+            f"{kernel.__name__}: {n} blocks that wait for each other by grid.sync(); a GPU with "
+            f"{grids.MULTIPROCESSORS} multiprocessors has room for {most} of this size at once"
+        )
+
+
+def _together(work: Work) -> tuple[Worker, int]:
+    """Run all blocks of a launch at once; how that ended, and where."""
+    while len(_workers) < len(work.blocks):
+        _workers.append(Worker())
+    each = _workers[: len(work.blocks)]
+    stop = threading.Event()
+    runs = {
+        worker: functools.partial(
+            worker.prepare(work._replace(blocks=work.blocks[i : i + 1])), 0, 1
+        )
+        for i, worker in enumerate(each)
+    }
+    return grids.together(each, lambda worker: worker.last(runs[worker], LIMIT, stop))
 
 
 def _worth(work: Work) -> int:
@@ -341,6 +413,7 @@ def waiting(ask: np.ndarray) -> str:
         ("at another syncthreads" if i else "at syncthreads", (doing == BARRIER) & (number == n))
         for i, n in enumerate(np.unique(number[doing == BARRIER]))
     ]
+    groups += [("at grid.sync()", doing == GRID)]
     groups += [("at a shuffle, vote or syncwarp", doing == WARP), ("in a loop", doing == TURN)]
     groups += [("about to go on", doing == READY), ("returned", doing == DONE)]
     found = [(name, np.flatnonzero(which)) for name, which in groups if which.any()]

@@ -22,11 +22,13 @@ class Access(NamedTuple):
     does: str  # "read", "written", "updated"
 
 
-def of_race(one: Access, other: Access, *, blocks: bool, fenced: bool, warp: bool) -> str:
+def of_race(
+    one: Access, other: Access, *, blocks: bool, fenced: bool, warp: bool, together: bool
+) -> str:
     """What the threads of a race could have waited by.
 
     blocks: they are of two blocks. fenced: the one before had a fence before its atomic. warp: all
-    that race there are lanes of one warp.
+    that race there are lanes of one warp. together: the kernel knows grid.sync().
     """
     if not fenced:
         other_one = "block" if blocks else "thread"
@@ -36,6 +38,8 @@ def of_race(one: Access, other: Access, *, blocks: bool, fenced: bool, warp: boo
         return f"use {call}: here others come in between reading and writing"
     if here and one.does == other.does:
         return "each thread needs an element of its own to write to, or only one may write"
+    if blocks and together:
+        return "grid.sync() in between would make them wait"
     if blocks:
         return "blocks do not wait for each other: use another array, atomics, or two launches"
     wait = "cuda.syncwarp()" if warp else "cuda.syncthreads()"

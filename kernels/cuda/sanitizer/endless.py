@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..emulator.runtime import BARRIER, DONE, READY, TURN, WARP
+from ..emulator.runtime import BARRIER, DONE, GRID, READY, TURN, WARP
 from ..emulator.workers import Worker, waiting
 from . import advice
 from .instrument import Site
@@ -39,7 +39,7 @@ class Stopped(NamedTuple):
         doing, at = self.worker.state["ask"][: self.threads, 0], self.worker.state["at"]
         found: dict[tuple[int, int], tuple[int, Place]] = {}
         for t, does in enumerate(map(int, doing)):
-            key = does, int(at[t]) if does in (BARRIER, WARP, TURN) else -1
+            key = does, int(at[t]) if does in (BARRIER, WARP, TURN, GRID) else -1
             if does == DONE:
                 found.setdefault(key, (does, self.at(t, self.block, "has returned", None)))
             elif key[1] >= 0:

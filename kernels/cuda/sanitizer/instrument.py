@@ -29,6 +29,8 @@ _WAITS = {
     "barrier0": "syncthreads", "bar.warp": "syncwarp", "shfl": "shuffle", "vote": "vote",
     "match": "match",
 }  # fmt: skip
+# a function of numba-cuda's, which has no line: where it is called
+_GRID = re.compile(r'^ +(?:%\S+ = )?(?:tail )?call [^@]*@"?\w*_ol_grid_group_sync')
 _FENCE = re.compile(r'^ +(?:tail )?call void @"?nv\.membar\.(?P<for>gl|sys|cta)"?\(')
 _TURN = re.compile(r"^ +call void @nv_turn\(i64 (?P<site>0),")
 LOOP = "loop"  # what is done where a round of a loop ends
@@ -132,6 +134,9 @@ class Watcher(Instrument):
             for line in text.splitlines(keepends=True):
                 if wait := _WAIT.match(line):
                     yield f"  call void @nv_at(i64 {self._site(lines, line, _WAITS[wait['name']])})"
+                    yield f"{lines.debug(line)}\n"
+                elif _GRID.match(line):
+                    yield f"  call void @nv_at(i64 {self._site(lines, line, 'grid.sync')})"
                     yield f"{lines.debug(line)}\n"
                 elif fence := _FENCE.match(line):
                     wide = str(fence["for"] != "cta").lower()

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from .._numba import Kernel, kernel_of, triple
-from ..arguments import checked, is_array, signature
-from ..emulator import machine, workers
-from ..emulator.scheduler import ENDLESS, GIVEN_UP, STUCK
+from ..arguments import checked, flatten, is_array, leaves, signature
+from ..emulator import machine, told, workers
+from ..emulator.bounds import describe
+from ..emulator.scheduler import ENDLESS, GIVEN_UP, RAISED, STUCK
 from . import advice, shadow
 from .endless import Stopped
 from .instrument import Site, Watcher
 from .layout import Shadow, lay_out, owner
 from .order import Tables
 from .report import Extent, Finding, Line, Place, Report, merged, named, shared_names
+from .seats import watch_together
 from .watch import (
     ACCESSES,
     ADDRESS,
@@ -25,6 +27,7 @@ from .watch import (
     AT,
     BY,
     BYTES,
+    CELLS,
     COUNT,
     FENCED,
     FRESH,
@@ -45,6 +48,7 @@ from .watch import (
     ROWS,
     SECTORS,
     SHARED,
+    SHIFT,
     START,
     STOP,
     TURNS,
@@ -73,12 +77,13 @@ def sanitize(
     dynamic shared memory. fresh: names of arrays in which nothing is yet: to read there before
     something was written is a mistake. limit: seconds in which no thread comes to its end, after
     which the launch is given up; a loop that is sure to have no end is told at once. The arrays are
-    written, as by a launch.
+    written, as by a launch. What a kernel under debug=True raises is raised, with the report in a
+    note where something was found.
     """
     kernel = kernel_of(kernel)
     grid, block = triple(grid), triple(block)
     args = checked(kernel, args)
-    arrays = {n: a for n, a in zip(kernel.parameters, args) if is_array(a)}
+    arrays = {n: a for n, a in leaves(kernel, args).items() if is_array(a)}
     if strangers := [n for n, a in arrays.items() if not isinstance(a, np.ndarray)]:
         raise TypeError(f"{kernel.__name__}: {', '.join(strangers)}: sanitize takes NumPy arrays")
     if unknown := set(fresh) - {*arrays}:
@@ -88,9 +93,19 @@ def sanitize(
             workers.check_limits(kernel, grid, block)
             code = _code(kernel, signature(kernel, args))
             workers.check_shared(kernel, code, shared)
+            if code.together:
+                workers.check_room(kernel, code, grid, block, shared)
+            arrays = workers.arrays_of(kernel, code, args)
         except machine.LaunchError as error:
             return Report(kernel.__name__, (Finding("launch", hint=str(error)),), 0, 0)
-        return _Watched(kernel, code, grid, block, shared, args, arrays, fresh, limit).report()
+        watched = _Watched(kernel, code, grid, block, shared, args, arrays, fresh, limit)
+        report = watched.report()
+        if watched.ended == RAISED:
+            raised = told.exception(code.raises, watched.worker.record[0], block)
+            if not report:
+                raised.add_note(str(report))
+            raise raised
+        return report
 
 
 @functools.cache
@@ -127,7 +142,7 @@ class _Watched:
         self.kernel, self.grid, self.block, self.arrays = kernel, grid, block, arrays
         self.sites = [Site(*site) for site in code.sites]
         self.worker = worker = _worker()
-        self.work = workers.work_of(code, grid, block, shared, args)
+        self.work = workers.work_of(code, grid, block, shared, args, arrays)
         run = worker.prepare(self.work)
         self.regions = worker.regions(self.work)
         self.shared = [*code.arrays, *([(code.dynamic, shared)] if code.dynamic else [])]
@@ -139,13 +154,27 @@ class _Watched:
         self.start()
         self.args, self.limit = args, limit
         try:
-            self.ended = worker.last(functools.partial(run, 0, 1), limit, threading.Event())
+            self.ended = self.run(code, run, limit)
         finally:  # after Ctrl-C, too: the next launch counts from the beginning
             _finish()(worker.watch.ctypes.data)
+        worker.show()
+
+    def run(self, code, run, limit) -> int:
+        """Let all blocks run; how that ended."""
+        stop, n = threading.Event(), len(self.work.blocks)
+
+        def part(first: int, step: int) -> int:
+            return self.worker.last(functools.partial(run, first, step), limit, stop)
+
+        if not code.together:
+            return part(0, 1)
+        shadows = self.shadows()
+        return watch_together(self.worker, n, shadows, lambda i: part(i, n), self.met)
 
     def fill(self, watch, args, fresh) -> None:
         """Say where which memory is."""
-        count, words = len(self.sites), _words(args)
+        count = len(self.sites)
+        words = self.words = [i for i, (_, begins) in enumerate(flatten(args)) if begins]
         watch["array"].fill(0)
         watch["counts"][:count] = 0
         watch["finds"] = 0
@@ -176,6 +205,22 @@ class _Watched:
         for name, a in self.memory.items():
             watch[name] = a.ctypes.data
         watch["arrays"], watch["warp"] = len(rows), -1
+
+    def shadows(self) -> list[np.ndarray]:
+        """What is remembered of shared memory, both halves."""
+        rows = self.worker.watch["array"][0, len(self.arrays) : len(self.regions)]
+        first = (rows[:, START] >> rows[:, SHIFT]) + rows[:, CELLS]
+        last = (rows[:, STOP] - 1 >> rows[:, SHIFT]) + rows[:, CELLS]
+        halves = self.memory["cells"], self.memory["more"]
+        return [half[a : b + 1] for a, b in zip(first, last) for half in halves]
+
+    def met(self) -> None:
+        """All threads came to a grid.sync(): what each has done, the others know."""
+        watch, record = self.worker.watch, self.worker.record
+        record["now"] += 1
+        record["barriers"] += 1
+        watch["grid"] = record["now"]
+        watch["seen_in"], watch["seen_of"] = 0, 0
 
     def array_of(self, site: Site, words: list[int]) -> int:
         """The number of the array that a site is sure to mean, or -1."""
@@ -245,7 +290,8 @@ class _Watched:
         kind, number, address = int(row[KIND]), int(row[ARRAY]), int(row[ADDRESS])
         here, site = self.place(row[BY], row[IN], row[AT]), self.sites[row[AT]]
         if number < 0:
-            hint = f"at {address:#x}, outside all arrays"
+            names = [*self.arrays, *(f"shared array {i + 1}" for i in range(len(self.shared)))]
+            hint = describe(address, site.size, dict(zip(names, self.regions)))
             return Finding(KINDS[kind], "", (), (here,), hint, int(row[COUNT]))
         name, array = self.named(number)
         offset = address - array.start
@@ -281,6 +327,7 @@ class _Watched:
         return advice.of_race(
             *(advice.Access(site.file, site.line, site.does) for site in (one, other)),
             blocks=row[IN] != row[OTHER_IN],
+            together=self.work.code.together,
             fenced=bool(row[FENCED]),
             warp=sure or len(self.work.order) <= 32,
         )
@@ -308,7 +355,7 @@ class _Watched:
 
     def name_of(self, site: Site) -> str:
         """The array that a place is sure to mean, "" where it is not known."""
-        array = self.array_of(site, _words(self.args))
+        array = self.array_of(site, self.words)
         return self.named(array)[0] if array >= 0 else ""
 
     def named(self, number: int) -> tuple[str, Extent]:
@@ -325,18 +372,6 @@ class _Watched:
         shape = shape if count else ((stop - start) // item,)
         strides = item * np.cumprod([1, *shape[:0:-1]])[::-1]
         return name, Extent(start, item, shape, tuple(map(int, strides)))
-
-
-def _words(args: Any) -> list[int]:
-    """In which word of the arguments each array's address is."""
-    found, at = [], 0
-    for a in args:
-        if isinstance(a, np.ndarray):
-            found.append(at + 4)
-            at += 5 + 2 * a.ndim
-        else:
-            at += 1
-    return found
 
 
 @functools.cache

@@ -36,7 +36,7 @@ _counts = _pointer(types.CPointer(types.int32))
 FIELDS = (
     "fence", "near_fence", "syncs", "sync", "handed", "lenient", "rows_left", "latest", "giver",
     "took", "seen", "seen_of", "seen_in", "before", "within", "seen_now", "bare", "bare_block",
-    "came",
+    "came", "grid",
 )  # fmt: skip
 
 
@@ -93,6 +93,8 @@ def by_barrier(s, thread, when):
 def waited(s, w, block, thread, when):
     """Whether this thread has waited for an access before, or made it itself."""
     now, count = when >> CLOCK_BITS, when & (1 << CLOCK_BITS) - 1
+    if now < w.grid:
+        return True
     if block != s.block:
         return w.syncs > 0 and (w.lenient != 0 or _left(s, w, block, thread, now, count))
     if by_barrier(s, thread, when):

@@ -95,6 +95,7 @@ WATCH = np.dtype(
         ("bare", "i8", (THREADS, 2)),  # where a thread came by with no fence, and when
         ("bare_block", "i8", (MAX_ORDERED, 2)),
         ("came", "i8", THREADS),  # where it came by last
+        ("grid", "i8"),  # when all threads of the launch met last, at a grid.sync()
         ("warp", "i8"),  # whose requests are in `work`
         ("rows", "i8"),  # how many there are
         ("head", "u4", MAX_SITES),  # the first from a site
