@@ -189,6 +189,31 @@ def test_complex_arrays_and_numbers(cuda, dtype):
     np.testing.assert_allclose(y, x * dtype(2 - 1j) + abs(x), rtol=4 * np.finfo(dtype).eps)
 
 
+def halves(a, b, c, sums, products, quotients, fused, roots):
+    i = nb.grid(1)
+    if i < a.size:
+        sums[i] = a[i] + b[i] - c[i]
+        products[i] = a[i] * b[i]
+        quotients[i] = a[i] / b[i]
+        fused[i] = nb.fp16.hfma(a[i], b[i], c[i])
+        roots[i] = nb.fp16.hsqrt(a[i])
+
+
+@np.errstate(all="ignore")
+def test_halves_have_the_bits_of_exact_results_rounded_once(cuda):
+    """Any bits are a half: denormals, infinities and NaN among them."""
+    random = np.random.default_rng(0)
+    a, b, c = random.integers(0, 1 << 16, (3, 4096), dtype=np.uint16).view(np.float16)
+    found = np.zeros((5, a.size), np.float16)
+    cuda.jit(halves)[32, 128](a, b, c, *found)
+    wide = [x.astype(np.longdouble) for x in (a, b, c)]  # has digits enough for a b + c
+    exact = [a + b - c, a * b, a / b, (wide[0] * wide[1] + wide[2]).astype(np.float16), np.sqrt(a)]
+    for got, want in zip(found, exact):
+        np.testing.assert_array_equal(got, want)
+        number = ~np.isnan(want)
+        assert (got[number].view(np.uint16) == want[number].view(np.uint16)).all()  # -0, too
+
+
 def test_tuples_are_their_items(reports):
     Point = namedtuple("Point", "x y")
 
