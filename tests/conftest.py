@@ -37,6 +37,7 @@ if REFERENCE or not EMULATES:  # these import what compiles CUDA kernels
     collect_ignore_glob += [
         "test_compile_report.py", "test_cuda_elementwise.py", "test_cuda_mutants.py",
         "test_emulat*.py", "test_gpu_*.py", "test_ladder.py", "test_sanitizer.py",
+        "test_stand_in.py",
     ]  # fmt: skip
 
 
