@@ -35,8 +35,9 @@ class Embedding(Module):
     They begin normally distributed, with mean 0 and variance 1. That of padding_idx, which may
     count from the end, is 0 and stays so. sparse: only the vectors that were looked up get
     gradients, and a step changes these alone, their momentum and means and by weight decay too.
-    With SGD and Adagrad that is what a whole gradient of mostly 0 would do, with other optimizers
-    not quite (PyTorch's SparseAdam). A step of a large table costs what the vectors in use cost.
+    Without weight decay, with Adagrad and with SGD without momentum, that is what a gradient of all
+    does; not so with the others (as PyTorch's SparseAdam). A step costs what the vectors in use
+    cost, however many there are.
     """
 
     def __init__(
