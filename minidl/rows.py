@@ -20,7 +20,7 @@ def lookup(table: Node, index: Array, padding: int | None) -> Callable[[Array], 
     rows, place = _distinct(k, index.reshape(-1), -1 if padding is None else padding)
 
     def arrived(dy: Array) -> Array:
-        sums = _sums(k, place, dy.reshape(len(place), -1))
+        sums = _sums(k, place, dy.reshape(len(place), dy.shape[-1]))
         table.rows = [*(table.rows or ()), (rows, sums)]
         return dy
 

@@ -124,7 +124,21 @@ def test_captured_steps_are_bit_for_bit_eager_ones(make, device="cpu"):
     same_bits(captured, eager)
 
 
-@pytest.mark.parametrize("part", ["alike", "others", "left alone"])
+@pytest.mark.parametrize("sparse", [True, False])
+def test_any_number_of_lookups_none_among_them(sparse, device="cpu"):
+    table = nn.Embedding(5, 3, sparse=sparse).to(device)
+    optimizer = optim.SGD(table.parameters(), lr=1.0)
+    start = table.weight.detach().numpy().copy()
+    for index, moved in ((np.zeros((0, 2), int), []), (np.array(3), [3]), ([[0, 0]], [0, 0, 3])):
+        optimizer.zero_grad()
+        table(Tensor(np.array(index), device=device)).sum().backward()
+        optimizer.step()
+        wanted = start.copy()
+        np.subtract.at(wanted, np.array(moved, int), np.float32(1))
+        np.testing.assert_allclose(table.weight.detach().numpy(), wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["alike", "others", "left alone", "none"])
 def test_the_same_on_cuda(cuda, part):
     if part == "alike":
         for make in ALIKE:
@@ -132,8 +146,10 @@ def test_the_same_on_cuda(cuda, part):
     elif part == "others":
         for make in OTHERS:
             test_captured_steps_are_bit_for_bit_eager_ones(make, "cuda")
-    else:
+    elif part == "left alone":
         test_rows_that_nobody_looked_up_keep_their_values_and_means("cuda")
+    else:
+        test_any_number_of_lookups_none_among_them(True, "cuda")
 
 
 def test_several_lookups_and_backwards_add_up():

@@ -37,7 +37,7 @@ class Rows(Flat):
         return slice(None)
 
     def _table(self, buffer: Array) -> Array:
-        return buffer[self._at].reshape(-1, self.shape[1])
+        return buffer[self._at].reshape(self.parameters[0].shape)
 
     def _taken(self, buffer: Array) -> Array:
         k = self.device.kernels
