@@ -157,8 +157,16 @@ def test_a_launch_takes_the_time_it_is_given(monkeypatch):
         counted[1, 1](np.zeros(1, np.int64), 2**62 + 1)
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, as it does unless the tests were begun in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [1, 2])
-def test_control_c_ends_a_launch(number):
+def test_control_c_ends_a_launch(number, interruptible):
     with schedule("forward", workers=number):
         counted[2, 1](np.zeros(1, np.int64), 10)  # compiled, before the time runs
         threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
