@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 
 import puzzles  # noqa: E402
 
+from minidl.kernels import sanitize  # noqa: E402
 from minidl.kernels.cuda._numba import kernel_of  # noqa: E402
 
 pytestmark = pytest.mark.emulator
@@ -48,6 +49,20 @@ def test_a_solution_is_right(name):
     verdict = puzzles.judge(vars(puzzles)[name].solution, name)
     assert verdict, verdict
     assert verdict.message.startswith("Right")
+
+
+def test_what_is_told_first_does_not_hang_on_what_was_watched_before():
+    """A race between blocks, in the second row of what was found, went before the rest once."""
+
+    @cuda.jit
+    def races(x, y):
+        x[cuda.blockIdx.x] = cuda.grid(1)
+        y[0] = cuda.grid(1)
+
+    edge = puzzles.product.edge_forgotten
+    told = puzzles.judge(edge, "product").message
+    assert len(sanitize(races, 2, 2, np.zeros(2), np.zeros(1)).findings) == 2
+    assert puzzles.judge(edge, "product").message == told
 
 
 @pytest.mark.parametrize("name, made, kernel", WRONG, ids=lambda v: v if type(v) is str else "")

@@ -131,7 +131,7 @@ def _note(s, w, kind, site, array, first):
     w.found[i, ADDRESS] = first
     w.found[i, BY], w.found[i, IN], w.found[i, COUNT] = s.thread, s.block, 1
     w.found[i, OTHER_AT] = w.found[i, OTHER_BY] = w.found[i, OTHER_IN] = -1
-    w.found[i, FENCED] = 1
+    w.found[i, FENCED], w.found[i, REACH] = 1, 0
     return i
 
 
