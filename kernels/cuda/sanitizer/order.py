@@ -9,29 +9,13 @@ it is handed on from thread to thread at each address. Of other blocks, which ha
 knows what they left at the addresses that it, or who let it go on, came by.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import numpy as np
 from numba import carray, njit, types
-from numba.extending import intrinsic
 
+from ..emulator.progress import pointer
 from .watch import CLOCK_BITS, MAX_ORDERED, MAX_RELEASED, SYNCS, THREADS
 
-
-def _pointer(kind: types.Type) -> Callable[[int], Any]:
-    """A function that makes an address a pointer to what is of a kind."""
-
-    def typed(typing: Any, address: types.Type) -> tuple[Any, Callable]:
-        def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-            return builder.inttoptr(args[0], context.get_value_type(kind))
-
-        return kind(types.int64), lower
-
-    return intrinsic(typed)
-
-
-_counts = _pointer(types.CPointer(types.int32))
+_counts = pointer(types.CPointer(types.int32))
 # what begins anew with each launch
 FIELDS = (
     "fence", "near_fence", "syncs", "sync", "handed", "lenient", "rows_left", "latest", "giver",

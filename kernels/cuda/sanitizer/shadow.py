@@ -19,6 +19,7 @@ from llvmlite import ir
 from numba import carray, from_dtype, njit, types
 from numba.extending import intrinsic
 
+from ..emulator.progress import octets, words
 from ..emulator.runtime import STATE
 from .order import bare, by_barrier, come_by, waited
 from .requests import log, row_of, settle
@@ -69,8 +70,6 @@ from .watch import (
     WRITTEN,
 )  # fmt: skip
 
-_POINTER = types.CPointer(types.int64)
-_BYTE = types.CPointer(types.uint8)
 SIGNATURE = types.int64(
     types.CPointer(from_dtype(STATE)),
     types.CPointer(from_dtype(WATCH)),
@@ -78,25 +77,10 @@ SIGNATURE = types.int64(
 )
 
 
-def _pointer(kind: types.Type) -> Callable[[int], Any]:
-    """A function that makes an address a pointer to what is of a kind."""
-
-    def typed(typing: Any, address: types.Type) -> tuple[Any, Callable]:
-        def lower(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-            return builder.inttoptr(args[0], context.get_value_type(kind))
-
-        return kind(types.int64), lower
-
-    return intrinsic(typed)
-
-
-_words, _bytes = _pointer(_POINTER), _pointer(_BYTE)
-
-
 @njit
 def _cells(w, second=False):
     """What is remembered of granules, or the second of each in `more`."""
-    return carray(_words(w.more if second else w.cells), (1 << 40, CELL))
+    return carray(words(w.more if second else w.cells), (1 << 40, CELL))
 
 
 @njit
@@ -182,7 +166,7 @@ def _same(first, size, does, value):
     """Whether a value is what lies at its place already."""
     if not does & VALUED:
         return False
-    memory = carray(_bytes(first), size)
+    memory = carray(octets(first), size)
     same = True
     for i in range(size):
         same &= memory[i] == value >> 8 * i & 255
@@ -305,7 +289,7 @@ def _cell(w, array, address):
 @njit
 def _in_gap(w, cell):
     """Whether a granule lies between the elements of a view."""
-    return carray(_bytes(w.gaps), 1 << 40)[cell] != 0
+    return carray(octets(w.gaps), 1 << 40)[cell] != 0
 
 
 def look(state, watch, first, what, value):
@@ -327,7 +311,7 @@ def look(state, watch, first, what, value):
     wrong = where & size - 1 and size in (2, 4, 8, 16)
     if wrong:
         _note(s, w, MISALIGNED, site, array, first)
-    log(s, w, carray(_words(w.work), (ROWS, WORK)), where, what & ~255 | w.array[array, SHARED])
+    log(s, w, carray(words(w.work), (ROWS, WORK)), where, what & ~255 | w.array[array, SHARED])
     if wrong or w.array[array, FIXED]:  # a GPU stops at a wrong address
         return first
     for cell in range(_cell(w, array, first), _cell(w, array, first + size - 1) + 1):
@@ -390,7 +374,7 @@ def access(state, watch, first, what, value):
     It knows the array from the last time, and the request from another lane of the warp.
     """
     s, w = carray(state, 1)[0], carray(watch, 1)[0]
-    work = carray(_words(w.work), (ROWS, WORK))
+    work = carray(words(w.work), (ROWS, WORK))
     site, size, does = np.uint32(what >> 16), what >> 8 & 255, what & 3
     array, lane = np.uint32(w.near[site]), np.uint32(s.thread & 31)
     where = first - w.array[array, FROM]
@@ -416,4 +400,4 @@ FINISH = types.void(types.CPointer(from_dtype(WATCH)))
 def finish(watch):
     """Count what the last warp asked."""
     w = carray(watch, 1)[0]
-    settle(w, carray(_words(w.work), (ROWS, WORK)))
+    settle(w, carray(words(w.work), (ROWS, WORK)))
